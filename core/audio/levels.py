@@ -1,0 +1,213 @@
+"""Loudness on the way in, peaks on the way out; both on streams of any length.
+
+In and out: blocks of mono float32 (T,). A model hears only what is about as loud as what it
+was trained on, so quiet input is raised; decoders overshoot now and then, so peaks are lowered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.audio.reading import resample_blocks, resampled_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from core.audio.reading import AudioInput
+
+GATE_BLOCK_SECONDS = 0.4
+ABSOLUTE_GATE_DB = -60.0  # dBFS; below it a block is silence
+RELATIVE_GATE_DB = -10.0  # below the level of the blocks above the absolute gate
+MIN_GAIN_DB = 3.0  # less is not worth touching the input
+MAX_GAIN_DB = 40.0  # more would raise mostly noise
+LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
+MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
+GUARD_SECONDS = 0.25
+
+
+@dataclass
+class LevelledInput:
+    """An input ready for the encoder.
+
+    Attributes:
+        blocks: float32 (T,) each at the target rate; can be read once.
+        gain_db: What was added to the input's level, in dB; 0 when it was left alone.
+        n_samples: Samples in all at the target rate; None when not known in advance.
+    """
+
+    blocks: Iterator[NDArray[np.float32]]
+    gain_db: float
+    n_samples: int | None
+
+
+def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) -> float:
+    """Measure the level of the parts that sound.
+
+    Gated as in ITU-R BS.1770, without its frequency weighting and overlap: the mean power of
+    the 400 ms blocks that are above -60 dBFS and not more than 10 dB below the mean power of
+    those. An incomplete last block counts only if it is the only one.
+
+    Args:
+        blocks: float32 (T,) each.
+        sample_rate: Hz.
+
+    Returns:
+        RMS level in dBFS (a square wave at full scale has 0); -inf for silence.
+    """
+    length = max(1, round(GATE_BLOCK_SECONDS * sample_rate))
+    powers = [
+        float(np.mean(np.square(block, dtype=np.float64)))
+        for index, block in enumerate(_recut(blocks, length))
+        if len(block) == length or index == 0
+    ]
+    loud = _above(np.array(powers), ABSOLUTE_GATE_DB)
+    if not len(loud):
+        return -math.inf
+    return _to_db(_above(loud, _to_db(loud.mean()) + RELATIVE_GATE_DB).mean())
+
+
+def level_input(audio: AudioInput, sample_rate: int, target_db: float) -> LevelledInput:
+    """Resample an input, and raise it to a level if it is quiet; it is never lowered.
+
+    A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
+    are read here (after a minute of silence it is left as it is). A gain under 3 dB is not
+    applied, and none is over 40 dB.
+
+    Args:
+        audio: The input; a live one is consumed.
+        sample_rate: The wanted rate in Hz.
+        target_db: The wanted level in dBFS, as `measure_level_db` defines it.
+
+    Returns:
+        The blocks with what is known of them.
+
+    Raises:
+        AudioError: The input cannot be read; also while the blocks are read.
+    """
+    blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
+    if audio.is_live:
+        opening, level_db = _read_opening(blocks, sample_rate)
+        blocks = chain(opening, blocks)
+    else:
+        level_db = measure_level_db(blocks, sample_rate)
+        blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
+    gain_db = matching_gain_db(level_db, target_db)
+    n_samples = audio.n_samples
+    if n_samples is not None:
+        n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
+    return LevelledInput(_scaled(blocks, gain_db), gain_db, n_samples)
+
+
+def matching_gain_db(level_db: float, target_db: float) -> float:
+    """Return the gain in dB that brings quiet audio to a level; 0 where none is due.
+
+    Args:
+        level_db: The audio's level in dBFS; -inf for silence.
+        target_db: The wanted level in dBFS.
+    """
+    gain_db = min(target_db - level_db, MAX_GAIN_DB)
+    return 0.0 if level_db == -math.inf or gain_db < MIN_GAIN_DB else gain_db
+
+
+def guard_peaks(
+    blocks: Iterable[NDArray[np.float32]], sample_rate: int, report: Callable[[float], None]
+) -> Iterator[NDArray[np.float32]]:
+    """Lower the gain where peaks exceed full scale, and leave it lowered.
+
+    Works on blocks of 0.25 s whatever the input's are, one block behind it: the gain is ramped
+    down over the block before the loud one. Sound without such peaks passes unchanged.
+
+    Args:
+        blocks: float32 (T,) each.
+        sample_rate: Hz.
+        report: Called once at the end with the final gain in dB, if it was lowered.
+
+    Yields:
+        float32 (T,) within [-1, 1], of 0.25 s but for the last.
+    """
+    gain = 1.0
+    waiting: NDArray[np.float32] | None = None
+    for block in _recut(blocks, max(1, round(GUARD_SECONDS * sample_rate))):
+        peak = float(np.max(np.abs(block)))
+        needed = 1 / peak if peak * gain > 1 else gain
+        if waiting is not None:
+            yield _faded(waiting, gain, needed)
+        gain = needed
+        waiting = block
+    if waiting is not None:
+        yield _faded(waiting, gain, gain)
+    if gain < 1:
+        report(20 * math.log10(gain))
+
+
+def _recut(blocks: Iterable[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
+    """Cut a stream into blocks of one length; the last may be shorter, none is empty."""
+    pieces: list[NDArray[np.float32]] = []
+    missing = length
+    for block in blocks:
+        rest = block
+        while len(rest) >= missing:
+            yield np.concatenate([*pieces, rest[:missing]])
+            rest = rest[missing:]
+            pieces, missing = [], length
+        if len(rest):
+            pieces.append(rest)
+            missing -= len(rest)
+    if pieces:
+        yield np.concatenate(pieces)
+
+
+def _faded(block: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
+    """Multiply by a gain that goes from one value to another; rounding never exceeds 1."""
+    if start == stop == 1:
+        return block
+    gains = np.linspace(start, stop, len(block), dtype=np.float32)
+    faded: NDArray[np.float32] = np.clip(block * gains, -1, 1)
+    return faded
+
+
+def _scaled(blocks: Iterable[NDArray[np.float32]], gain_db: float) -> Iterator[NDArray[np.float32]]:
+    factor = np.float32(10 ** (gain_db / 20))
+    yield from (block if gain_db == 0 else block * factor for block in blocks)
+
+
+def _read_opening(
+    blocks: Iterator[NDArray[np.float32]], sample_rate: int
+) -> tuple[list[NDArray[np.float32]], float]:
+    """Read a live stream through its first 5 s of sound; return what was read and its level."""
+    opening: list[NDArray[np.float32]] = []
+    heard: list[NDArray[np.float32]] = []
+    n_silent = n_heard = 0
+    for block in blocks:
+        opening.append(block)
+        sounding = block if n_heard else block[_first_sound(block) :]
+        heard.append(sounding)
+        n_heard += len(sounding)
+        n_silent += len(block) - len(sounding)
+        if n_heard >= LIVE_SECONDS * sample_rate:
+            break
+        if n_silent >= MAX_LIVE_SILENCE_SECONDS * sample_rate:
+            break
+    measured = np.concatenate(heard)[: round(LIVE_SECONDS * sample_rate)]
+    return opening, measure_level_db([measured], sample_rate)
+
+
+def _first_sound(block: NDArray[np.float32]) -> int:
+    """Return the index of the first sample above the gate; the length if there is none."""
+    loud = np.abs(block) > 10 ** (ABSOLUTE_GATE_DB / 20)
+    return int(np.argmax(loud)) if loud.any() else len(block)
+
+
+def _above(powers: NDArray[np.float64], gate_db: float) -> NDArray[np.float64]:
+    return powers[powers > 10 ** (gate_db / 10)]
+
+
+def _to_db(power: float) -> float:
+    return 10 * math.log10(power)

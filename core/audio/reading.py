@@ -1,0 +1,249 @@
+"""Open any audio source as one mono float32 stream, and read it block by block.
+
+In: a path, a pipe or an open file, at any rate and channel count. Out: blocks of about one
+second, however long the source is. Levels are not touched here (`core.audio.levels`).
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+import numpy as np
+
+from core.audio.formats import find_audio, readable_formats
+from core.audio.provenance import Provenance
+from core.audio.resampling import resample_blocks, resampled_length
+from core.audio.sources import decode_path, decode_stream, input_label
+from core.errors import AudioError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from numpy.typing import NDArray
+
+    from core.audio.decoders import Decoder
+
+__all__ = [
+    "AudioInput",
+    "find_audio",
+    "open_audio",
+    "read_audio",
+    "readable_formats",
+    "resample_blocks",
+    "resampled_length",
+]
+
+MIN_SAMPLE_RATE = 1_000  # Hz
+MAX_SAMPLE_RATE = 384_000  # Hz
+MAX_CHANNELS = 8
+# Headers of mp3 files that were cut or joined are often a few frames out: not worth an error.
+MAX_MISSING_SECONDS = 0.5
+
+
+class AudioInput:
+    """One mono float32 stream; a context manager, made by `open_audio`.
+
+    Attributes:
+        name: The path as typed, or "-" for stdin.
+        path: The file; None for a stream.
+        sample_rate: Native rate in Hz.
+        n_channels: Native channels, before the downmix (their mean).
+        n_samples: Native samples that `blocks` will give; None when not known in advance. A
+            live stream that breaks off gives fewer.
+        is_live: Can be read only once, in order.
+        provenance: Found in the file's tags when umt wrote it.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        name: str,
+        path: Path | None,
+        start_seconds: float,
+        seconds: float | None,
+        resources: ExitStack,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.sample_rate = decoder.sample_rate
+        self.n_channels = decoder.n_channels
+        self.is_live = decoder.is_live
+        self.provenance = Provenance.from_json(decoder.comment) if decoder.comment else None
+        self._decoder = decoder
+        self._resources = resources
+        self._was_read = False
+        self._check_format()
+        self._start = round(start_seconds * self.sample_rate)
+        self._limit = None if seconds is None else max(1, round(seconds * self.sample_rate))
+        self.n_samples = self._known_length(decoder.n_samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what was opened or spooled for this input."""
+        self._resources.close()
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Read the samples from the beginning; a live input only once.
+
+        Returns:
+            Blocks of float32 (T,), about one second each, nominally in [-1, 1].
+
+        Raises:
+            AudioError: While reading: damaged or missing data, NaN or infinite samples, no
+                samples at all, or a start past the end.
+        """
+        assert not (self.is_live and self._was_read), f"{self.name} can be read only once"
+        self._was_read = True
+        return self._read()
+
+    def _read(self) -> Iterator[NDArray[np.float32]]:
+        position, chunks = self._decoder.read(self._start)
+        stop = math.inf if self._limit is None else self._start + self._limit
+        with closing(chunks):  # ffmpeg stops with it
+            while position < stop and (chunk := self._next(chunks)) is not None:
+                first = max(self._start - position, 0)
+                last = int(min(stop - position, len(chunk)))
+                if first < last:
+                    yield self._to_mono(chunk[first:last], position + first)
+                position += len(chunk)
+        n_missing = self._count_missing(position)
+        if n_missing:
+            yield np.zeros(n_missing, np.float32)
+
+    def _next(self, chunks: Generator[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+        try:
+            return next(chunks, None)
+        except AudioError as error:
+            raise AudioError(f"{input_label(self.name)}: {error}") from error
+
+    def _to_mono(self, chunk: NDArray[np.float32], position: int) -> NDArray[np.float32]:
+        """Average the channels of float32 (T, C), in a fixed order whatever T is."""
+        mono: NDArray[np.float32] = chunk[:, 0].copy()
+        for channel in range(1, self.n_channels):
+            mono += chunk[:, channel]
+        if self.n_channels > 1:
+            mono /= np.float32(self.n_channels)
+        if not np.isfinite(mono).all():
+            seconds = (position + int(np.argmin(np.isfinite(mono)))) / self.sample_rate
+            raise AudioError(
+                f"{input_label(self.name)}: NaN or infinite sample at {seconds:.3f} s; "
+                "the file is damaged: export it again"
+            )
+        return mono
+
+    def _check_format(self) -> None:
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            raise AudioError(
+                f"{input_label(self.name)}: sample rate {self.sample_rate} Hz; {MIN_SAMPLE_RATE} "
+                f"to {MAX_SAMPLE_RATE} Hz are read: resample it first"
+            )
+        if not 1 <= self.n_channels <= MAX_CHANNELS:
+            raise AudioError(
+                f"{input_label(self.name)}: {self.n_channels} channels; 1 to {MAX_CHANNELS} are "
+                "read: mix it down first"
+            )
+
+    def _known_length(self, total: int | None) -> int | None:
+        """Turn the source's length into that of the part asked for."""
+        if total is None:
+            return None
+        self._check_end(total)
+        rest = total - self._start
+        return rest if self._limit is None else min(rest, self._limit)
+
+    def _check_end(self, total: int) -> None:
+        """Check that a source of `total` samples holds what was asked for."""
+        if total == 0:
+            raise AudioError(f"{input_label(self.name)}: contains no samples")
+        if total <= self._start:
+            raise AudioError(
+                f"{input_label(self.name)}: cannot start at {self._start / self.sample_rate:g} s; "
+                f"it lasts {total / self.sample_rate:g} s"
+            )
+
+    def _count_missing(self, end: int) -> int:
+        """Compare where a source really ended with what it announced."""
+        if self.n_samples is None or self.is_live:
+            self._check_end(end)
+            return 0
+        announced = self._start + self.n_samples
+        n_missing = max(announced - end, 0)
+        if n_missing > MAX_MISSING_SECONDS * self.sample_rate:
+            raise AudioError(
+                f"{input_label(self.name)}: breaks off at {end / self.sample_rate:.1f} s of the "
+                f"{announced / self.sample_rate:.1f} s it announces; get a whole copy, or convert "
+                "what there is with ffmpeg"
+            )
+        return n_missing
+
+
+def open_audio(
+    source: str | Path | BinaryIO,
+    *,
+    name: str | None = None,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
+) -> AudioInput:
+    """Open an audio file or stream.
+
+    Args:
+        source: A path, or a binary stream, which stays the caller's to close. A stream that
+            cannot seek is read as it arrives if it is WAV, else spooled to a temporary file.
+        name: How to call it; by default the path, or "-" for a stream.
+        start_seconds: Where to begin.
+        seconds: How much to read; by default all.
+
+    Returns:
+        The input, positioned at `start_seconds`.
+
+    Raises:
+        AudioError: Not audio, empty, damaged, missing, or shorter than `start_seconds`; or of
+            a kind that needs ffmpeg where there is none.
+        UsageError: A negative start or a length that is not positive.
+    """
+    if not (math.isfinite(start_seconds) and start_seconds >= 0):
+        raise UsageError(f"start {start_seconds:g} s; it must be 0 or more")
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"length {seconds:g} s; it must be more than 0")
+    path = Path(source) if isinstance(source, str | Path) else None
+    if name is None:
+        name = "-" if path is None else str(source)
+    with ExitStack() as resources:
+        if isinstance(source, str | Path):
+            decoder = decode_path(Path(source), name, resources)
+        else:
+            decoder = decode_stream(source, name, resources)
+        return AudioInput(
+            decoder,
+            name=name,
+            path=path,
+            start_seconds=start_seconds,
+            seconds=seconds,
+            resources=resources.pop_all(),
+        )
+
+
+def read_audio(source: str | Path | BinaryIO, sample_rate: int) -> NDArray[np.float32]:
+    """Read a short source whole.
+
+    Args:
+        source: As for `open_audio`.
+        sample_rate: Wanted rate in Hz.
+
+    Returns:
+        float32 (T,), mono, resampled.
+
+    Raises:
+        AudioError: As for `open_audio` and `AudioInput.blocks`.
+    """
+    with open_audio(source) as audio:
+        return np.concatenate(list(resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)))

@@ -1,0 +1,353 @@
+"""Configurations: frozen dataclasses, named presets, TOML in, JSON stored.
+
+A configuration says everything that a training run depends on apart from its data. The
+model file stores it whole, so a model can always be rebuilt from its file alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WaveNetConfig:
+    """The networks of Mor et al. 2019: dilated convolutions on every sample.
+
+    Attributes:
+        sample_rate: Hz.
+        hop_length: Samples per latent frame, the width of the encoder's average pooling.
+        latent_dim: Channels of a latent frame.
+        encoder_channels: Channels of the encoder's residual layers.
+        encoder_blocks: Blocks of the encoder.
+        encoder_layers: Layers per encoder block; layer i has dilation 2**i.
+        encoder_leading_relu: Whether an encoder layer begins with a ReLU. The paper's text
+            says so; the published weights were trained without it.
+        residual_channels: Channels of the decoder's residual path.
+        skip_channels: Channels of the decoder's skip sum.
+        decoder_blocks: Blocks of the decoder.
+        decoder_layers: Layers per decoder block; layer i has dilation 2**i.
+        checkpoint_activations: Whether a decoder's blocks are computed again in the backward
+            pass instead of being kept, for memory.
+    """
+
+    family: ClassVar[str] = "wavenet"
+
+    sample_rate: int = 16000
+    hop_length: int = 800
+    latent_dim: int = 64
+    encoder_channels: int = 128
+    encoder_blocks: int = 3
+    encoder_layers: int = 10
+    encoder_leading_relu: bool = True
+    residual_channels: int = 128
+    skip_channels: int = 128
+    decoder_blocks: int = 4
+    decoder_layers: int = 10
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """Feed-forward networks on spectrogram frames with an inverse-STFT head.
+
+    Attributes:
+        sample_rate: Hz.
+        frame_length: Samples between spectrogram frames.
+        downsampling: Spectrogram frames per latent frame.
+        latent_dim: Channels of a latent frame.
+        n_fft: Window of the decoder's inverse STFT, in samples.
+        encoder_channels: Channels of the encoder's ConvNeXt blocks.
+        encoder_hidden: Channels inside an encoder block.
+        encoder_layers: Blocks of the encoder.
+        decoder_channels: Channels of the decoder's ConvNeXt blocks.
+        decoder_hidden: Channels inside a decoder block.
+        decoder_layers: Blocks of the decoder.
+        kernel_size: Frames seen by a block's depthwise convolution.
+        latent_noise: Standard deviation of the noise added to latents in training.
+    """
+
+    family: ClassVar[str] = "spectral"
+
+    sample_rate: int = 44100
+    frame_length: int = 512
+    downsampling: int = 2
+    latent_dim: int = 64
+    n_fft: int = 2048
+    encoder_channels: int = 256
+    encoder_hidden: int = 512
+    encoder_layers: int = 6
+    decoder_channels: int = 256
+    decoder_hidden: int = 512
+    decoder_layers: int = 6
+    kernel_size: int = 7
+    latent_noise: float = 0.05
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per latent frame."""
+        return self.frame_length * self.downsampling
+
+
+ModelConfig = WaveNetConfig | SpectralConfig
+MODEL_CONFIGS: dict[str, type[WaveNetConfig] | type[SpectralConfig]] = {
+    config.family: config for config in (WaveNetConfig, SpectralConfig)
+}
+
+
+@dataclass(frozen=True)
+class ConfusionConfig:
+    """The domain confusion network and what the encoder does against it.
+
+    Attributes:
+        channels: Width of the classifier's three hidden layers.
+        weight: Lambda of the paper: the confusion term's share in the encoder's loss.
+        objective: `negated`, the paper's minus cross entropy, or `uniform`, the cross
+            entropy of the classifier's output against the uniform distribution.
+    """
+
+    channels: int = 100
+    weight: float = 0.01
+    objective: Literal["negated", "uniform"] = "negated"
+
+
+@dataclass(frozen=True)
+class DistortionConfig:
+    """What the encoder hears instead of the original in training; zero turns a part off.
+
+    Attributes:
+        pitch_semitones: Largest shift of a segment, up or down (paper, 0.5).
+        pitch_segment_seconds: Shortest and longest length of the shifted segment.
+        equalizer_db: Largest boost or cut of a random smooth frequency response.
+        noise_db: Loudest added white noise relative to the signal's level; 0 for none.
+        room_seconds: Longest decay (to -60 dB) of an added synthetic room; 0 for none.
+        gain_db: Largest change of level, applied to input and target alike.
+    """
+
+    pitch_semitones: float = 0.5
+    pitch_segment_seconds: tuple[float, float] = (0.25, 0.5)
+    equalizer_db: float = 0.0
+    noise_db: float = 0.0
+    room_seconds: float = 0.0
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        steps: Optimizer updates of a whole run.
+        batch_size: Items of an update, over all processes and domains.
+        domains_per_step: Domains whose items share an update; they take turns.
+        segment_seconds: Length of an item.
+        learning_rate: Adam's learning rate.
+        schedule: `exponential` multiplies it by `decay` every `decay_steps` updates (the
+            paper); `anneal` warms up and falls as one minus the square root to zero.
+        decay: See `schedule`.
+        decay_steps: See `schedule`.
+        warmup_steps: Updates over which the rate rises from zero.
+        betas: Adam's moment decays.
+        weight_decay: Decoupled weight decay.
+        clip_value: Largest absolute gradient value; 0 for no limit.
+        clip_norm: Largest gradient norm; 0 for no limit.
+        validate_steps: Updates between validations; the model file is written then.
+        validation_items: Items per domain of a validation.
+        seed: Seed of the weights, the items and the noise.
+    """
+
+    steps: int = 1_000_000
+    batch_size: int = 16
+    domains_per_step: int = 1
+    segment_seconds: float = 1.0
+    learning_rate: float = 1e-3
+    schedule: Literal["exponential", "anneal"] = "exponential"
+    decay: float = 0.98
+    decay_steps: int = 10_000
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    validate_steps: int = 1000
+    validation_items: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a training run depends on apart from its data."""
+
+    preset: str
+    model: ModelConfig
+    confusion: ConfusionConfig = field(default_factory=ConfusionConfig)
+    distortion: DistortionConfig = field(default_factory=DistortionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` reads them back."""
+        values = dataclasses.asdict(self)
+        values["model"]["family"] = self.model.family
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Build a configuration from `to_dict`'s result.
+
+        Raises:
+            UsageError: A key is unknown or a value has the wrong type.
+        """
+        sections = dict(values)
+        model = dict(sections.pop("model", {}))
+        family = model.pop("family", None)
+        if family not in MODEL_CONFIGS:
+            raise UsageError(f"unknown model family {family!r}; known: {', '.join(MODEL_CONFIGS)}")
+        preset = sections.pop("preset", "custom")
+        built = {
+            name: _build(kind, sections.pop(name, {}), name) for name, kind in _SECTIONS.items()
+        }
+        if sections:
+            raise UsageError(f"unknown configuration section {sorted(sections)[0]!r}")
+        return cls(preset, _build(MODEL_CONFIGS[family], model, "model"), **built)
+
+    def updated(self, section: str, **changes: Any) -> Config:
+        """Return a copy with some values of one section changed, checked like a file's."""
+        values = self.to_dict()
+        values[section] |= changes
+        return Config.from_dict(values)
+
+
+_SECTIONS: dict[str, Any] = {
+    "confusion": ConfusionConfig,
+    "distortion": DistortionConfig,
+    "training": TrainingConfig,
+}
+
+
+def _build(kind: Any, values: Mapping[str, Any], section: str) -> Any:
+    hints = get_type_hints(kind)
+    known = {item.name for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known:
+            raise UsageError(
+                f"unknown key {key!r} in [{section}]; known: {', '.join(sorted(known))}"
+            )
+    return kind(**{key: _checked(value, hints[key], key, section) for key, value in values.items()})
+
+
+def _checked(value: Any, hint: Any, key: str, section: str) -> Any:
+    """Return `value` as the annotated type, or raise; ints pass where floats are wanted."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        fits, wanted = value in get_args(hint), " or ".join(map(repr, get_args(hint)))
+    elif origin is tuple:
+        fits = isinstance(value, list | tuple) and len(value) == len(get_args(hint))
+        wanted = f"{len(get_args(hint))} numbers"
+        value = tuple(float(number) for number in value) if fits else value
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        wanted = "a number"
+        value = float(value) if fits else value
+    else:
+        fits, wanted = type(value) is hint, hint.__name__
+    if not fits:
+        raise UsageError(f"[{section}] {key} = {value!r}: expected {wanted}")
+    return value
+
+
+PRESETS: dict[str, Config] = {
+    "fast": Config(
+        "fast",
+        SpectralConfig(),
+        ConfusionConfig(weight=0.03, objective="uniform"),
+        DistortionConfig(equalizer_db=9.0, noise_db=-24.0, room_seconds=0.6, gain_db=6.0),
+        TrainingConfig(
+            steps=20_000,
+            batch_size=24,
+            domains_per_step=3,
+            segment_seconds=1.5,
+            schedule="anneal",
+            warmup_steps=200,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            clip_norm=1.0,
+            validate_steps=250,
+        ),
+    ),
+    "small": Config(
+        "small",
+        WaveNetConfig(
+            encoder_channels=64,
+            residual_channels=64,
+            skip_channels=64,
+            decoder_blocks=3,
+        ),
+        training=TrainingConfig(steps=40_000, batch_size=32, clip_value=1.0),
+    ),
+    "tiny": Config(
+        "tiny",
+        WaveNetConfig(
+            encoder_channels=16,
+            encoder_blocks=1,
+            encoder_layers=6,
+            latent_dim=8,
+            residual_channels=16,
+            skip_channels=16,
+            decoder_blocks=1,
+            decoder_layers=6,
+        ),
+        training=TrainingConfig(
+            steps=300, batch_size=8, validate_steps=100, validation_items=4, clip_value=1.0
+        ),
+    ),
+    "paper": Config("paper", WaveNetConfig()),
+    "paper-4s": Config("paper-4s", WaveNetConfig(decoder_layers=14, checkpoint_activations=True)),
+}
+DEFAULT_PRESET = "fast"
+
+
+def get_preset(name: str) -> Config:
+    """Return the preset of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def read_config(path: Path, base: Config) -> Config:
+    """Read a TOML file that changes some values of a preset.
+
+    The file's tables are `[model]`, `[confusion]`, `[distortion]` and `[training]`.
+
+    Args:
+        path: The TOML file.
+        base: The preset whose values hold where the file says nothing.
+
+    Raises:
+        UsageError: The file cannot be read, or has an unknown key or a wrong type.
+    """
+    try:
+        changes = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read this configuration: {error}") from error
+    values = base.to_dict()
+    for section, table in changes.items():
+        if not isinstance(table, dict) or not isinstance(values.get(section), dict):
+            known = ", ".join(f"[{name}]" for name in ("model", *_SECTIONS))
+            raise UsageError(f"{path}: unknown entry {section!r}; known tables: {known}")
+        values[section] |= table
+    try:
+        return Config.from_dict(values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error

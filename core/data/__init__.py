@@ -1,0 +1,1 @@
+"""Training data: prepared domains, segments of them, distortion."""

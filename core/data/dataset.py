@@ -1,0 +1,193 @@
+"""Training batches from prepared domains, memory-mapped.
+
+Every item is a function of (seed, item number) and of nothing else: its track, its place
+and its distortion. So a run that continues at any step, in any number of processes and
+workers, sees the items that an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from core.data.distortion import distort
+from core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core.config import Config, DistortionConfig
+    from core.data.domain import Domain
+
+SILENCE_DB = -60.0  # quieter draws are drawn again,
+REDRAWS = 8  # but only so often: a domain may be mostly silence
+RESAMPLING_MARGIN_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items of one update, grouped by domain.
+
+    Attributes:
+        domain_ids: One id a group.
+        source: What the encoder hears, float32 [groups, items, T].
+        target: What the decoders must produce, float32 [groups, items, T].
+    """
+
+    domain_ids: tuple[int, ...]
+    source: Tensor
+    target: Tensor
+
+
+class Segments:
+    """Random segments of one split of one domain.
+
+    Args:
+        domain: The prepared domain.
+        split: "train", "validation" or "test".
+        sample_rate: Rate of the segments, Hz; at most the prepared rate.
+        length: Samples of a segment, at that rate.
+
+    Raises:
+        DataError: The split is empty, or was prepared at a lower rate.
+    """
+
+    def __init__(self, domain: Domain, split: str, *, sample_rate: int, length: int) -> None:
+        if domain.sample_rate < sample_rate:
+            raise DataError(
+                f"{domain.name} was prepared at {domain.sample_rate} Hz and this preset needs "
+                f"{sample_rate}; prepare it again with --rate {sample_rate} or more"
+            )
+        self.domain, self.sample_rate, self.length = domain, sample_rate, length
+        self.parts = [
+            (domain.directory / track.file, part.start, part.stop)
+            for track in domain.tracks
+            for part in track.parts
+            if part.split == split
+        ]
+        if not self.parts:
+            raise DataError(
+                f"{domain.name} has no {split} audio; add recordings and run `umt prep` again"
+            )
+        # Of the prepared rate; a part shorter than a segment has one place, and is padded.
+        self.span = int(np.ceil(length * domain.sample_rate / sample_rate))
+        places = [max(1, stop - start - self.span + 1) for _, start, stop in self.parts]
+        self.last_places = np.cumsum(places)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Return a segment at a random place, float32 [length]; avoids silence if it can."""
+        segment = self._draw_once(rng)
+        for _ in range(REDRAWS):
+            power = np.mean(np.square(segment), dtype=np.float64)
+            if power > 10 ** (SILENCE_DB / 10):
+                break
+            segment = self._draw_once(rng)
+        return segment
+
+    def _draw_once(self, rng: np.random.Generator) -> np.ndarray:
+        place = int(rng.integers(self.last_places[-1]))
+        index = int(np.searchsorted(self.last_places, place, side="right"))
+        path, start, stop = self.parts[index]
+        first = start + place - (int(self.last_places[index - 1]) if index else 0)
+        ratio = self.domain.sample_rate / self.sample_rate
+        # A resampling filter rings at the ends of what it is given; those are cut off.
+        margin = round(RESAMPLING_MARGIN_SECONDS * self.domain.sample_rate) if ratio > 1 else 0
+        before = min(margin, first - start)
+        stored = np.load(path, mmap_mode="r")
+        samples = stored[first - before : min(first + self.span + margin, stop)]
+        segment = samples.astype(np.float32) / 32768
+        if ratio > 1:
+            segment = soxr.resample(segment, self.domain.sample_rate, self.sample_rate)
+            before = round(before / ratio)
+        segment = segment[before : before + self.length]
+        return np.pad(segment, (0, self.length - len(segment)))
+
+
+class Batches(Dataset[Batch]):
+    """The batches of a run, numbered by step; a map-style dataset for a `DataLoader`.
+
+    Args:
+        segments: One source of segments a domain, in the order of domain ids.
+        config: The run's configuration.
+        rank: Which process this is.
+        n_processes: How many share each batch.
+
+    Raises:
+        DataError: The batch cannot be shared evenly.
+    """
+
+    def __init__(
+        self, segments: Sequence[Segments], config: Config, *, rank: int, n_processes: int
+    ) -> None:
+        training = config.training
+        self.segments, self.config = segments, config
+        self.groups = min(training.domains_per_step, len(segments))
+        items = training.batch_size // self.groups
+        if items < 1 or items % n_processes:
+            raise DataError(
+                f"batch_size={training.batch_size} cannot be shared: {self.groups} domains a step "
+                f"on {n_processes} processes need a multiple of {self.groups * n_processes}"
+            )
+        self.items = items
+        share = items // n_processes
+        self.own = range(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return self.config.training.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return this process's share of the batch of a step (counted from 0)."""
+        domain_ids = tuple(
+            (step * self.groups + group) % len(self.segments) for group in range(self.groups)
+        )
+        pairs = [
+            make_item(
+                self.segments[domain_id],
+                self.config.distortion,
+                (self.config.training.seed, (step * self.groups + group) * self.items + item),
+            )
+            for group, domain_id in enumerate(domain_ids)
+            for item in self.own
+        ]
+        shape = (self.groups, len(self.own), -1)
+        source, target = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+        return Batch(domain_ids, source.view(shape), target.view(shape))
+
+
+def make_item(
+    segments: Segments, distortion: DistortionConfig, key: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make one training item.
+
+    Args:
+        segments: Where it comes from.
+        distortion: What the encoder's copy goes through.
+        key: (seed, item number), which determines everything.
+
+    Returns:
+        What the encoder hears and what the decoder must produce, float32 [T] each.
+    """
+    rng = np.random.default_rng(key)
+    target = segments.draw(rng)
+    if distortion.gain_db:
+        gain = 10 ** (rng.uniform(-distortion.gain_db, distortion.gain_db) / 20)
+        # Never above full scale, where the target would be distorted too.
+        gain = min(gain, 1 / max(float(np.abs(target).max()), 1e-6))
+        target = target * np.float32(max(gain, 1e-3))
+    return distort(target, segments.sample_rate, distortion, rng), target
+
+
+def fixed_batch(segments: Segments, n_items: int, seed: int) -> Tensor:
+    """Return undistorted segments for validation, the same at every call.
+
+    Returns:
+        float32 [n_items, T].
+    """
+    items = [segments.draw(np.random.default_rng((seed, 1 << 40, n))) for n in range(n_items)]
+    return torch.from_numpy(np.stack(items))

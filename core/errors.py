@@ -1,0 +1,38 @@
+"""The errors that `core` raises for anything a user can cause.
+
+The command line turns each into one line on stderr and an exit code; programs that use
+`core` as a library catch `UmtError`. Our own broken invariants are plain `assert`s.
+"""
+
+from __future__ import annotations
+
+
+class UmtError(Exception):
+    """Anything that went wrong for a reason the user can act on.
+
+    The message says what is wrong, where, what is accepted and what to do next.
+    """
+
+
+class UsageError(UmtError):
+    """A request that no input could satisfy: an unknown domain, preset or option."""
+
+
+class AudioError(UmtError):
+    """Audio that cannot be read or written."""
+
+
+class LatentsError(UmtError):
+    """A latent array of the wrong kind: not `.npy`, wrong shape, dtype or values."""
+
+
+class ModelError(UmtError):
+    """A model file that is missing, damaged, or newer than this program."""
+
+
+class DataError(UmtError):
+    """Prepared training data that is missing, damaged or too small."""
+
+
+class TrainingError(UmtError):
+    """A training run that cannot start, continue or be saved."""

@@ -1,0 +1,137 @@
+"""The seam between the framework and a family of networks.
+
+A family brings an encoder (waveform to latents), a decoder (latents to waveform, one per
+domain) and the description below. Everything else — confusion network, data, training
+loop, checkpoints, model file, commands, evaluation — knows only this page.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Encoder(nn.Module, ABC):
+    """Maps a waveform to latents; shared by all domains.
+
+    Attributes:
+        context_frames: Latent frames on either side whose samples can change a frame.
+    """
+
+    context_frames: int
+
+    @abstractmethod
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Encode.
+
+        Args:
+            waveform: float [B, T], -1..1, T a multiple of the hop length.
+
+        Returns:
+            Latents, float [B, L, D] with L = T / hop length.
+        """
+
+
+class Decoder(nn.Module, ABC):
+    """Maps latents to the waveform of one domain."""
+
+    @abstractmethod
+    def loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the reconstruction loss, a scalar to be minimised.
+
+        Args:
+            latents: float [B, L, D].
+            waveform: float [B, T], the original, T = L times the hop length.
+        """
+
+    @abstractmethod
+    def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the family's figure for held-out audio, a scalar; lower is better."""
+
+    @abstractmethod
+    def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
+        """Generate audio from latents that arrive in blocks.
+
+        The samples do not depend on how the latents are cut into blocks.
+
+        Args:
+            blocks: Latents, float [l, D] each.
+            seed: Seed of random draws, for families that draw.
+            options: The family's generation options.
+
+        Yields:
+            Waveform blocks, float [t]; together as long as all latents.
+        """
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the framework must know about a family.
+
+    Attributes:
+        name: The family's name, as in its configuration.
+        encoder: Builds the encoder from the family's configuration.
+        decoder: Builds one decoder from the family's configuration.
+        options: Frozen dataclass of the generation options with their defaults.
+        figure: Name and unit of `Decoder.heldout_figure`.
+        figure_ceiling: The figure of a model that has learnt nothing, None if unbounded.
+    """
+
+    name: str
+    encoder: Callable[[Any], Encoder]
+    decoder: Callable[[Any], Decoder]
+    options: type[Any]
+    figure: str
+    figure_ceiling: float | None
+
+
+def run_in_windows(
+    blocks: Iterator[Tensor],
+    run: Callable[[Tensor], Tensor],
+    *,
+    window: int,
+    context: int,
+) -> Iterator[Tensor]:
+    """Apply a network to a long sequence in windows, as if it were applied to the whole.
+
+    Each window carries `context` frames on both sides; what the network makes of them is
+    thrown away, so every kept frame has seen everything within its receptive field. At the
+    true ends of the sequence the windows end too, so the network pads as it would there::
+
+        sequence   |=================================|
+        window 1   |kkkkkkkk....|
+        window 2        |....kkkkkkkk....|             k kept, . context
+        window 3                     |....kkkkkkkkkkk|
+
+    The windows lie at multiples of `window`, however the sequence arrives in blocks.
+
+    Args:
+        blocks: float [l, A] each, frames first.
+        run: The network, float [n, A] to float [n, B].
+        window: Frames kept of a window.
+        context: Frames added on either side.
+
+    Yields:
+        float [n, B]; together as many frames as came in.
+    """
+    pending: list[Tensor] = []
+    held = 0  # frames in `pending`
+    before = 0  # of those, how many are context already yielded
+    for block in blocks:
+        pending.append(block)
+        held += len(block)
+        while held >= before + window + context:
+            frames = torch.cat(pending)
+            yield run(frames[: before + window + context])[before : before + window]
+            keep_from = max(0, before + window - context)
+            pending = [frames[keep_from:]]
+            held, before = len(pending[0]), before + window - keep_from
+    if held > before:
+        yield run(torch.cat(pending))[before:]

@@ -1,0 +1,16 @@
+"""The spectral family: feed-forward networks on frames with an inverse-STFT head."""
+
+from __future__ import annotations
+
+from core.families.base import Family
+from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
+from core.families.spectral.encoder import SpectralEncoder
+
+FAMILY = Family(
+    name="spectral",
+    encoder=SpectralEncoder,
+    decoder=SpectralDecoder,
+    options=SpectralOptions,
+    figure="STFT distance",
+    figure_ceiling=None,
+)

@@ -1,0 +1,357 @@
+"""The translator: one shared encoder, one decoder per domain, in one file.
+
+In: waveforms. Out: latents, and waveforms of another domain. This is the object for using
+a model; it holds no losses and no optimizers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.audio.levels import matching_gain_db, measure_level_db
+from core.audio.reading import resample_blocks
+from core.config import Config
+from core.confusion import DomainClassifier
+from core.errors import LatentsError, ModelError, UsageError
+from core.families import FAMILY_NAMES, get_family
+from core.families.base import run_in_windows
+from core.files import replacing
+from core.modelfile import ModelHeader, part_of, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from core.families.base import Decoder, Encoder
+
+ENCODE_WINDOW_SECONDS = 5.0
+DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
+
+
+class Translator(nn.Module):
+    """A model of K domains.
+
+    Attributes:
+        config: What the model was built from.
+        domains: Names of all domains that the model knows, in the order of their ids.
+        encoder: Shared encoder.
+        decoders: One decoder per domain; only those asked for when loaded from a file.
+        classifier: The domain confusion network; None when loaded without it.
+        level_db: Mean level of the training audio, dBFS.
+        training_record: Where the weights come from; plain JSON types.
+        id: Hash of configuration and weights, set by `save` and `load`.
+    """
+
+    def __init__(self, config: Config, domains: Iterable[str], built: Iterable[str]) -> None:
+        """Build the networks with fresh weights.
+
+        Args:
+            config: The configuration.
+            domains: All domains of the model.
+            built: Those that get a decoder.
+        """
+        super().__init__()
+        self.config = config
+        self.domains = tuple(domains)
+        self.family_description = get_family(config.model.family)
+        self.encoder: Encoder = self.family_description.encoder(config.model)
+        self.decoders = nn.ModuleDict(
+            {name: self.family_description.decoder(config.model) for name in built}
+        )
+        self.classifier = DomainClassifier(
+            config.model.latent_dim, len(self.domains), config.confusion
+        )
+        self.level_db = DEFAULT_LEVEL_DB
+        self.training_record: dict[str, Any] = {}
+        self.id = "untrained"
+
+    @classmethod
+    def create(cls, config: Config, domains: Iterable[str], *, seed: int = 0) -> Translator:
+        """Return a model with random weights.
+
+        Args:
+            config: The configuration.
+            domains: Names; sorted, so that ids do not depend on the order given.
+            seed: Seed of the weights.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            names = sorted(domains)
+            return cls(config, names, names)
+
+    @classmethod
+    def load(
+        cls, path: Path, *, domains: Iterable[str] | None = None, device: str = "cpu"
+    ) -> Translator:
+        """Load a model file; runs no code from it.
+
+        Args:
+            path: The file.
+            domains: Decoders to load; None for all, empty for the encoder alone.
+            device: torch device to put the weights on.
+
+        Raises:
+            ModelError: The file is missing, damaged, or newer than this program.
+            UsageError: A domain is unknown.
+        """
+        header = read_header(path)
+        try:
+            config = Config.from_dict(header.config)
+        except UsageError as error:
+            raise ModelError(f"{path}: {error}; is this umt older than the model?") from error
+        wanted = header.domains if domains is None else tuple(dict.fromkeys(domains))
+        for name in wanted:
+            check_domain(name, header.domains)
+        with torch.device("meta"):
+            model = cls(config, header.domains, wanted)
+        model.to_empty(device="cpu")
+        model.load_state_dict(_read_tensors(path, header, model))
+        model.level_db, model.training_record, model.id = (
+            header.level_db,
+            header.training,
+            header.id,
+        )
+        return model.eval().requires_grad_(requires_grad=False).to(device)
+
+    def save(self, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write the model file, complete or not at all.
+
+        Args:
+            path: The file; its directory exists.
+            dtype: How weights are stored; they are always computed with in float32.
+        """
+        tensors = {
+            name: tensor.detach().to("cpu", dtype).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
+        checksums = _checksums(tensors)
+        config = self.config.to_dict()
+        identity = json.dumps([config, self.domains, checksums], sort_keys=True)
+        self.id = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        model = self.config.model
+        header = ModelHeader(
+            id=self.id,
+            family=model.family,
+            preset=self.config.preset,
+            domains=self.domains,
+            sample_rate=model.sample_rate,
+            hop_length=model.hop_length,
+            latent_dim=model.latent_dim,
+            level_db=self.level_db,
+            config=config,
+            training=self.training_record,
+            checksums=checksums,
+            n_parameters={},
+        )
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=header.metadata())
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the model's audio, Hz."""
+        return self.config.model.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per latent frame."""
+        return self.config.model.hop_length
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels of a latent frame."""
+        return self.config.model.latent_dim
+
+    @property
+    def latent_rate(self) -> float:
+        """Latent frames a second."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return next(self.encoder.parameters()).device
+
+    def generation_options(self, given: Mapping[str, object]) -> Any:
+        """Check and fill in the generation options of this model's family.
+
+        Args:
+            given: Options by name, for example `{"temperature": 0.9}`.
+
+        Raises:
+            UsageError: An option belongs to another family or has an impossible value.
+        """
+        kind = self.family_description.options
+        known = {item.name for item in fields(kind)}
+        for name in given:
+            if name not in known:
+                owners = [
+                    family
+                    for family in FAMILY_NAMES
+                    if name in {item.name for item in fields(get_family(family).options)}
+                ]
+                raise UsageError(
+                    f"{name} is an option of {' and '.join(owners) or 'no'} models, "
+                    f"and this one is {self.config.model.family}"
+                )
+        return kind(**given)
+
+    def encode(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Encode a waveform that fits into memory.
+
+        Quiet audio is brought up to the training level first, as the commands do.
+
+        Args:
+            waveform: float [T], mono, -1..1.
+            sample_rate: Its rate in Hz; resampled if it is not the model's.
+
+        Returns:
+            Latents, float32 [L, D].
+        """
+        blocks = list(resample_blocks([waveform], sample_rate, self.sample_rate))
+        level_db = measure_level_db(blocks, self.sample_rate)
+        gain = np.float32(10 ** (matching_gain_db(level_db, self.level_db) / 20))
+        return np.concatenate(list(self.encode_blocks(block * gain for block in blocks)))
+
+    def decode(
+        self, latents: np.ndarray, *, to: str, seed: int = 0, options: Any = None
+    ) -> np.ndarray:
+        """Decode latents into a domain.
+
+        Args:
+            latents: float [L, D].
+            to: The domain.
+            seed: Seed of random draws.
+            options: From `generation_options`; None for the defaults.
+
+        Returns:
+            Waveform, float32 [L * hop_length], at the model's rate.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: The latents have another number of channels.
+        """
+        blocks = self.decode_blocks([latents], to=to, seed=seed, options=options)
+        return np.concatenate(list(blocks))
+
+    def translate(
+        self, waveform: np.ndarray, sample_rate: int, *, to: str, seed: int = 0
+    ) -> np.ndarray:
+        """Translate a waveform into a domain: `decode(encode(...))`."""
+        return self.decode(self.encode(waveform, sample_rate), to=to, seed=seed)
+
+    @torch.inference_mode()
+    def encode_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Encode a waveform of any length as it arrives.
+
+        The result is that of encoding the whole at once, however it is cut into blocks. The
+        last frame is filled up with silence.
+
+        Args:
+            blocks: float32 [t] each, at the model's rate.
+
+        Yields:
+            Latents, float32 [l, D].
+        """
+        windows = run_in_windows(
+            self._frames(blocks),
+            lambda frames: self.encoder(frames.reshape(1, -1))[0],
+            window=round(ENCODE_WINDOW_SECONDS * self.latent_rate),
+            context=self.encoder.context_frames,
+        )
+        for latents in windows:
+            yield latents.cpu().numpy()
+
+    @torch.inference_mode()
+    def decode_blocks(
+        self, blocks: Iterable[np.ndarray], *, to: str, seed: int = 0, options: Any = None
+    ) -> Iterator[np.ndarray]:
+        """Decode latents of any length as they arrive.
+
+        Args:
+            blocks: Latents, float [l, D] each.
+            to: The domain.
+            seed: Seed of random draws.
+            options: From `generation_options`; None for the defaults.
+
+        Yields:
+            Waveform, float32 [t], at the model's rate.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: The latents have another number of channels.
+        """
+        check_domain(to, self.decoders)
+        decoder: Decoder = self.decoders[to]  # type: ignore[assignment]
+        options = self.generation_options({}) if options is None else options
+        for waveform in decoder.generate(self._latents(blocks), seed=seed, options=options):
+            yield waveform.cpu().numpy()
+
+    def _frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Cut a stream of samples into frames, float32 [l, hop_length]."""
+        rest = np.zeros(0, np.float32)
+        for block in blocks:
+            samples = np.concatenate([rest, block.astype(np.float32, copy=False)])
+            whole = len(samples) // self.hop_length * self.hop_length
+            if whole:
+                yield self._to_device(samples[:whole]).view(-1, self.hop_length)
+            rest = samples[whole:]
+        if len(rest):
+            yield self._to_device(np.pad(rest, (0, self.hop_length - len(rest)))).view(1, -1)
+
+    def _latents(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        for block in blocks:
+            if block.ndim != 2 or block.shape[1] != self.latent_dim:
+                raise LatentsError(
+                    f"latents of shape {block.shape}, model {self.id} expects "
+                    f"(frames, {self.latent_dim}); were they made by another model?"
+                )
+            yield self._to_device(block.astype(np.float32, copy=False))
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def check_domain(name: str, known: Iterable[str]) -> None:
+    """Raise a UsageError that lists the known domains unless `name` is one of them."""
+    if name not in known:
+        raise UsageError(f"unknown domain {name!r}; this model knows: {', '.join(known)}")
+
+
+def _read_tensors(path: Path, header: ModelHeader, model: Translator) -> dict[str, Tensor]:
+    """Read the tensors that a model needs and check them against the file's checksums."""
+    needed = set(model.state_dict())
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            missing = sorted(needed - names)
+            if missing:
+                raise ModelError(f"{path}: damaged: no tensor {missing[0]!r}")
+            stored = {name: file.get_tensor(name) for name in sorted(needed)}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: damaged model file: {error}") from error
+    for part, checksum in _checksums(stored).items():
+        if header.checksums.get(part) != checksum:
+            raise ModelError(
+                f"{path}: damaged: the weights of {part} changed since they were saved"
+            )
+    return {name: tensor.float() for name, tensor in stored.items()}
+
+
+def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the CRC-32 of each part's tensors in the order of their names."""
+    checksums: dict[str, int] = {}
+    for name in sorted(tensors):
+        values = tensors[name].view(torch.uint8) if tensors[name].ndim else tensors[name]
+        part = part_of(name)
+        checksums[part] = zlib.crc32(values.numpy().tobytes(), checksums.get(part, 0))
+    return checksums

@@ -1,0 +1,1 @@
+"""The bundled models and their reference statistics; data, no code."""

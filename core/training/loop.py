@@ -1,0 +1,437 @@
+"""The training loop: the paper's two-phase update, for any number of processes.
+
+In: prepared domains and a configuration. Out: a run's folder with checkpoints, a log and
+`model.safetensors`. Each update first trains the domain classifier on latents that carry
+no gradient, then the encoder and the decoders against the updated classifier; one encoder
+pass serves both (Mor et al. 2019, sec. 3.2).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from core.confusion import classifier_loss, confusion_loss
+from core.data.dataset import Batch, Batches, Segments
+from core.errors import DataError, TrainingError
+from core.model import Translator
+from core.modelfile import MODEL_FILE
+from core.training.checkpoint import load_newest, save_checkpoint
+from core.training.run import LOG_FILE, check_same_run, cut_log, locked
+from core.training.schedule import learning_rate
+from core.training.validation import Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from core.config import Config
+    from core.data.domain import Domain
+
+LOG_STEPS = 10
+LONG_RUN_SECONDS = 7 * 86400
+
+
+class Reporter(Protocol):
+    """What a user is told while training goes on; only the first process speaks."""
+
+    def notice(self, text: str) -> None:
+        """Tell one line."""
+
+    def progress(self, record: dict[str, Any]) -> None:
+        """Show a record of the log: step, losses, accuracy, items a second, seconds left."""
+
+    def validated(self, record: dict[str, Any]) -> None:
+        """Show a validation's figures."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a call of `train` ended.
+
+    Attributes:
+        step: Updates done since the run began.
+        model: The model file.
+        stopped_by: `steps`, `minutes`, or what `should_stop` returned.
+        is_main: Whether this is the first of the processes, the one that speaks.
+    """
+
+    step: int
+    model: Path
+    stopped_by: str
+    is_main: bool
+
+
+def train(
+    config: Config,
+    domains: Sequence[Domain],
+    run: Path,
+    *,
+    reporter: Reporter,
+    max_minutes: float | None = None,
+    should_stop: Callable[[], str | None] = lambda: None,
+    device: str = "auto",
+) -> TrainingResult:
+    """Train, or continue, a run.
+
+    Args:
+        config: The configuration.
+        domains: Prepared domains.
+        run: The run's folder.
+        reporter: Told of progress.
+        max_minutes: Stop, and save, after so long.
+        should_stop: Asked after each update; a reason to stop, or None.
+        device: "auto" for what `accelerate` finds, or "cpu".
+
+    Raises:
+        UsageError: The run was started with another configuration or other data.
+        DataError: The data does not fit the configuration.
+        TrainingError: The loss is not finite, or a file cannot be written.
+    """
+    _share_threads()
+    accelerator = Accelerator(cpu=device == "cpu")
+    if not accelerator.is_main_process:
+        return _Loop(config, domains, run, accelerator, _Silent()).train(max_minutes, should_stop)
+    with locked(run):
+        check_same_run(run, config, domains)
+        return _Loop(config, domains, run, accelerator, reporter).train(max_minutes, should_stop)
+
+
+class _Silent:
+    """The reporter of every process but the first."""
+
+    def notice(self, text: str) -> None:
+        pass
+
+    def progress(self, record: dict[str, Any]) -> None:
+        pass
+
+    def validated(self, record: dict[str, Any]) -> None:
+        pass
+
+
+class _Loop:
+    """One call's state: the model, its optimizers and where it stands."""
+
+    def __init__(
+        self,
+        config: Config,
+        domains: Sequence[Domain],
+        run: Path,
+        accelerator: Accelerator,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.run, self.reporter = config, run, reporter
+        self.accelerator = accelerator
+        names = [domain.name for domain in domains]
+        segment_length = _segment_length(config)
+        segments = [
+            Segments(domain, "train", sample_rate=config.model.sample_rate, length=segment_length)
+            for domain in domains
+        ]
+        self.batches = Batches(
+            segments,
+            config,
+            rank=accelerator.process_index,
+            n_processes=accelerator.num_processes,
+        )
+        self.model = Translator.create(config, names, seed=config.training.seed)
+        self.model.level_db = _mean_level_db(domains)
+        self.model.to(accelerator.device)
+        self.has_confusion = len(names) > 1
+        self.optimizer = _adam([self.model.encoder, self.model.decoders], config)
+        self.classifier_optimizer = _adam([self.model.classifier], config)
+        self.validator = Validator(self.model, domains, segment_length)
+        self.minutes = {
+            domain.name: {
+                split: round(domain.minutes(split), 2) for split in ("train", "validation", "test")
+            }
+            for domain in domains
+        }
+        self.step = 0
+        self.seconds = 0.0
+
+    def train(
+        self, max_minutes: float | None, should_stop: Callable[[], str | None]
+    ) -> TrainingResult:
+        """Continue from the newest checkpoint until there is a reason to stop."""
+        self._restore()
+        self._say_what_is_missing()
+        stopped_by = "steps"
+        is_main = self.accelerator.is_main_process
+        writer = SummaryWriter(self.run, purge_step=self.step + 1) if is_main else None
+        meter = _Meter(self.step)
+        began = time.monotonic() - self.seconds
+        called = time.monotonic()
+        try:
+            for batch in self._loader():
+                losses = self._update(batch)
+                self.step += 1
+                self.seconds = time.monotonic() - began
+                meter.add(losses)
+                if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
+                    self._log(meter, writer)
+                reason = self._reason_to_stop(should_stop, called, max_minutes)
+                is_last = reason is not None or self.step == self.config.training.steps
+                if is_last or self.step % self.config.training.validate_steps == 0:
+                    self._validate(writer)
+                if reason is not None:
+                    stopped_by = reason
+                    break
+        finally:
+            if writer is not None:
+                writer.close()
+        return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)
+
+    def _update(self, batch: Batch) -> dict[str, float]:
+        """Do one update; return its losses and the classifier's accuracy."""
+        # The noise of a step is a function of seed, step and process, as its items are.
+        key = [self.config.training.seed, self.step, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        rate = learning_rate(self.config.training, self.step)
+        for optimizer in (self.optimizer, self.classifier_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        device = self.accelerator.device
+        source, target = batch.source.to(device), batch.target.to(device)
+        n_items = source.shape[1]
+        ids = torch.tensor(batch.domain_ids, device=device).repeat_interleave(n_items)
+        self.model.train()
+        with self.accelerator.autocast():
+            latents = self.model.encoder(source.flatten(0, 1))
+            losses = self._train_classifier(latents.detach(), ids)
+            total = latents.new_zeros(())
+            for index, domain_id in enumerate(batch.domain_ids):
+                name = self.model.domains[domain_id]
+                own = latents[index * n_items : (index + 1) * n_items]
+                loss = self.model.decoders[name].loss(own, target[index])  # type: ignore[operator]
+                losses[f"loss/{name}"] = float(loss.detach())
+                total = total + loss / len(batch.domain_ids)
+            if self.has_confusion:
+                self.model.classifier.requires_grad_(requires_grad=False)
+                logits = self.model.classifier(latents)
+                total = total + confusion_loss(logits, ids, self.config.confusion)
+                self.model.classifier.requires_grad_(requires_grad=True)
+        if not math.isfinite(float(total.detach())):
+            raise TrainingError(
+                f"the loss is {float(total.detach())} at step {self.step + 1}; the last checkpoint "
+                "is unharmed: lower training.learning_rate and start a new --run"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self._apply(self.optimizer)
+        return losses
+
+    def _train_classifier(self, latents: Tensor, ids: Tensor) -> dict[str, float]:
+        if not self.has_confusion:
+            return {}
+        logits = self.model.classifier(latents)
+        loss = classifier_loss(logits, ids)
+        self.classifier_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._apply(self.classifier_optimizer)
+        accuracy = (logits.argmax(1) == ids).float().mean()
+        return {
+            "loss/classifier": float(loss.detach()),
+            "accuracy/classifier": float(accuracy),
+            "accuracy/chance": 1 / len(self.model.domains),
+        }
+
+    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average gradients over processes, limit them, and step.
+
+        Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
+        which Adam skips, so that it does not drift by its momentum.
+        """
+        with_gradient = [
+            parameter
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if self.accelerator.num_processes > 1:
+            flat = torch.cat([parameter.grad.flatten() for parameter in with_gradient])
+            flat = self.accelerator.reduce(flat, "mean")
+            sizes = [parameter.numel() for parameter in with_gradient]
+            for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
+                parameter.grad = mean.view_as(parameter)
+        training = self.config.training
+        if training.clip_value:
+            nn.utils.clip_grad_value_(with_gradient, training.clip_value)
+        if training.clip_norm:
+            nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
+        optimizer.step()
+
+    def _loader(self) -> Iterable[Batch]:
+        return DataLoader(
+            self.batches,
+            sampler=range(self.step, self.config.training.steps),
+            batch_size=None,
+            num_workers=1,
+            worker_init_fn=_ignore_interrupts,
+        )
+
+    def _reason_to_stop(
+        self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None
+    ) -> str | None:
+        """Return why to stop after this step; all processes get the first one's answer."""
+        reason = should_stop()
+        if max_minutes is not None and time.monotonic() - called > max_minutes * 60:
+            reason = reason or "minutes"
+        if self.accelerator.num_processes == 1:
+            return reason
+        from accelerate.utils import gather_object
+
+        reasons = [found for found in gather_object([reason]) if found]
+        return reasons[0] if reasons else None
+
+    def _log(self, meter: _Meter, writer: SummaryWriter | None) -> None:
+        if writer is None:
+            return
+        n_steps = self.step - meter.since
+        training = self.config.training
+        seconds = time.monotonic() - meter.began
+        record = {
+            "step": self.step,
+            **meter.means(),
+            "learning_rate": learning_rate(training, self.step - 1),
+            "items_per_second": n_steps * training.batch_size / seconds,
+            "seconds_left": (training.steps - self.step) * seconds / n_steps,
+            "seconds": self.seconds,
+        }
+        self._write(record, writer)
+        self.reporter.progress(record)
+        if self.step <= LOG_STEPS and record["seconds_left"] > LONG_RUN_SECONDS:
+            days = record["seconds_left"] / 86400
+            self.reporter.notice(
+                f"at this speed the {training.steps} steps of preset {self.config.preset} take "
+                f"{days:.0f} days on this machine; --preset fast learns within hours on a CPU, "
+                "and --max-minutes stops in time (the run can be continued)"
+            )
+        meter.reset(self.step)
+
+    def _validate(self, writer: SummaryWriter | None) -> None:
+        """Measure held-out figures, then save the checkpoint and the model file."""
+        if writer is None:
+            return
+        figures = self.validator.figures()
+        record = {"step": self.step, **figures}
+        self._write(record, writer)
+        for name, waveform in self.validator.examples(self.step):
+            writer.add_audio(name, waveform, self.step, self.model.sample_rate)
+        writer.flush()
+        self.model.training_record = {
+            "steps": self.step,
+            "seconds": round(self.seconds),
+            "minutes": self.minutes,
+            "figures": figures,
+        }
+        try:
+            self.model.save(self.run / MODEL_FILE)
+        except OSError as error:
+            raise TrainingError(f"{self.run}: cannot save the model: {error.strerror}") from error
+        save_checkpoint(self.run / "checkpoints", self.step, self._state())
+        self.reporter.validated(record)
+
+    def _write(self, record: dict[str, Any], writer: SummaryWriter) -> None:
+        with (self.run / LOG_FILE).open("a") as log:
+            log.write(json.dumps(record) + "\n")
+        for name, value in record.items():
+            if name != "step":
+                writer.add_scalar(name, value, self.step)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "classifier_optimizer": self.classifier_optimizer.state_dict(),
+        }
+
+    def _restore(self) -> None:
+        state = load_newest(self.run / "checkpoints", self.reporter.notice)
+        if state is not None:
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+            self.reporter.notice(f"continuing {self.run} at step {self.step}")
+        if self.accelerator.is_main_process:
+            cut_log(self.run, self.step)
+
+    def _say_what_is_missing(self) -> None:
+        if not self.has_confusion:
+            self.reporter.notice(
+                f"only one domain ({self.model.domains[0]}): training without the confusion term"
+            )
+        for name in self.validator.without_validation:
+            self.reporter.notice(f"{name} has no validation audio: no held-out figure for it")
+
+
+class _Meter:
+    """Means of losses since the last record."""
+
+    def __init__(self, step: int) -> None:
+        self.reset(step)
+
+    def reset(self, step: int) -> None:
+        self.since, self.began = step, time.monotonic()
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, float]:
+        return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
+
+
+def _adam(modules: Iterable[nn.Module], config: Config) -> torch.optim.AdamW:
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    training = config.training
+    return torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
+
+
+def _segment_length(config: Config) -> int:
+    """Return the length of an item in samples: whole latent frames, at least one."""
+    hop_length = config.model.hop_length
+    wanted = config.training.segment_seconds * config.model.sample_rate
+    return max(1, round(wanted / hop_length)) * hop_length
+
+
+def _mean_level_db(domains: Sequence[Domain]) -> float:
+    levels = [track.level_db for domain in domains for track in domain.tracks]
+    if not levels:
+        raise DataError("no prepared recordings")
+    return sum(levels) / len(levels)
+
+
+def _share_threads() -> None:
+    """Use this process's share of the cores; `accelerate launch` would leave it one."""
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(max(1, (cores or 1) // local_processes))
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which reaches the whole process group, to the loop."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

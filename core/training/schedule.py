@@ -1,0 +1,25 @@
+"""The learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.config import TrainingConfig
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """Return the rate of an update.
+
+    Args:
+        training: Schedule and its constants.
+        step: Updates done before.
+    """
+    rate = training.learning_rate
+    if training.warmup_steps:
+        rate *= min(1.0, (step + 1) / training.warmup_steps)
+    if training.schedule == "exponential":
+        # The paper's "0.98 every 10,000 samples" counts batches in the authors' code.
+        return rate * training.decay ** (step // training.decay_steps)
+    return rate * (1 - math.sqrt(min(1.0, step / training.steps)))

@@ -1,0 +1,90 @@
+"""Held-out figures and examples of a model in training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from core.data.dataset import Segments, fixed_batch
+from core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from core.data.domain import Domain
+    from core.model import Translator
+
+EXAMPLE_SECONDS = 3.0
+
+
+class Validator:
+    """The same validation segments of each domain at every call.
+
+    Attributes:
+        without_validation: Names of domains that have no validation audio.
+    """
+
+    def __init__(self, model: Translator, domains: Sequence[Domain], segment_length: int) -> None:
+        training = model.config.training
+        self.model = model
+        self.batches: dict[str, Tensor] = {}
+        self.examples_of: dict[str, Tensor] = {}
+        self.without_validation: list[str] = []
+        example_length = max(1, round(EXAMPLE_SECONDS * model.latent_rate)) * model.hop_length
+        for domain in domains:
+            try:
+                segments, longer = (
+                    Segments(domain, "validation", sample_rate=model.sample_rate, length=length)
+                    for length in (segment_length, example_length)
+                )
+            except DataError:
+                self.without_validation.append(domain.name)
+                continue
+            items = training.validation_items
+            self.batches[domain.name] = fixed_batch(segments, items, training.seed)
+            self.examples_of[domain.name] = fixed_batch(longer, 1, training.seed)
+
+    @torch.inference_mode()
+    def figures(self) -> dict[str, float]:
+        """Return the family's figure per domain and the classifier's accuracy."""
+        self.model.eval()
+        figures: dict[str, float] = {}
+        right, total = 0, 0
+        for name, waveform in self.batches.items():
+            on_device = waveform.to(self.model.device)
+            latents = self.model.encoder(on_device)
+            decoder = self.model.decoders[name]
+            figures[f"validation/{name}"] = float(decoder.heldout_figure(latents, on_device))  # type: ignore[operator]
+            found = self.model.classifier(latents).argmax(1)
+            right += int((found == self.model.domains.index(name)).sum())
+            total += len(waveform)
+        if total and len(self.model.domains) > 1:
+            figures["validation/confusion accuracy"] = right / total
+            figures["validation/confusion chance"] = 1 / len(self.model.domains)
+        return figures
+
+    @torch.inference_mode()
+    def examples(self, step: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield a held-out recording, its reconstruction and a translation of it.
+
+        Domains take turns from one validation to the next.
+
+        Yields:
+            A name, and a waveform float32 [1, T].
+        """
+        names = list(self.examples_of)
+        if not names:
+            return
+        turn = step // self.model.config.training.validate_steps
+        source = names[turn % len(names)]
+        others = [name for name in self.model.domains if name != source]
+        targets = [source, *([others[turn % len(others)]] if others else [])]
+        original = self.examples_of[source][0]
+        yield f"original/{source}", original.unsqueeze(0)
+        latents = list(self.model.encode_blocks([original.numpy()]))
+        for target in targets:
+            blocks = self.model.decode_blocks(latents, to=target)
+            waveform = torch.cat([torch.from_numpy(block) for block in blocks])
+            yield f"{source} to {target}", waveform.unsqueeze(0)

@@ -1,0 +1,1 @@
+"""One module a command; its `run` is the command's function, its docstring the help text."""

@@ -1,0 +1,67 @@
+"""`umt decode`: latents in, audio out."""
+
+
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from umtcli import options
+from umtcli.failures import Batch
+from umtcli.pipeline import Request
+from umtcli.rendering import DEFAULT_NAME, render_all
+from umtcli.sources import LatentsSource
+from umtcli.streams import choose_inputs
+
+EXAMPLES = """\
+umt decode song.npy --to piano
+umt encode song.wav | umt decode --to piano > piano.wav
+"""
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    to: options.To,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IN.npy", help="Latents from `umt encode`; - is stdin."),
+    ] = None,
+    temperature: options.Temperature = None,
+    output: options.Output = None,
+    name: options.Name = None,
+    force: options.Force = False,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    is_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Decode latents into audio of a domain.
+
+    The latents are an array of shape (frames, D), and the model must be the one that encoded
+    them. Together with `umt encode` this gives the same samples as `umt translate` does.
+    """
+    from core.audio.writing import output_format
+
+    env = options.settle(ctx, quiet=quiet, verbose=verbose)
+    request = Request(
+        command="decode",
+        sources=choose_inputs(env, inputs or []),
+        open_source=lambda item: LatentsSource(env, item),
+        to=to,
+        template=DEFAULT_NAME if name is None else name,
+        is_named=name is not None,
+        output=output,
+        is_directory=False,
+        check_name=output_format,
+        model=model,
+        device=device,
+        seed=seed,
+        force=force,
+        is_json=is_json,
+    )
+    render_all(Batch(env), request, options.generation(temperature=temperature))

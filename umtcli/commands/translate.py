@@ -1,0 +1,76 @@
+"""`umt translate`: audio in, audio of another domain out."""
+
+
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umtcli import options
+from umtcli.failures import Batch
+from umtcli.pipeline import Request
+from umtcli.rendering import DEFAULT_NAME, render_all
+from umtcli.sources import AudioSource, find_sources
+from umtcli.streams import choose_inputs
+
+EXAMPLES = """\
+umt translate song.wav --to piano
+umt translate album/ --to strings --to organ -o out
+ffmpeg -i film.mkv -f wav - | umt translate --to guitar | aplay
+"""
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    to: options.To,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
+    ] = None,
+    temperature: options.Temperature = None,
+    start: Annotated[float, typer.Option(metavar="S", help="Begin S seconds into the input.")] = 0,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="N", help="Translate N seconds; all by default.")
+    ] = None,
+    output: options.Output = None,
+    name: options.Name = None,
+    force: options.Force = False,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    is_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Translate music into other instruments and styles.
+
+    Each input is encoded once and decoded for every --to. Without -o the result goes to stdout
+    if that is a pipe or a file, else to song.DOMAIN.wav in the current directory. -o FILE takes
+    any extension that can be written; -o DIR takes several results.
+    """
+    from core.audio.writing import output_format
+
+    env = options.settle(ctx, quiet=quiet, verbose=verbose)
+    batch = Batch(env)
+    given = choose_inputs(env, inputs or [])
+    request = Request(
+        command="translate",
+        sources=find_sources(batch, given),
+        open_source=lambda item: AudioSource(env, item, start_seconds=start, seconds=seconds),
+        to=to,
+        template=DEFAULT_NAME if name is None else name,
+        is_named=name is not None,
+        output=output,
+        is_directory=any(Path(item).is_dir() for item in given),
+        check_name=output_format,
+        model=model,
+        device=device,
+        seed=seed,
+        force=force,
+        is_json=is_json,
+    )
+    render_all(batch, request, options.generation(temperature=temperature))

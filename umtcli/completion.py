@@ -1,0 +1,52 @@
+"""What TAB offers for models and domains. Never imports torch, never fails."""
+
+
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import typer  # noqa: TC002 (Typer reads the annotations)
+
+
+def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the domains of the model already typed on the line, else of the default one."""
+    from core.modelfile import find_model, read_header
+
+    with suppress(Exception):  # whatever is wrong, the command itself will say it
+        model = find_model(ctx.params.get("model"), [], cwd=Path.cwd())
+        domains = read_header(model.path).domains
+        return [domain for domain in domains if domain.startswith(incomplete)]
+    return []
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Offer the models found, and model files and directories below what is typed."""
+    from core.modelfile import list_models
+
+    offered: list[str] = []
+    with suppress(Exception):
+        offered = [model.name for model in list_models(Path.cwd())]
+    return [name for name in offered if name.startswith(incomplete)] + _paths(incomplete)
+
+
+def complete_devices(incomplete: str) -> list[str]:
+    """Offer the kinds of device; which of them this machine has only torch would know."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def _paths(incomplete: str) -> list[str]:
+    folder, _, start = incomplete.rpartition("/")
+    parent = Path(folder + "/" if incomplete.startswith("/") else folder or ".")
+    with suppress(OSError):
+        entries = sorted(parent.iterdir())
+        prefix = f"{folder}/" if "/" in incomplete else ""
+        return [
+            f"{prefix}{entry.name}{'/' if entry.is_dir() else ''}"
+            for entry in entries
+            if entry.name.startswith(start)
+            and (start or not entry.name.startswith("."))
+            and (entry.is_dir() or entry.suffix == ".safetensors")
+        ]
+    return []

@@ -1,0 +1,224 @@
+"""The streams around the program, what is said on stderr, and progress.
+
+Commands never touch `sys.stdin`, `sys.stdout` or `sys.stderr`: they are given an
+`Environment`, so a test decides what is a terminal and what is a pipe. The result goes to
+`stdout` and nothing else does; notices, warnings, errors and progress go to `stderr`.
+"""
+
+
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import RenderableType
+
+JSON_VERSION = 1
+PLAIN_PROGRESS_SECONDS = 10.0  # between lines where no bar can be drawn
+LONG_SECONDS = 10.0  # work estimated to take longer is announced
+MEASURE_SECONDS = 1.0  # of work, before an estimate is worth anything
+
+StreamKind = Literal["terminal", "data", "other"]
+
+
+@dataclass
+class Environment:
+    """The program's streams and how much it says.
+
+    Attributes:
+        stdin: Bytes that a command may read.
+        stdout: Bytes of the result.
+        stderr: Text for the user.
+        stdin_kind: `data` is a pipe, socket or regular file; `other` is /dev/null and such.
+        stdout_kind: As `stdin_kind`.
+        stderr_is_terminal: Whether bars and colours can be shown.
+        is_quiet: Whether notices and progress are left out.
+        is_verbose: Whether errors come with their traceback.
+        clock: Seconds that never go back.
+    """
+
+    stdin: BinaryIO
+    stdout: BinaryIO
+    stderr: TextIO
+    stdin_kind: StreamKind
+    stdout_kind: StreamKind
+    stderr_is_terminal: bool
+    is_quiet: bool = False
+    is_verbose: bool = False
+    clock: Callable[[], float] = time.monotonic
+    bar: Any = None  # the tqdm bar on stderr, while there is one
+
+    @classmethod
+    def from_process(cls) -> Environment:
+        """Describe this process's own streams; a closed one reads and writes nothing."""
+        stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+        stdout = sys.stdout.buffer if sys.stdout else io.BytesIO()
+        stderr = sys.stderr or io.StringIO()
+        return cls(
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            stdin_kind=_stream_kind(stdin),
+            stdout_kind=_stream_kind(stdout),
+            stderr_is_terminal=stderr.isatty(),
+        )
+
+    def notice(self, text: str) -> None:
+        """Say something on stderr that the user may like to know; not when quiet."""
+        if not self.is_quiet:
+            self._say("", text)
+
+    def error(self, text: str) -> None:
+        """Say on stderr, in one line, what went wrong."""
+        self._say("error: ", text)
+
+    def write_text(self, text: str) -> None:
+        """Write a textual result to stdout."""
+        self.stdout.write(text.encode("utf-8", "backslashreplace"))
+        self.stdout.flush()
+
+    def write_json(self, command: str, content: Mapping[str, Any]) -> None:
+        """Write a result to stdout as JSON, with the command and the format's version."""
+        envelope = {"command": command, "version": JSON_VERSION, **content}
+        self.write_text(json.dumps(envelope, indent=2) + "\n")
+
+    def write_table(self, table: RenderableType) -> None:
+        """Write a rich table to stdout: drawn for a terminal, whole lines for a pipe."""
+        from rich.console import Console
+
+        is_terminal = self.stdout_kind == "terminal"
+        text = io.StringIO()
+        Console(
+            file=text,
+            force_terminal=is_terminal,
+            width=None if is_terminal else 10_000,
+            no_color="NO_COLOR" in os.environ,
+            highlight=False,
+        ).print(table, soft_wrap=not is_terminal)
+        self.write_text("\n".join(line.rstrip() for line in text.getvalue().split("\n")))
+
+    def _say(self, prefix: str, text: str) -> None:
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace("\n", " "))
+        if self.bar is not None:
+            self.bar.clear()
+        if self.stderr_is_terminal and "NO_COLOR" not in os.environ:
+            from rich.console import Console
+            from rich.text import Text
+
+            styled = Text.assemble(("umt: ", "dim"), (prefix, "bold red"), line)
+            console = Console(file=self.stderr, force_terminal=True, highlight=False)
+            console.print(styled, soft_wrap=True)
+        else:
+            self.stderr.write(f"umt: {prefix}{line}\n")
+        self.stderr.flush()
+        if self.bar is not None:
+            self.bar.refresh()
+
+
+class Progress:
+    """Progress of one long piece of work, with an estimate of its time before it drags on.
+
+    A bar where stderr is a terminal, else a plain line every ten seconds.
+
+    Args:
+        env: Where to show it.
+        label: What is being done.
+        total: Amount of work, in `unit`; None when it is not known.
+        unit: Of the amounts.
+    """
+
+    def __init__(
+        self, env: Environment, label: str, total: float | None, *, unit: str = "s"
+    ) -> None:
+        self.env = env
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = 0.0
+        self._started = self._last_line = env.clock()
+        self._is_announced = False
+
+    def __enter__(self) -> Self:
+        if self.env.stderr_is_terminal and not self.env.is_quiet:
+            from tqdm import tqdm
+
+            tqdm.monitor_interval = 0  # no thread: the bar is refreshed by `advance`
+            self.env.bar = tqdm(
+                total=self.total,
+                desc=self.label,
+                unit=self.unit,
+                file=self.env.stderr,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+                if self.total
+                else "{desc}: {n:.1f} {unit}, {elapsed}",
+            )
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.env.bar is not None:
+            self.env.bar.close()
+            self.env.bar = None
+
+    def advance(self, amount: float) -> None:
+        """Count `amount` more as done."""
+        self.done += amount
+        now = self.env.clock()
+        if self.env.bar is not None:
+            self.env.bar.update(amount)
+        elif now - self._last_line >= PLAIN_PROGRESS_SECONDS:
+            self._last_line = now
+            self.env.notice(f"{self.label}: {self._position(now)}")
+        if not self._is_announced and now - self._started >= MEASURE_SECONDS:
+            self._is_announced = True
+            if (left := self._seconds_left(now)) is not None and left > LONG_SECONDS:
+                self.env.notice(f"{self.label}: about {format_seconds(left)} left")
+
+    def _seconds_left(self, now: float) -> float | None:
+        if not self.total or not self.done:
+            return None
+        return (now - self._started) * max(0.0, self.total - self.done) / self.done
+
+    def _position(self, now: float) -> str:
+        left = self._seconds_left(now)
+        if left is None or not self.total:
+            return f"{self.done:.1f} {self.unit} done"
+        return f"{100 * self.done / self.total:.0f} %, about {format_seconds(left)} left"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a length of time as a person would say it.
+
+    Example:
+        >>> format_seconds(42), format_seconds(200), format_seconds(9000)
+        ('42 s', '3 min', '2 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _stream_kind(stream: BinaryIO) -> StreamKind:
+    if stream.isatty():
+        return "terminal"
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return "other"
+    # Programs such as Node and sshd hand over a socket where a shell hands over a pipe.
+    is_data = stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+    return "data" if is_data else "other"

@@ -1,0 +1,164 @@
+"""From exceptions to one line on stderr and an exit code; batches that go on past them."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from core.errors import UmtError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from umtcli.console import Environment
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_ADVICE = "; free some space, or write elsewhere with -o"
+
+
+class ExitCode(IntEnum):
+    """How the program ends."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+    CLOSED_PIPE = 141
+    TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; raised where the program is, so that temporary files are removed."""
+
+
+def describe(error: BaseException) -> str:
+    """Return what went wrong and what to do about it, for one line on stderr."""
+    if isinstance(error, UmtError):
+        cause = error.__cause__
+        is_full = isinstance(cause, OSError) and cause.errno in DISK_FULL
+        return f"{error}{FULL_ADVICE if is_full else ''}"
+    if _is_gpu_memory(error):
+        return "out of GPU memory; add --device cpu, or close other programs that use the GPU"
+    if _is_memory(error):
+        return "out of memory; close other programs, or do a part at a time with --seconds"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        advice = FULL_ADVICE if error.errno in DISK_FULL else ""
+        return f"{place}{error.strerror or error}{advice}"
+    return f"unexpected {type(error).__name__}: {error}; run with -v for the traceback"
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a program that ends with this exception."""
+    match error:
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case Terminated():
+            return ExitCode.TERMINATED
+        case BrokenPipeError():
+            return ExitCode.CLOSED_PIPE
+        case UsageError():
+            return ExitCode.USAGE
+        case typer.TyperException() | typer.Exit():
+            return error.exit_code
+        case _:
+            return ExitCode.FAILED
+
+
+def _is_gpu_memory(error: BaseException) -> bool:
+    # Named, not imported: an error is no reason to load torch.
+    return type(error).__name__ == "OutOfMemoryError" and "torch" in type(error).__module__
+
+
+def _is_memory(error: BaseException) -> bool:
+    # torch reports the CPU's memory as a RuntimeError of its allocator.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def is_item_failure(error: Exception) -> bool:
+    """Tell whether an exception spoils one item of a batch and not the whole run."""
+    if isinstance(error, UsageError | BrokenPipeError):
+        return False
+    return isinstance(error, UmtError | OSError) or _is_memory(error) or _is_gpu_memory(error)
+
+
+@dataclass
+class Batch:
+    """The items of one run: each is done or fails by itself, and the failures are listed.
+
+    Attributes:
+        env: Where failures are reported.
+        results: What the done items have to say, for `--json`.
+        failures: The failed items and why.
+    """
+
+    env: Environment
+    results: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def item(self, name: str) -> Iterator[None]:
+        """Do one item; its failure is reported and kept, and the batch goes on."""
+        try:
+            yield
+        except Exception as error:
+            if not is_item_failure(error):
+                raise
+            self.fail(name, error)
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Report an item's failure."""
+        text = describe(error)
+        label = "stdin" if name == "-" else name
+        show_traceback(self.env, error)
+        self.env.error(text if label in text else f"{label}: {text}")
+        self.failures.append({"item": label, "error": text})
+
+    def finish(self, command: str, *, is_json: bool, **facts: Any) -> None:
+        """End the run: the JSON result, the list of failures, the exit code.
+
+        Raises:
+            typer.Exit: Some items failed.
+        """
+        if is_json:
+            content = {**facts, "results": self.results, "failures": self.failures}
+            self.env.write_json(command, content)
+        if not self.failures:
+            return
+        if len(self.failures) + len(self.results) > 1:
+            names = ", ".join(failure["item"] for failure in self.failures)
+            self.env.error(f"{len(self.failures)} failed: {names}")
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def show_traceback(env: Environment, error: BaseException) -> None:
+    """Write the traceback to stderr if the user asked for it with -v."""
+    if env.is_verbose:
+        traceback.print_exception(error, file=env.stderr)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` meanwhile; without effect outside the main thread."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,82 @@
+"""The options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from umtcli.completion import complete_devices, complete_domains, complete_models
+
+if TYPE_CHECKING:
+    from umtcli.console import Environment
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        autocompletion=complete_models,
+        help="A model file, a run (runs/NAME) or a bundled name. Default: $UMT_MODEL, else the "
+        "newest run under ./runs that has every domain asked for, else starter.",
+    ),
+]
+To = Annotated[
+    list[str],
+    typer.Option(
+        "--to",
+        metavar="DOMAIN",
+        autocompletion=complete_domains,
+        help="Target domain; may be given several times. `umt info` lists them.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        autocompletion=complete_devices,
+        help="auto, cpu, cuda, cuda:N or mps.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of random draws.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        help="WaveNet models: 1 draws from the model's distribution, less is safer and duller, "
+        "0 always takes the likeliest.  [default: 1]",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="File or directory to write to; - is stdout. Default: stdout if it is a pipe or a "
+        "file, else a file in the current directory, named after the input.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(metavar="TEMPLATE", help="Names of the files, from {stem}, {domain} and {seed}."),
+]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing files.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices and no progress.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Describe the results as JSON on stdout.")]
+
+
+def settle(ctx: typer.Context, *, quiet: bool, verbose: bool) -> Environment:
+    """Return the run's streams, told how much to say."""
+    env: Environment = ctx.obj
+    env.is_quiet = quiet
+    env.is_verbose = verbose
+    return env
+
+
+def generation(**options: object) -> dict[str, object]:
+    """Return the generation options that the user gave, of whatever family they are."""
+    return {name: value for name, value in options.items() if value is not None}
