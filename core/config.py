@@ -7,6 +7,7 @@ model file stores it whole, so a model can always be rebuilt from its file alone
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -57,14 +58,16 @@ class WaveNetConfig:
 
 @dataclass(frozen=True)
 class SpectralConfig:
-    """Feed-forward networks on spectrogram frames with an inverse-STFT head.
+    """Feed-forward networks on spectrogram frames that drive oscillators and noise.
 
     Attributes:
         sample_rate: Hz.
         frame_length: Samples between spectrogram frames.
         downsampling: Spectrogram frames per latent frame.
         latent_dim: Channels of a latent frame.
-        n_fft: Window of the decoder's inverse STFT, in samples.
+        n_fft: Length of the decoder's inverse FFT, in samples; its bins are the oscillators.
+        partials_ceiling_hz: Highest oscillator; above it there is only noise.
+        noise_bands: Bands of the decoder's noise.
         encoder_channels: Channels of the encoder's ConvNeXt blocks.
         encoder_hidden: Channels inside an encoder block.
         encoder_layers: Blocks of the encoder.
@@ -82,6 +85,8 @@ class SpectralConfig:
     downsampling: int = 2
     latent_dim: int = 64
     n_fft: int = 2048
+    partials_ceiling_hz: float = 10_000.0
+    noise_bands: int = 64
     encoder_channels: int = 256
     encoder_hidden: int = 512
     encoder_layers: int = 6
@@ -250,17 +255,24 @@ def _checked(value: Any, hint: Any, key: str, section: str) -> Any:
         fits, wanted = value in get_args(hint), " or ".join(map(repr, get_args(hint)))
     elif origin is tuple:
         fits = isinstance(value, list | tuple) and len(value) == len(get_args(hint))
+        fits = fits and all(map(_is_number, value))
         wanted = f"{len(get_args(hint))} numbers"
         value = tuple(float(number) for number in value) if fits else value
     elif hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        wanted = "a number"
+        fits, wanted = _is_number(value), "a number"
         value = float(value) if fits else value
     else:
         fits, wanted = type(value) is hint, hint.__name__
     if not fits:
         raise UsageError(f"[{section}] {key} = {value!r}: expected {wanted}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value is a finite number; JSON has no others, TOML has."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 PRESETS: dict[str, Config] = {
@@ -271,7 +283,7 @@ PRESETS: dict[str, Config] = {
         DistortionConfig(equalizer_db=9.0, noise_db=-24.0, room_seconds=0.6, gain_db=6.0),
         TrainingConfig(
             steps=20_000,
-            batch_size=24,
+            batch_size=12,
             domains_per_step=3,
             segment_seconds=1.5,
             schedule="anneal",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -173,7 +174,8 @@ def _read_header(
     try:
         with warnings.catch_warnings(action="ignore"):  # numpy remarks on files of Python 2
             return reader(stream)
-    except ValueError as error:
+    # numpy lets through what its parser raises when the header is only half there.
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError) as error:
         raise LatentsError(f"{label}: damaged .npy header; {_ACCEPTED}") from error
 
 

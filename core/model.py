@@ -6,11 +6,9 @@ a model; it holds no losses and no optimizers.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from core.errors import LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.base import run_in_windows
 from core.files import replacing
-from core.modelfile import ModelHeader, part_of, read_header
+from core.modelfile import ModelHeader, identify, part_of, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +36,25 @@ ENCODE_WINDOW_SECONDS = 5.0
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 
 
+class Decoders(nn.Module):
+    """Decoders by domain name, also by names such as `train` that `nn.ModuleDict` refuses."""
+
+    def __init__(self, decoders: Mapping[str, Decoder]) -> None:
+        super().__init__()
+        # Past `add_module`, which looks for attributes of that name; they are not in the way,
+        # since decoders are never looked up as attributes.
+        self._modules.update(decoders)
+
+    def __getitem__(self, name: str) -> Decoder:
+        return cast("Decoder", self._modules[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._modules
+
+
 class Translator(nn.Module):
     """A model of K domains.
 
@@ -46,7 +63,7 @@ class Translator(nn.Module):
         domains: Names of all domains that the model knows, in the order of their ids.
         encoder: Shared encoder.
         decoders: One decoder per domain; only those asked for when loaded from a file.
-        classifier: The domain confusion network; None when loaded without it.
+        classifier: The domain confusion network.
         level_db: Mean level of the training audio, dBFS.
         training_record: Where the weights come from; plain JSON types.
         id: Hash of configuration and weights, set by `save` and `load`.
@@ -65,7 +82,7 @@ class Translator(nn.Module):
         self.domains = tuple(domains)
         self.family_description = get_family(config.model.family)
         self.encoder: Encoder = self.family_description.encoder(config.model)
-        self.decoders = nn.ModuleDict(
+        self.decoders = Decoders(
             {name: self.family_description.decoder(config.model) for name in built}
         )
         self.classifier = DomainClassifier(
@@ -136,8 +153,7 @@ class Translator(nn.Module):
         }
         checksums = _checksums(tensors)
         config = self.config.to_dict()
-        identity = json.dumps([config, self.domains, checksums], sort_keys=True)
-        self.id = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.id = identify(config, self.domains, checksums)
         model = self.config.model
         header = ModelHeader(
             id=self.id,
@@ -220,7 +236,8 @@ class Translator(nn.Module):
         blocks = list(resample_blocks([waveform], sample_rate, self.sample_rate))
         level_db = measure_level_db(blocks, self.sample_rate)
         gain = np.float32(10 ** (matching_gain_db(level_db, self.level_db) / 20))
-        return np.concatenate(list(self.encode_blocks(block * gain for block in blocks)))
+        latents = self.encode_blocks(block * gain for block in blocks)
+        return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *latents])
 
     def decode(
         self, latents: np.ndarray, *, to: str, seed: int = 0, options: Any = None
@@ -241,7 +258,7 @@ class Translator(nn.Module):
             LatentsError: The latents have another number of channels.
         """
         blocks = self.decode_blocks([latents], to=to, seed=seed, options=options)
-        return np.concatenate(list(blocks))
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
 
     def translate(
         self, waveform: np.ndarray, sample_rate: int, *, to: str, seed: int = 0
@@ -291,9 +308,9 @@ class Translator(nn.Module):
             LatentsError: The latents have another number of channels.
         """
         check_domain(to, self.decoders)
-        decoder: Decoder = self.decoders[to]  # type: ignore[assignment]
         options = self.generation_options({}) if options is None else options
-        for waveform in decoder.generate(self._latents(blocks), seed=seed, options=options):
+        generate = self.decoders[to].generate
+        for waveform in generate(self._latents(blocks), seed=seed, options=options):
             yield waveform.cpu().numpy()
 
     def _frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
@@ -318,7 +335,8 @@ class Translator(nn.Module):
             yield self._to_device(block.astype(np.float32, copy=False))
 
     def _to_device(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        # A copy: torch warns about sharing an array that is read-only, as mapped ones are.
+        return torch.tensor(np.ascontiguousarray(values), device=self.device)
 
 
 def check_domain(name: str, known: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ that is not a tensor. Tensors are named `encoder.*`, `classifier.*` and `decoder
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
@@ -103,6 +104,14 @@ def part_of(tensor_name: str) -> str:
     return ".".join(names[:2]) if names[0] == "decoders" else names[0]
 
 
+def identify(
+    config: Mapping[str, Any], domains: Sequence[str], checksums: Mapping[str, int]
+) -> str:
+    """Return the id of a model: equal for equal configuration, domains and weights."""
+    text = json.dumps([config, domains, checksums], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def read_header(path: Path) -> ModelHeader:
     """Read a model file's header.
 
@@ -111,11 +120,11 @@ def read_header(path: Path) -> ModelHeader:
             than this program.
     """
     entries, file_bytes, data_start = _read_entries(path)
-    metadata = entries.pop("__metadata__", {})
-    if metadata.get("format") != "umt":
+    metadata = entries.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != "umt":
         raise ModelError(f"{path}: a safetensors file, but not a umt model")
-    version = metadata.get("format_version", "?")
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
+    version = str(metadata.get("format_version", "?"))
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
         raise ModelError(
             f"{path}: model format {version}, this umt reads up to {FORMAT_VERSION}; update umt"
         )
@@ -131,9 +140,12 @@ def read_header(path: Path) -> ModelHeader:
             sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(entry["shape"])
         values = json.loads(metadata["header"])
         values["domains"] = tuple(values["domains"])
-        return ModelHeader(id=metadata["id"], n_parameters=sizes, **values)
-    except (KeyError, TypeError, ValueError) as error:
+        header = ModelHeader(id=metadata["id"], n_parameters=sizes, **values)
+        if header.id != identify(header.config, header.domains, header.checksums):
+            raise ModelError(f"{path}: damaged: its configuration changed since it was saved")
+    except (LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: damaged model file: its header is incomplete") from error
+    return header
 
 
 def _read_entries(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -148,7 +160,7 @@ def _read_entries(path: Path) -> tuple[dict[str, Any], int, int]:
             entries = json.loads(file.read(length))
     except OSError as error:
         raise ModelError(f"{path}: cannot read this model: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a model file, or damaged") from error
     if not isinstance(entries, dict):
         raise ModelError(f"{path}: not a model file, or damaged")

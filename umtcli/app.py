@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # In the order of `umt --help`. Each is `run` of the module of that name in umtcli.commands,
 # with EXAMPLES below its help; torch and the like are imported inside functions there, never
 # at the top, because every `umt --help` and every TAB imports them all.
-COMMANDS = ("translate", "encode", "decode", "blend", "prep", "train", "info")
+COMMANDS = ("translate", "encode", "decode", "blend", "prep", "train", "eval", "info")
 
 app = typer.Typer(
     name="umt",

@@ -1,7 +1,5 @@
 """What TAB offers for models and domains. Never imports torch, never fails."""
 
-
-
 from __future__ import annotations
 
 from contextlib import suppress

@@ -5,8 +5,6 @@ Commands never touch `sys.stdin`, `sys.stdout` or `sys.stderr`: they are given a
 `stdout` and nothing else does; notices, warnings, errors and progress go to `stderr`.
 """
 
-
-
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """Which model a command uses, on which device, and the loading of it."""
 
-
-
 from __future__ import annotations
 
 import re

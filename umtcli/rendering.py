@@ -3,8 +3,6 @@
 A source is encoded once, however many targets it has.
 """
 
-
-
 from __future__ import annotations
 
 import dataclasses

@@ -4,8 +4,6 @@ In: an input as the user named it. Out: blocks of latents, and what is known of 
 before they are made.
 """
 
-
-
 from __future__ import annotations
 
 import tempfile

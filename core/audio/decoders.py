@@ -114,7 +114,8 @@ class SndfileDecoder:
                 "NDArray[np.float32]", file.read(n_samples, dtype="float32", always_2d=True)
             )
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"cannot be decoded: {error.error_string}") from error
+            reason = error.error_string.removeprefix("Error : ").rstrip(".")
+            raise AudioError(f"cannot be decoded ({reason}); get a whole copy") from error
 
     @contextmanager
     def _open(self) -> Iterator[soundfile.SoundFile]:
@@ -167,7 +168,7 @@ class FfmpegDecoder:
             with closing(_wav_blocks(_open_output(process, log))) as blocks:
                 yield from blocks
             if process.wait() != 0:
-                raise AudioError(f"cannot be decoded: {_last_line(log)}")
+                raise AudioError(f"cannot be decoded ({_last_line(log)}); get a whole copy")
 
     @contextmanager
     def _run(self) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:

@@ -128,14 +128,7 @@ class SndfileEncoder:
             target: BinaryIO | int = os.dup(stream.fileno())
         except OSError:
             target = stream
-        try:
-            self._file = soundfile.SoundFile(
-                target, "w", sample_rate, 1, format=file, subtype=encoding
-            )
-        except soundfile.LibsndfileError:
-            if isinstance(target, int):
-                os.close(target)
-            raise
+        self._file = soundfile.SoundFile(target, "w", sample_rate, 1, format=file, subtype=encoding)
         if provenance is not None:
             with suppress(soundfile.LibsndfileError):  # au, voc and w64 have no comments
                 self._file.comment = provenance.to_json()

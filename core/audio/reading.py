@@ -128,8 +128,9 @@ class AudioInput:
     def _to_mono(self, chunk: NDArray[np.float32], position: int) -> NDArray[np.float32]:
         """Average the channels of float32 (T, C), in a fixed order whatever T is."""
         mono: NDArray[np.float32] = chunk[:, 0].copy()
-        for channel in range(1, self.n_channels):
-            mono += chunk[:, channel]
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below, with a message
+            for channel in range(1, self.n_channels):
+                mono += chunk[:, channel]
         if self.n_channels > 1:
             mono /= np.float32(self.n_channels)
         if not np.isfinite(mono).all():

@@ -33,20 +33,19 @@ def resample_blocks(
         yield from (block for block in blocks if len(block))
         return
     resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
-    first: NDArray[np.float32] | None = None
-    is_empty = True
+    n_read = n_written = 0
     for block in blocks:
-        if first is None and len(block):
-            first = block[:1].copy()
-        resampled = resampler.resample_chunk(np.ascontiguousarray(block))
+        n_read += len(block)
+        resampled = resampler.resample_chunk(np.ascontiguousarray(block, dtype=np.float32))
+        n_written += len(resampled)
         if len(resampled):
-            is_empty = False
             yield resampled
     rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    # soxr rounds an exact half up or down; headers are written before it does.
+    n_missing = resampled_length(n_read, source_rate, target_rate) - n_written
+    rest = np.pad(rest[:n_missing], (0, max(n_missing - len(rest), 0)))
     if len(rest):
         yield rest
-    elif is_empty and first is not None:
-        yield first  # less than half a sample at the new rate, but the input was not empty
 
 
 def resampled_length(n_samples: int, source_rate: int, target_rate: int) -> int:

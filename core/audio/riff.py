@@ -166,9 +166,8 @@ class WavStream:
 
     def _data_size(self, size: int) -> int | None:
         if size == 0xFFFFFFFF and self._ds64_data_size is not None:
-            size = self._ds64_data_size
-            return None if size in (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) else size
-        return None if size == 0 or size >= _NOT_A_LENGTH else size
+            return self._ds64_data_size if 0 < self._ds64_data_size < 1 << 62 else None
+        return size if 0 < size < _NOT_A_LENGTH else None
 
     def _read_trailer(self) -> None:
         """Read the chunks after the data, or the program that writes them gets SIGPIPE."""

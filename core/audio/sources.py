@@ -5,6 +5,7 @@ In: what a user named or piped. Out: a `Decoder`, or an `AudioError` that says w
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
@@ -51,15 +52,14 @@ def decode_path(path: Path, name: str, resources: ExitStack) -> Decoder:
         AudioError: Missing, empty, a directory, not audio, or in need of ffmpeg.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        if path.is_dir():
             raise AudioError(f"{name}: is a directory; name the files in it")
-        with path.open("rb") as stream:
-            if not stat.S_ISREG(mode):
-                resources.enter_context(stream)
-                return decode_stream(stream, name, resources)
-            if not stream.read(1):
-                raise AudioError(f"{name}: is empty (0 bytes); an audio file is needed")
+        stream = resources.enter_context(path.open("rb"))
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return decode_stream(stream, name, resources)
+        if not stream.read(1):
+            raise AudioError(f"{name}: is empty (0 bytes); an audio file is needed")
+        stream.close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{name}: cannot be opened ({reason}); check the path") from error
@@ -95,6 +95,8 @@ def decode_stream(stream: BinaryIO, name: str, resources: ExitStack) -> Decoder:
 
 
 def _rewound(stream: BinaryIO) -> BinaryIO:
+    """Go back to the beginning, also when libsndfile has moved the descriptor meanwhile."""
+    stream.seek(0, os.SEEK_END)  # drops the buffer, which a seek within it would keep
     stream.seek(0)
     return stream
 

@@ -89,8 +89,12 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
     n_fft = 2 ** round(np.log2(VOCODER_WINDOW_SECONDS * sample_rate))
     hop = n_fft // 4
     window = torch.hann_window(n_fft)
+    # The vocoder smears an abrupt end over a window, which clicks: mirror both ends. The
+    # silence after it leaves enough frames of the shortest waveform.
+    reach = min(n_fft, len(waveform) - 1)
+    mirrored = np.pad(np.pad(waveform, reach, mode="reflect"), (0, 2 * n_fft))
     spectrum = torch.stft(
-        torch.from_numpy(np.ascontiguousarray(waveform)),
+        torch.from_numpy(mirrored),
         n_fft,
         hop,
         window=window,
@@ -99,11 +103,9 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
     )
     advance = torch.linspace(0, torch.pi * hop, n_fft // 2 + 1).unsqueeze(1)
     stretched = torchaudio.functional.phase_vocoder(spectrum, 1 / ratio, advance)
-    length = round(len(waveform) * ratio)
-    longer = torch.istft(stretched, n_fft, hop, window=window, length=length).numpy()
-    shifted = soxr.resample(longer, ratio * sample_rate, sample_rate, quality="MQ")
-    shifted = shifted[: len(waveform)]
-    return np.pad(shifted, (0, len(waveform) - len(shifted)))
+    longer = torch.istft(stretched, n_fft, hop, window=window).numpy()
+    shifted: np.ndarray = soxr.resample(longer, ratio * sample_rate, sample_rate, quality="MQ")
+    return shifted[reach : reach + len(waveform)]
 
 
 def _filter(

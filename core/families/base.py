@@ -128,7 +128,8 @@ def run_in_windows(
         pending.append(block)
         held += len(block)
         while held >= before + window + context:
-            frames = torch.cat(pending)
+            # One block may hold hours: cut from it, do not copy it for each window.
+            frames = torch.cat(pending) if len(pending) > 1 else pending[0]
             yield run(frames[: before + window + context])[before : before + window]
             keep_from = max(0, before + window - context)
             pending = [frames[keep_from:]]

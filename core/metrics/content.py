@@ -33,43 +33,28 @@ Chance is None below 8 s, where no rotation is far enough to be other music.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from core.metrics.alignment import warping_path
+from core.metrics.alignment import warping_paths
+from core.metrics.pitch_and_onset import (
+    CHROMA_RATE,
+    ONSET_RATE,
+    Frames,
+    chroma_frames,
+    onset_envelope,
+)
 from core.metrics.spectra import (
-    ANALYSIS_RATE,
     Waveform,
     at_analysis_rate,
-    mel_filters,
-    power_blocks,
-    sounding,
     validate_waveform,
 )
 
-Frames = npt.NDArray[np.float64]
-
-CHROMA_RATE = 10  # frames a second
-CHROMA_HOP = ANALYSIS_RATE // CHROMA_RATE
-CHROMA_WINDOW = 8192  # samples; 0.5 s, which tells semitones apart from C3 upwards
-LOWEST_PITCH, HIGHEST_PITCH = 36, 108  # MIDI numbers of C2 and C8
-PITCH_WIDTH = 0.3  # semitones; standard deviation of a pitch's filter
 BAND_RADIUS = 2 * CHROMA_RATE  # frames by which alignment may move either file
-
-ONSET_RATE = 100  # frames a second
-ONSET_HOP = ANALYSIS_RATE // ONSET_RATE
-ONSET_WINDOW = 1024  # samples
-ONSET_MELS = 80
-ONSET_RISE = ONSET_RATE // 10  # frames over which the rise of a band is measured
-ONSET_SMOOTHING = 8.0  # frames; standard deviation of the kernel on the envelope
-ONSET_TREND = 50.0  # frames; what is slower than this is no onset
-ONSET_FLOOR = 1e-4  # of the mean band power; rises below it are inaudible
 ONSET_LAG = ONSET_RATE // 10  # frames
 NO_ATTACK = 1e-3  # spread of an envelope, in nepers of power, that is only rounding
 
@@ -116,7 +101,7 @@ class Match:
         return tuple((sums[totals > 0] / totals[totals > 0]).tolist())
 
 
-Matcher = Callable[[Frames, Frames], Match]
+Matcher = Callable[[Frames, Sequence[Frames]], list[Match]]
 
 
 def validate(
@@ -168,62 +153,6 @@ def _same_length(source: Waveform, output: Waveform) -> tuple[Waveform, Waveform
     )
 
 
-@cache
-def _pitch_filters() -> torch.Tensor:
-    """Return [bins, 12]: Gaussians on the log-frequency axis, folded into pitch classes."""
-    hertz = torch.arange(1, CHROMA_WINDOW // 2 + 1) * (ANALYSIS_RATE / CHROMA_WINDOW)
-    pitches = 69 + 12 * torch.log2(hertz / 440)
-    centres = torch.arange(LOWEST_PITCH, HIGHEST_PITCH + 1)
-    filters = torch.exp(-0.5 * ((pitches[:, None] - centres) / PITCH_WIDTH).square())
-    # Equal weight for each pitch: else the many bins of the high ones would drown the rest.
-    filters = filters / filters.sum(dim=0)
-    classes = torch.nn.functional.one_hot(centres % 12, 12).to(filters.dtype)
-    return torch.cat([torch.zeros(1, 12), filters @ classes])
-
-
-def chroma_frames(waveform: Waveform) -> Frames:
-    """Return unit chroma vectors [L, 12] at 10 frames a second, all zero where it is silent.
-
-    Args:
-        waveform: float32 [T] at 16 kHz.
-    """
-    vectors, power = [], []
-    for block in power_blocks(waveform, CHROMA_WINDOW, CHROMA_HOP):
-        vectors.append(block.sqrt() @ _pitch_filters())
-        power.append(block.sum(dim=1))
-    frames = torch.cat(vectors).double()
-    frames /= frames.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    frames[~sounding(torch.cat(power), CHROMA_WINDOW)] = 0
-    return frames.numpy()
-
-
-def onset_envelope(waveform: Waveform) -> Frames:
-    """Return how much sound sets in [L] at 100 frames a second, zero on average.
-
-    Args:
-        waveform: float32 [T] at 16 kHz.
-    """
-    filters = mel_filters(ONSET_WINDOW, ONSET_MELS, 60.0, 7_500.0)
-    blocks = power_blocks(waveform, ONSET_WINDOW, ONSET_HOP)
-    bands = torch.cat([block @ filters for block in blocks])
-    # Windows that reach beyond the ends would report attacks that nobody played.
-    cut = min(ONSET_WINDOW // 2 // ONSET_HOP + 1, (len(bands) - 1) // 2)
-    bands[:cut] = bands[cut]
-    bands[len(bands) - cut :] = bands[len(bands) - cut - 1]
-    loudness = torch.log(bands / bands.mean().clamp_min(1e-12) + ONSET_FLOOR)
-    rises = torch.zeros(len(bands))
-    rises[ONSET_RISE:] = (loudness[ONSET_RISE:] - loudness[:-ONSET_RISE]).relu().mean(dim=1)
-    envelope = _smooth(rises, ONSET_SMOOTHING)
-    return (envelope - _smooth(envelope, ONSET_TREND)).double().numpy()
-
-
-def _smooth(values: torch.Tensor, deviation: float) -> torch.Tensor:
-    reach = int(3 * deviation)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation).square())
-    padded = torch.nn.functional.pad(values[None, None], (reach, reach), mode="replicate")
-    return torch.nn.functional.conv1d(padded, kernel[None, None] / kernel.sum())[0, 0]
-
-
 def chroma(source: Frames, output: Frames) -> Score:
     """Score chroma frames [L, 12] of both files, frame by frame."""
     return _score(_frame_by_frame, source, output, CHROMA_RATE) if source.any() else NOTHING
@@ -241,44 +170,58 @@ def onset(source: Frames, output: Frames) -> Score:
 
 
 def _score(matcher: Matcher, source: Frames, output: Frames, frame_rate: int) -> Score:
-    match = matcher(source, output)
     length = len(output) // frame_rate
     far = [share for share in ROTATIONS if share * length >= MIN_ROTATION_SECONDS]
     far = [share for share in far if (1 - share) * length >= MIN_ROTATION_SECONDS]
-    rotated = (np.roll(output, round(share * len(output)), axis=0) for share in far)
-    chances = [matcher(source, other).mean() for other in rotated]
+    rotated = [np.roll(output, round(share * len(output)), axis=0) for share in far]
+    match, *others = matcher(source, [output, *rotated])
     return Score(
         value=match.mean(),
-        chance=float(np.median(chances)) if chances else None,
+        chance=float(np.median([other.mean() for other in others])) if others else None,
         per_second=match.by_second(frame_rate),
     )
 
 
-def _frame_by_frame(source: Frames, output: Frames) -> Match:
-    cosines = (source * output).sum(axis=1)
-    return Match(np.arange(len(source)), cosines, _sounds(source) | _sounds(output))
+def _frame_by_frame(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
+    frames = np.arange(len(source))
+    return [
+        Match(frames, (source * output).sum(axis=1), _sounds(source) | _sounds(output))
+        for output in outputs
+    ]
 
 
-def _along_path(source: Frames, output: Frames) -> Match:
-    costs = np.full((len(source), 2 * BAND_RADIUS + 1), np.inf)
-    silent = ~_sounds(source), ~_sounds(output)
-    reach = min(BAND_RADIUS, len(source) - 1)
+def _along_path(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
+    paths = warping_paths(np.stack([_band_costs(source, output) for output in outputs]))
+    return [
+        Match(i, (source[i] * output[j]).sum(axis=1), w * (_sounds(source)[i] | _sounds(output)[j]))
+        for output, (i, j, w) in zip(outputs, paths, strict=True)
+    ]
+
+
+def _band_costs(source: Frames, output: Frames) -> Frames:
+    """Return the distance [L, 2 BAND_RADIUS + 1] of each frame to its neighbours in the output."""
+    length = len(source)
+    costs = np.full((length, 2 * BAND_RADIUS + 1), np.inf)
+    reach = min(BAND_RADIUS, length - 1)
     for offset in range(-reach, reach + 1):
-        first = slice(max(0, -offset), len(source) - max(0, offset))
-        second = slice(max(0, offset), len(source) - max(0, -offset))
+        first = slice(max(0, -offset), length - max(0, offset))
+        second = slice(max(0, offset), length - max(0, -offset))
         cosines = (source[first] * output[second]).sum(axis=1)
         # Silence on silence agrees: a path may walk through it, but earns nothing by it.
-        cosines[silent[0][first] & silent[1][second]] = 1
+        cosines[~_sounds(source[first]) & ~_sounds(output[second])] = 1
         costs[first, BAND_RADIUS + offset] = 1 - cosines
-    i, j, weights = warping_path(costs)
-    return Match(i, (source[i] * output[j]).sum(axis=1), weights * ~(silent[0][i] & silent[1][j]))
+    return costs
 
 
 def _sounds(frames: Frames) -> npt.NDArray[np.bool_]:
     return np.asarray(frames.any(axis=1))
 
 
-def _at_best_lag(source: Frames, output: Frames) -> Match:
+def _at_best_lag(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
+    return [_best_lag(source, output) for output in outputs]
+
+
+def _best_lag(source: Frames, output: Frames) -> Match:
     matches = []
     for lag in range(-ONSET_LAG, ONSET_LAG + 1):
         frames = np.arange(max(0, lag), len(source) + min(0, lag))

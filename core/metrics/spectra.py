@@ -131,7 +131,7 @@ def sounding(power: torch.Tensor, frame_length: int) -> torch.Tensor:
 @lru_cache(maxsize=8)
 def mel_filters(frame_length: int, n_mels: int, low_hz: float, high_hz: float) -> torch.Tensor:
     """Return Slaney's mel filters [1 + frame_length // 2, n_mels] of equal area, at 16 kHz."""
-    from torchaudio.functional import melscale_fbanks  # noqa: PLC0415 - slow to import
+    from torchaudio.functional import melscale_fbanks  # slow to import
 
     filters: torch.Tensor = melscale_fbanks(
         1 + frame_length // 2,

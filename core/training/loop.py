@@ -216,7 +216,7 @@ class _Loop:
             for index, domain_id in enumerate(batch.domain_ids):
                 name = self.model.domains[domain_id]
                 own = latents[index * n_items : (index + 1) * n_items]
-                loss = self.model.decoders[name].loss(own, target[index])  # type: ignore[operator]
+                loss = self.model.decoders[name].loss(own, target[index])
                 losses[f"loss/{name}"] = float(loss.detach())
                 total = total + loss / len(batch.domain_ids)
             if self.has_confusion:

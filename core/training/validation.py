@@ -56,7 +56,7 @@ class Validator:
             on_device = waveform.to(self.model.device)
             latents = self.model.encoder(on_device)
             decoder = self.model.decoders[name]
-            figures[f"validation/{name}"] = float(decoder.heldout_figure(latents, on_device))  # type: ignore[operator]
+            figures[f"validation/{name}"] = float(decoder.heldout_figure(latents, on_device))
             found = self.model.classifier(latents).argmax(1)
             right += int((found == self.model.domains.index(name)).sum())
             total += len(waveform)

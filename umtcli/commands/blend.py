@@ -1,7 +1,5 @@
 """`umt blend`: two arrays of latents in, one out."""
 
-
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`umt decode`: latents in, audio out."""
 
-
-
 from __future__ import annotations
 
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`umt encode`: audio in, latents out."""
 
-
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`umt info`: what a model is, or which models, devices and formats there are."""
 
-
-
 from __future__ import annotations
 
 import platform

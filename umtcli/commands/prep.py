@@ -1,7 +1,5 @@
 """`umt prep`: directories of recordings in, prepared domains out."""
 
-
-
 from __future__ import annotations
 
 import os

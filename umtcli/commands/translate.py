@@ -1,7 +1,5 @@
 """`umt translate`: audio in, audio of another domain out."""
 
-
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The spectral family: feed-forward networks on frames with an inverse-STFT head."""
+"""The spectral family: feed-forward networks on frames that drive oscillators and noise."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ class SpectralEncoder(Encoder):
         self.config = config
         self.long_fft = _fft_length(LONG_WINDOW_SECONDS, config)
         self.short_fft = _fft_length(SHORT_WINDOW_SECONDS, config)
-        self.n_low = int(LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft)
+        ceiling = LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft
+        self.n_low = min(int(ceiling), self.long_fft // 2 + 1)  # at low rates there is no more
         n_features = self.n_low + self.short_fft // 2 + 1
         channels = config.encoder_channels
         self.input = nn.Linear(n_features, channels)

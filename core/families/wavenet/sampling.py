@@ -44,15 +44,17 @@ def draws(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     Args:
         seed: The user's seed.
         stream: Which independent sequence.
-        start: First number wanted, a multiple of 4 (Philox makes four at a time).
+        start: First number wanted.
         count: How many.
 
     Returns:
         float64 [count], in [0, 1).
     """
-    assert start % 4 == 0, "Philox makes four numbers at a time"
-    bits = np.random.Philox(key=[seed % 2**64, stream]).advance(start // 4)
-    return np.random.Generator(bits).random(count)
+    # As an array: a list with a number from 2**63 up would become floats.
+    key = np.array([seed % 2**64, stream], dtype=np.uint64)
+    skipped = start % 4  # Philox makes four numbers at a time
+    bits = np.random.Philox(key=key).advance(start // 4)
+    return np.random.Generator(bits).random(skipped + count)[skipped:]
 
 
 class _Pointwise:

@@ -1,0 +1,261 @@
+"""Opening files: formats, channels, cuts, and every way in which a file is not audio."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.audio.reading import MAX_MISSING_SECONDS, open_audio, read_audio
+from core.errors import AudioError, UsageError
+
+from .conftest import join
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RATE = 16_000
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is missing")
+
+
+def convert(source: Path, target: Path, *options: str) -> Path:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(source), *options, str(target)]
+    subprocess.run(command, check=True)
+    return target
+
+
+def read(source, **part) -> np.ndarray:
+    with open_audio(source, **part) as audio:
+        return join(audio.blocks())
+
+
+@pytest.fixture
+def wav(tmp_path, noise) -> Path:
+    soundfile.write(tmp_path / "song.wav", noise, RATE, subtype="FLOAT")
+    return tmp_path / "song.wav"
+
+
+def test_a_file_is_read_exactly_and_again_from_the_beginning(wav, noise):
+    with open_audio(wav) as audio:
+        assert (audio.name, audio.path, audio.is_live) == (str(wav), wav, False)
+        assert (audio.sample_rate, audio.n_channels, audio.n_samples) == (RATE, 1, len(noise))
+        assert audio.provenance is None
+        np.testing.assert_array_equal(join(audio.blocks()), noise)
+        np.testing.assert_array_equal(join(audio.blocks()), noise)
+        assert max(map(len, audio.blocks())) == RATE
+
+
+@pytest.mark.parametrize("n_channels", range(1, 9))
+def test_the_downmix_is_the_mean_of_the_channels(tmp_path, generator, n_channels):
+    samples = generator.uniform(-1, 1, (999, n_channels)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(read(tmp_path / "x.wav"), samples.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("extension", ["flac", "ogg", "mp3", "aiff", "caf", "w64", "au"])
+def test_formats_of_libsndfile_are_read_whole(tmp_path, noise, extension):
+    soundfile.write(tmp_path / f"x.{extension}", noise, RATE)
+    samples = read(tmp_path / f"x.{extension}")
+    assert len(samples) == len(noise)
+    assert np.corrcoef(samples, noise)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("sample_rate", [1_000, 11_025, 96_000, 384_000])
+def test_rates_from_1_to_384_khz_are_read(tmp_path, sample_rate):
+    soundfile.write(tmp_path / "x.wav", np.zeros(10), sample_rate)
+    with open_audio(tmp_path / "x.wav") as audio:
+        assert audio.sample_rate == sample_rate
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize(
+    ("start", "seconds", "wanted"),
+    [
+        (0.5, 0.25, slice(8_000, 12_000)),
+        (1.1, None, slice(17_600, 36_013)),
+        (2.0, 9.0, slice(32_000, 36_013)),
+    ],
+)
+def test_a_part_is_that_part_of_the_whole(tmp_path, noise, *, extension, start, seconds, wanted):
+    soundfile.write(tmp_path / f"x.{extension}", noise, RATE)
+    whole = read(tmp_path / f"x.{extension}")
+    with open_audio(tmp_path / f"x.{extension}", start_seconds=start, seconds=seconds) as part:
+        assert part.n_samples == wanted.stop - wanted.start
+        np.testing.assert_array_equal(join(part.blocks()), whole[wanted])
+
+
+def test_a_start_past_the_end_names_both_times(wav):
+    with pytest.raises(AudioError, match=r"song\.wav: cannot start at 60 s; it lasts 2\.25"):
+        open_audio(wav, start_seconds=60)
+
+
+@pytest.mark.parametrize(
+    "part", [{"start_seconds": -1}, {"start_seconds": np.nan}, {"seconds": 0}, {"seconds": np.inf}]
+)
+def test_a_part_that_cannot_be_is_wrong_usage(wav, part):
+    with pytest.raises(UsageError):
+        open_audio(wav, **part)
+
+
+def test_a_short_file_is_read_resampled(wav, noise):
+    samples = read_audio(wav, 8_000)
+    assert samples.dtype == np.float32
+    assert len(samples) == 18_007  # half of 36013, rounded up
+
+
+def test_an_open_file_is_read_in_place(wav, noise):
+    with wav.open("rb") as stream, open_audio(stream) as audio:
+        stream.read(100)
+        assert (audio.name, audio.path, audio.is_live) == ("-", None, False)
+        np.testing.assert_array_equal(join(audio.blocks()), noise)
+        np.testing.assert_array_equal(join(audio.blocks()), noise)
+    assert stream.closed  # by us, not before
+    np.testing.assert_array_equal(read(io.BytesIO(wav.read_bytes()), name="memory"), noise)
+
+
+@pytest.mark.parametrize(
+    ("extension", "content"),
+    [
+        ("wav", b""),
+        ("wav", b"RIFF\0\0\0\0WAVEfmt "),
+        *((extension, b"This is text.\n" * 99) for extension in ("wav", "mp3", "au", "raw", "m4a")),
+    ],
+)
+def test_a_file_that_is_not_audio_is_named_in_one_line(tmp_path, content, extension, capfd):
+    path = tmp_path / f"notes.{extension}"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=rf"notes\.{extension}: ") as caught:
+        open_audio(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert ("readable: wav, flac" in message) == bool(content)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "", "bad\0name.wav"])
+def test_a_path_that_cannot_be_opened_is_an_audio_error(tmp_path, name):
+    with pytest.raises(AudioError):
+        open_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg"])
+def test_a_file_without_samples_is_an_error(tmp_path, extension):
+    soundfile.write(tmp_path / f"x.{extension}", np.zeros(0), RATE)
+    with pytest.raises(AudioError, match="x"):
+        read(tmp_path / f"x.{extension}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_samples_that_are_no_numbers_are_an_error_with_their_place(tmp_path, value, n_channels):
+    samples = np.zeros((RATE * 3, n_channels), np.float32)
+    samples[RATE * 2, -1] = value
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"x\.wav: NaN or infinite sample at 2\.000 s"):
+        read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(("sample_rate", "n_channels"), [(999, 1), (384_001, 1), (16_000, 9)])
+def test_rates_and_channels_out_of_range_are_errors(tmp_path, sample_rate, n_channels):
+    soundfile.write(tmp_path / "x.wav", np.zeros((9, n_channels)), sample_rate)
+    with pytest.raises(AudioError, match="are read"):
+        open_audio(tmp_path / "x.wav")
+
+
+def test_a_truncated_wav_is_read_as_far_as_it_goes(wav, noise):
+    os.truncate(wav, wav.stat().st_size - 4_002)
+    samples = read(wav)
+    np.testing.assert_array_equal(samples, noise[: len(samples)])
+    assert len(samples) == len(noise) - 1_001
+
+
+def test_a_truncated_flac_is_an_error(tmp_path, noise):
+    soundfile.write(tmp_path / "x.flac", noise, RATE)
+    os.truncate(tmp_path / "x.flac", 30_000)
+    with pytest.raises(AudioError, match=r"x\.flac"):
+        read(tmp_path / "x.flac")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("lost", "is_error"), [(0.1, False), (0.7, True)])
+def test_an_mp3_may_lack_a_little_of_what_it_announces(tmp_path, wav, noise, lost, is_error):
+    path = convert(wav, tmp_path / "x.mp3", "-b:a", "64k")
+    assert lost != MAX_MISSING_SECONDS
+    os.truncate(path, path.stat().st_size - int(lost * 8_000))
+    if is_error:
+        with pytest.raises(AudioError, match=r"breaks off at .* of the 2\.3 s"):
+            read(path)
+    else:
+        assert len(read(path)) == len(noise)
+
+
+@needs_ffmpeg
+def test_an_mp3_without_its_length_is_read_to_the_end(tmp_path, generator):
+    loud_then_silent = np.zeros(RATE * 8, np.float32)
+    loud_then_silent[:RATE] = generator.uniform(-0.5, 0.5, RATE)
+    soundfile.write(tmp_path / "x.wav", loud_then_silent, RATE)
+    options = ["-q:a", "2", "-write_xing", "0", "-map_metadata", "-1"]
+    path = convert(tmp_path / "x.wav", tmp_path / "x.mp3", *options)
+    assert soundfile.info(path).frames < 4 * RATE  # what libsndfile makes of it
+    with open_audio(path) as audio:
+        assert audio.n_samples is None
+        assert len(join(audio.blocks())) >= len(loud_then_silent)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", ["flac", "libmp3lame"])
+def test_files_that_were_written_to_a_pipe_are_read_whole(tmp_path, wav, noise, codec):
+    kind = {"flac": "flac", "libmp3lame": "mp3"}[codec]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(wav), "-f", kind, "-"]
+    (tmp_path / f"x.{kind}").write_bytes(subprocess.run(command, check=True, stdout=-1).stdout)
+    assert len(read(tmp_path / f"x.{kind}")) - len(noise) in range(4_000)  # mp3: whole frames
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("extension", ["m4a", "mkv", "webm"])
+def test_other_containers_are_read_through_ffmpeg(tmp_path, wav, noise, extension):
+    path = convert(wav, tmp_path / f"-x %d.{extension}", "-ac", "2")
+    with open_audio(path) as audio:
+        assert (audio.n_channels, audio.n_samples, audio.is_live) == (2, None, False)
+        n_samples = len(join(audio.blocks()))
+    assert abs(n_samples / audio.sample_rate - len(noise) / RATE) < 0.1
+
+
+@needs_ffmpeg
+def test_a_part_a_pipe_and_an_open_file_go_through_ffmpeg_too(tmp_path, wav, pipe):
+    path = convert(wav, tmp_path / "x.m4a")
+    whole = read(path)
+    part = read(path, start_seconds=0.5, seconds=1)
+    np.testing.assert_array_equal(part, whole[RATE // 2 : RATE // 2 + RATE])
+    np.testing.assert_array_equal(read(pipe(path.read_bytes())), whole)
+    with path.open("rb") as stream:
+        np.testing.assert_array_equal(read(stream), whole)
+    with pytest.raises(AudioError, match=r"cannot start at 60 s; it lasts 2\."):
+        read(path, start_seconds=60)
+
+
+@needs_ffmpeg
+def test_ffmpeg_is_stopped_when_reading_stops(tmp_path, wav):
+    path = convert(wav, tmp_path / "x.m4a")
+    with open_audio(path) as audio:
+        blocks = audio.blocks()
+        next(blocks)
+        blocks.close()
+    with pytest.raises(ChildProcessError):  # no child is left, running or waiting
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("x.m4a", "install ffmpeg, through"), ("x.wav", "readable: wav.*ffmpeg")]
+)
+def test_without_ffmpeg_the_error_says_to_install_it(tmp_path, monkeypatch, name, hint):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " * 9)
+    with pytest.raises(AudioError, match=hint):
+        open_audio(tmp_path / name)

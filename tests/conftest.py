@@ -1,0 +1,55 @@
+"""What all tests share: one thread, a tiny configuration of each family, one seed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.config import Config, get_preset
+
+if TYPE_CHECKING:
+    import torch
+
+# Before anything imports torch: on these sizes more threads only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """The WaveNet family with one block of six layers: 64 samples of memory."""
+    return get_preset("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_spectral() -> Config:
+    """The spectral family at 8 kHz, 128 samples a latent frame."""
+    return get_preset("fast").updated(
+        "model",
+        sample_rate=8000,
+        frame_length=64,
+        n_fft=256,
+        latent_dim=8,
+        encoder_channels=16,
+        encoder_hidden=32,
+        encoder_layers=2,
+        decoder_channels=16,
+        decoder_hidden=32,
+        decoder_layers=2,
+        kernel_size=3,
+    )
+
+
+@pytest.fixture(params=["wavenet", "spectral"])
+def any_family(request, tiny, tiny_spectral) -> Config:
+    """Run the test with a tiny configuration of each family."""
+    return {"wavenet": tiny, "spectral": tiny_spectral}[request.param]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Torch's own generator, seeded: fixes initial weights and the test's random inputs."""
+    import torch
+
+    return torch.manual_seed(0)
