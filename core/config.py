@@ -64,10 +64,11 @@ class SpectralConfig:
         sample_rate: Hz.
         frame_length: Samples between spectrogram frames.
         downsampling: Spectrogram frames per latent frame.
-        latent_dim: Channels of a latent frame.
+        latent_dim: Channels of a latent frame; the first 88 belong to the piano's keys.
         n_fft: Length of the decoder's inverse FFT, in samples; its bins are the oscillators.
         partials_ceiling_hz: Highest oscillator; above it there is only noise.
         noise_bands: Bands of the decoder's noise.
+        salience_channels: Channels of the encoder's search for notes.
         encoder_channels: Channels of the encoder's ConvNeXt blocks.
         encoder_hidden: Channels inside an encoder block.
         encoder_layers: Blocks of the encoder.
@@ -83,10 +84,11 @@ class SpectralConfig:
     sample_rate: int = 44100
     frame_length: int = 512
     downsampling: int = 2
-    latent_dim: int = 64
+    latent_dim: int = 128
     n_fft: int = 2048
     partials_ceiling_hz: float = 10_000.0
     noise_bands: int = 64
+    salience_channels: int = 32
     encoder_channels: int = 256
     encoder_hidden: int = 512
     encoder_layers: int = 6
@@ -279,7 +281,7 @@ PRESETS: dict[str, Config] = {
     "fast": Config(
         "fast",
         SpectralConfig(),
-        ConfusionConfig(weight=0.03, objective="uniform"),
+        ConfusionConfig(weight=0.1, objective="uniform"),
         DistortionConfig(equalizer_db=9.0, noise_db=-24.0, room_seconds=0.6, gain_db=6.0),
         TrainingConfig(
             steps=20_000,

@@ -129,9 +129,8 @@ class Translator(nn.Module):
         wanted = header.domains if domains is None else tuple(dict.fromkeys(domains))
         for name in wanted:
             check_domain(name, header.domains)
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
             model = cls(config, header.domains, wanted)
-        model.to_empty(device="cpu")
         model.load_state_dict(_read_tensors(path, header, model))
         model.level_db, model.training_record, model.id = (
             header.level_db,

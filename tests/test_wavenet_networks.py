@@ -83,6 +83,8 @@ def test_decoder_receptive_field_by_formula(preset, wanted):
 @pytest.mark.parametrize(("at", "wanted"), [("stack", 4093), ("first convolution", 4094)])
 def test_decoder_receptive_field_by_gradient(narrow, at, wanted):
     decoder = WaveNetDecoder(narrow).double()
+    for layer in (decoder.input_skip, decoder.mix):
+        layer.bias.data.fill_(10)  # keeps the two ReLUs behind the stack open
     seen = watch(decoder.input, output=at == "stack")
     codes, latents = random_input(narrow, n_frames=6, batch=1)
     decoder(codes, latents.double())[0, :, -1].sum().backward()
@@ -93,10 +95,12 @@ def test_decoder_receptive_field_by_gradient(narrow, at, wanted):
 
 def test_encoder_receptive_field_before_pooling_by_formula_and_gradient(narrow):
     encoder = WaveNetEncoder(narrow).double()
+    for parameter in encoder.parameters():
+        parameter.data.abs_()  # with positive input, keeps every ReLU open
     seen = watch(encoder.input, output=False)
     unpooled = []
     encoder.layers[-1].register_forward_hook(lambda _, __, result: unpooled.append(result))
-    encoder(torch.rand(1, 8000, dtype=torch.float64) - 0.5)
+    encoder(torch.rand(1, 8000, dtype=torch.float64))
     unpooled[0][0, :, 4000].sum().backward()
     assert reached(seen) == (4000 - 3070, 4000 + 3070, 6141)
     assert encoder.receptive_field == 6141
@@ -190,7 +194,7 @@ def test_checkpointed_activations_give_the_same_loss_and_gradients(generator, ti
     checkpointed = WaveNetDecoder(replace(tiny.model, checkpoint_activations=True))
     checkpointed.load_state_dict(plain.state_dict())
     calls = []
-    checkpointed.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    checkpointed.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
     waveform, latents = torch.rand(2, 1600) - 0.5, torch.randn(2, 2, tiny.model.latent_dim)
     results = []
     for decoder in (plain, checkpointed):

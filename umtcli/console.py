@@ -171,6 +171,8 @@ class Progress:
 
     def advance(self, amount: float) -> None:
         """Count `amount` more as done."""
+        # Whole frames are a little longer than their input: never show more than all of it.
+        amount = amount if self.total is None else min(amount, self.total - self.done)
         self.done += amount
         now = self.env.clock()
         if self.env.bar is not None:
@@ -186,7 +188,7 @@ class Progress:
     def _seconds_left(self, now: float) -> float | None:
         if not self.total or not self.done:
             return None
-        return (now - self._started) * max(0.0, self.total - self.done) / self.done
+        return (now - self._started) * (self.total - self.done) / self.done
 
     def _position(self, now: float) -> str:
         left = self._seconds_left(now)

@@ -128,12 +128,13 @@ class Batches(Dataset[Batch]):
         training = config.training
         self.segments, self.config = segments, config
         self.groups = min(training.domains_per_step, len(segments))
-        items = training.batch_size // self.groups
-        if items < 1 or items % n_processes:
+        shares = self.groups * n_processes
+        if training.batch_size % shares:
             raise DataError(
                 f"batch_size={training.batch_size} cannot be shared: {self.groups} domains a step "
-                f"on {n_processes} processes need a multiple of {self.groups * n_processes}"
+                f"on {n_processes} processes need a multiple of {shares}"
             )
+        items = training.batch_size // self.groups
         self.items = items
         share = items // n_processes
         self.own = range(rank * share, (rank + 1) * share)

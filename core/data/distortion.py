@@ -89,10 +89,11 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
     n_fft = 2 ** round(np.log2(VOCODER_WINDOW_SECONDS * sample_rate))
     hop = n_fft // 4
     window = torch.hann_window(n_fft)
-    # The vocoder smears an abrupt end over a window, which clicks: mirror both ends. The
-    # silence after it leaves enough frames of the shortest waveform.
-    reach = min(n_fft, len(waveform) - 1)
-    mirrored = np.pad(np.pad(waveform, reach, mode="reflect"), (0, 2 * n_fft))
+    # The vocoder smears an abrupt end over half a window, which clicks: mirror both ends. A
+    # very short waveform is followed by silence, to make up enough frames.
+    reach = min(n_fft // 2, len(waveform) - 1)
+    mirrored = np.pad(waveform, reach, mode="reflect")
+    mirrored = np.pad(mirrored, (0, max(0, 3 * n_fft - len(mirrored))))
     spectrum = torch.stft(
         torch.from_numpy(mirrored),
         n_fft,

@@ -6,6 +6,7 @@ Everything else (items, distortions, noise) is a function of seed and step.
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,8 @@ def save_checkpoint(directory: Path, step: int, state: dict[str, Any]) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob(".step-*.part"):  # of a process that was killed
+            leftover.unlink()
         with replacing(directory / f"step-{step:09d}.pt") as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
@@ -65,6 +68,7 @@ def load_newest(directory: Path, notice: Callable[[str], None]) -> dict[str, Any
     paths = list_checkpoints(directory)
     for path in paths:
         try:
+            _check_sums(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged file makes torch raise
             notice(f"{path} is damaged ({type(error).__name__}); trying the one before")
@@ -73,3 +77,11 @@ def load_newest(directory: Path, notice: Callable[[str], None]) -> dict[str, Any
     if paths:
         raise TrainingError(f"{directory}: all checkpoints are damaged; delete the run to restart")
     return None
+
+
+def _check_sums(path: Path) -> None:
+    """Raise unless the file's parts are as they were written; torch stores CRCs unread."""
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)

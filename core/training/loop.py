@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 LOG_STEPS = 10
 LONG_RUN_SECONDS = 7 * 86400
+OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
 
 
 class Reporter(Protocol):
@@ -105,8 +107,10 @@ def train(
     if not accelerator.is_main_process:
         return _Loop(config, domains, run, accelerator, _Silent()).train(max_minutes, should_stop)
     with locked(run):
+        loop = _Loop(config, domains, run, accelerator, reporter)
+        # Only now that the data fits: a failed start must not bind the run to its options.
         check_same_run(run, config, domains)
-        return _Loop(config, domains, run, accelerator, reporter).train(max_minutes, should_stop)
+        return loop.train(max_minutes, should_stop)
 
 
 class _Silent:
@@ -135,6 +139,7 @@ class _Loop:
     ) -> None:
         self.config, self.run, self.reporter = config, run, reporter
         self.accelerator = accelerator
+        domains = sorted(domains, key=lambda domain: domain.name)  # as the model's ids are
         names = [domain.name for domain in domains]
         segment_length = _segment_length(config)
         segments = [
@@ -162,6 +167,8 @@ class _Loop:
         }
         self.step = 0
         self.seconds = 0.0
+        self.figures: dict[str, float] = {}
+        self.meter = _Meter()
 
     def train(
         self, max_minutes: float | None, should_stop: Callable[[], str | None]
@@ -172,21 +179,19 @@ class _Loop:
         stopped_by = "steps"
         is_main = self.accelerator.is_main_process
         writer = SummaryWriter(self.run, purge_step=self.step + 1) if is_main else None
-        meter = _Meter(self.step)
         began = time.monotonic() - self.seconds
         called = time.monotonic()
+        self.meter.start(self.step)
         try:
             for batch in self._loader():
                 losses = self._update(batch)
                 self.step += 1
                 self.seconds = time.monotonic() - began
-                meter.add(losses)
+                self.meter.add(losses)
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
-                    self._log(meter, writer)
+                    self._log(writer)
                 reason = self._reason_to_stop(should_stop, called, max_minutes)
-                is_last = reason is not None or self.step == self.config.training.steps
-                if is_last or self.step % self.config.training.validate_steps == 0:
-                    self._validate(writer)
+                self._keep(writer, reason)
                 if reason is not None:
                     stopped_by = reason
                     break
@@ -225,10 +230,7 @@ class _Loop:
                 total = total + confusion_loss(logits, ids, self.config.confusion)
                 self.model.classifier.requires_grad_(requires_grad=True)
         if not math.isfinite(float(total.detach())):
-            raise TrainingError(
-                f"the loss is {float(total.detach())} at step {self.step + 1}; the last checkpoint "
-                "is unharmed: lower training.learning_rate and start a new --run"
-            )
+            raise _diverged(f"the loss is {float(total.detach())} at step {self.step + 1}")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self._apply(self.optimizer)
@@ -289,7 +291,7 @@ class _Loop:
         """Return why to stop after this step; all processes get the first one's answer."""
         reason = should_stop()
         if max_minutes is not None and time.monotonic() - called > max_minutes * 60:
-            reason = reason or "minutes"
+            reason = reason or OUT_OF_TIME
         if self.accelerator.num_processes == 1:
             return reason
         from accelerate.utils import gather_object
@@ -297,8 +299,10 @@ class _Loop:
         reasons = [found for found in gather_object([reason]) if found]
         return reasons[0] if reasons else None
 
-    def _log(self, meter: _Meter, writer: SummaryWriter | None) -> None:
+    def _log(self, writer: SummaryWriter | None) -> None:
+        meter = self.meter
         if writer is None:
+            meter.reset(self.step)
             return
         n_steps = self.step - meter.since
         training = self.config.training
@@ -322,28 +326,44 @@ class _Loop:
             )
         meter.reset(self.step)
 
-    def _validate(self, writer: SummaryWriter | None) -> None:
-        """Measure held-out figures, then save the checkpoint and the model file."""
-        if writer is None:
+    def _keep(self, writer: SummaryWriter | None, reason: str | None) -> None:
+        """Save where a validation is due or training stops.
+
+        Somebody who asks to stop waits for the checkpoint only, not for a validation that
+        is not due, nor for examples.
+        """
+        training = self.config.training
+        is_due = reason == OUT_OF_TIME or self.step == training.steps
+        is_due = is_due or self.step % training.validate_steps == 0
+        if writer is None or not (is_due or reason):
             return
-        figures = self.validator.figures()
-        record = {"step": self.step, **figures}
-        self._write(record, writer)
-        for name, waveform in self.validator.examples(self.step):
-            writer.add_audio(name, waveform, self.step, self.model.sample_rate)
+        if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
+            raise _diverged(f"weights are not finite after step {self.step}")
+        if is_due:
+            self.figures = self.validator.figures()
+            record = {"step": self.step, **self.figures}
+            self._write(record, writer)
+        self._save()
+        if is_due:
+            self.reporter.validated(record)
+        if is_due and reason in (None, OUT_OF_TIME):
+            for name, waveform in self.validator.examples(self.step):
+                writer.add_audio(name, waveform, self.step, self.model.sample_rate)
         writer.flush()
+
+    def _save(self) -> None:
+        """Write the model file and the checkpoint."""
         self.model.training_record = {
             "steps": self.step,
             "seconds": round(self.seconds),
             "minutes": self.minutes,
-            "figures": figures,
+            "figures": self.figures,
         }
         try:
             self.model.save(self.run / MODEL_FILE)
-        except OSError as error:
-            raise TrainingError(f"{self.run}: cannot save the model: {error.strerror}") from error
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{self.run}: cannot save the model: {error}") from error
         save_checkpoint(self.run / "checkpoints", self.step, self._state())
-        self.reporter.validated(record)
 
     def _write(self, record: dict[str, Any], writer: SummaryWriter) -> None:
         with (self.run / LOG_FILE).open("a") as log:
@@ -356,6 +376,8 @@ class _Loop:
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "figures": self.figures,
+            "losses": self.meter.values,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
@@ -365,6 +387,7 @@ class _Loop:
         state = load_newest(self.run / "checkpoints", self.reporter.notice)
         if state is not None:
             self.step, self.seconds = state["step"], state["seconds"]
+            self.figures, self.meter.values = state["figures"], state["losses"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
@@ -382,14 +405,18 @@ class _Loop:
 
 
 class _Meter:
-    """Means of losses since the last record."""
+    """Losses since the last record, also those of an earlier call, and this call's speed."""
 
-    def __init__(self, step: int) -> None:
-        self.reset(step)
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+        self.start(0)
+
+    def start(self, step: int) -> None:
+        self.since, self.began = step, time.monotonic()
 
     def reset(self, step: int) -> None:
-        self.since, self.began = step, time.monotonic()
-        self.values: dict[str, list[float]] = {}
+        self.values = {}
+        self.start(step)
 
     def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -397,6 +424,13 @@ class _Meter:
 
     def means(self) -> dict[str, float]:
         return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
+
+
+def _diverged(what: str) -> TrainingError:
+    return TrainingError(
+        f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
+        "a new --run"
+    )
 
 
 def _adam(modules: Iterable[nn.Module], config: Config) -> torch.optim.AdamW:

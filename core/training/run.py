@@ -44,7 +44,9 @@ def locked(run: Path) -> Iterator[None]:
         raise TrainingError(f"{run}: cannot write here: {error.strerror}") from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock, which the loader's workers would inherit: they outlive a killed
+            # process by seconds, and would keep it from being started again.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise TrainingError(f"{run}: another process is training this run") from error
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,13 @@ from core.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+
     from core.data.domain import Domain
     from core.model import Translator
 
 EXAMPLE_SECONDS = 3.0
+GENERATION_SECONDS = 5.0  # of computing an example; a WaveNet's may end before the music does
 
 
 class Validator:
@@ -85,6 +89,15 @@ class Validator:
         yield f"original/{source}", original.unsqueeze(0)
         latents = list(self.model.encode_blocks([original.numpy()]))
         for target in targets:
-            blocks = self.model.decode_blocks(latents, to=target)
+            blocks = _in_time(self.model.decode_blocks(latents, to=target))
             waveform = torch.cat([torch.from_numpy(block) for block in blocks])
-            yield f"{source} to {target}", waveform.unsqueeze(0)
+            yield f"{source} to {target}", waveform.clamp(-1, 1).unsqueeze(0)
+
+
+def _in_time(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks until the time for an example is over, at least one."""
+    began = time.monotonic()
+    for block in blocks:
+        yield block
+        if time.monotonic() - began > GENERATION_SECONDS:
+            return

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pytest
+import soundfile
 
 from core.audio.provenance import Provenance
+from core.audio.reading import open_audio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+RATE = 16_000
 
 
 @pytest.fixture
@@ -24,6 +29,12 @@ def noise(generator: np.random.Generator) -> np.ndarray:
     """Two and a bit seconds at 16 kHz, low-pass so that lossy formats keep it."""
     white = generator.standard_normal(36_013) * 0.3
     return np.convolve(white, np.ones(8) / 8, "same").astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path, noise) -> Path:
+    soundfile.write(tmp_path / "song.wav", noise, RATE, subtype="FLOAT")
+    return tmp_path / "song.wav"
 
 
 @pytest.fixture
@@ -84,3 +95,8 @@ def cut(samples: np.ndarray, generator: np.random.Generator, longest: int) -> li
 
 def join(blocks: object) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *blocks])  # type: ignore[misc]
+
+
+def read(source, **part) -> np.ndarray:
+    with open_audio(source, **part) as audio:
+        return join(audio.blocks())

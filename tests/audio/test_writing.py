@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import os
 import shutil
 import struct
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,43 +14,11 @@ import soundfile
 
 from core.audio import encoders
 from core.audio.reading import open_audio
-from core.audio.writing import open_writer, output_format
-from core.errors import AudioError, UsageError
+from core.audio.writing import open_writer
+from core.errors import AudioError
 
-from .conftest import join
-
-RATE = 16_000
-
-
-def write(destination, samples, provenance=None, *, is_known=True, **options) -> None:
-    n_samples = len(samples) if is_known else None
-    with open_writer(
-        destination, sample_rate=RATE, n_samples=n_samples, provenance=provenance, **options
-    ) as writer:
-        for block in np.array_split(samples, 7):
-            writer.write(block)
-        assert writer.n_written == len(samples)
-
-
-def piped(samples, provenance=None, **options) -> bytes:
-    """What comes out of a real pipe."""
-    read_end, write_end = os.pipe()
-    received = []
-
-    def receive() -> None:
-        with os.fdopen(read_end, "rb") as stream:
-            received.append(stream.read())
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    with os.fdopen(write_end, "wb") as stream:
-        write(stream, samples, provenance, **options)
-    thread.join()
-    return received[0]
-
-
-def codes_of(samples: np.ndarray) -> np.ndarray:
-    return np.round(samples.astype(np.float64) * 32768).clip(-32768, 32767).astype(np.int16)
+from .conftest import RATE, join
+from .outputs import codes_of, piped, read_by_libsndfile, write
 
 
 def read_by_sox(path: Path) -> np.ndarray:
@@ -64,10 +29,6 @@ def read_by_sox(path: Path) -> np.ndarray:
 def read_by_ffmpeg(path: Path) -> np.ndarray:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-f", "s16le", "-"]
     return np.frombuffer(subprocess.run(command, check=True, stdout=-1).stdout, "<i2")
-
-
-def read_by_libsndfile(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="int16")[0]
 
 
 def read_by_us(path: Path) -> np.ndarray:
@@ -197,67 +158,6 @@ def test_a_header_is_corrected_where_our_part_of_a_file_begins(tmp_path, noise, 
     size = struct.unpack("<I", content[10:14])[0]
     assert size == (len(content) - 14 if shell == ">" else 0xFFFFFFFF)
     assert content[-2 * len(noise) :] == codes_of(noise).tobytes()
-
-
-@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3", "opus", "aiff", "caf", "rf64"])
-def test_every_format_with_comments_carries_provenance(tmp_path, noise, provenance, extension):
-    path = tmp_path / f"x.{extension}"
-    write(path, noise, provenance, format=output_format(path))
-    with open_audio(path) as audio:
-        assert audio.provenance == provenance
-        assert audio.sample_rate in (RATE, 48_000)  # opus decodes at 48 kHz
-        samples = join(audio.blocks())
-    assert len(samples) == len(noise) * audio.sample_rate // RATE
-
-
-@pytest.mark.parametrize("extension", ["au", "voc", "w64"])
-def test_formats_without_comments_are_written_without(tmp_path, noise, provenance, extension):
-    path = tmp_path / f"x.{extension}"
-    write(path, noise, provenance, format=extension)
-    np.testing.assert_array_equal(read_by_libsndfile(path), codes_of(noise))
-
-
-@pytest.mark.parametrize("tool", ["umt 0.1.0", "umt 0.1.10"])  # with and without a padding byte
-def test_others_read_our_info(tmp_path, noise, provenance, tool):
-    provenance = dataclasses.replace(provenance, tool=tool)
-    write(tmp_path / "x.wav", noise, provenance)
-    with soundfile.SoundFile(tmp_path / "x.wav") as file:
-        assert file.comment == provenance.to_json()
-        assert file.software == tool
-    with open_audio(tmp_path / "x.wav") as audio:
-        assert audio.provenance == provenance
-
-
-def test_long_provenance_is_read_back(tmp_path, noise, provenance):
-    path = tmp_path / "x.wav"
-    long = dataclasses.replace(provenance, source="é" * 3_000)
-    write(path, noise, long)
-    with open_audio(path) as audio:
-        assert audio.provenance == long
-        assert audio.n_samples == len(noise)
-
-
-def test_formats_can_be_written_to_memory(noise):
-    for name in ("wav", "flac"):
-        memory = io.BytesIO()
-        write(memory, noise, is_known=False, format=name)
-        memory.seek(0)
-        np.testing.assert_array_equal(soundfile.read(memory, dtype="int16")[0], codes_of(noise))
-
-
-@pytest.mark.parametrize("name", ["x.xyz", "x", "x.m4a", ".wav"])
-def test_an_extension_that_cannot_be_written_lists_those_that_can(tmp_path, name):
-    with pytest.raises(UsageError, match="writable: wav, flac, ogg, mp3"):
-        output_format(tmp_path / name)
-
-
-def test_extensions_are_known_in_capitals(tmp_path):
-    assert output_format(tmp_path / "X.FLAC") == "flac"
-
-
-def test_only_wav_goes_to_a_pipe():
-    with pytest.raises(UsageError, match="to a pipe"):
-        piped(np.zeros(9, np.float32), format="flac")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,8 @@ def run(
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     if (seconds is None) == (mix is None):
         raise UsageError("give either --seconds or --mix")
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise UsageError(f"--seconds {seconds:g}: expected a number from 0 up")
     inputs = choose_inputs(env, [first, second])
     stems = ["stdin" if name == STREAM else Path(name).stem for name in inputs]
     name = f"{stems[0]}+{stems[1]}.npy"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.families.base import Decoder, run_in_windows
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
+from core.families.spectral.pitch import N_KEYS, harmonic_combs
 from core.families.spectral.synthesis import Controls, Stream, Synthesizer
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 5.0  # generated at a time; bounds the memory of a long piece
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
-FIRST_AMPLITUDE = -7.0  # what an untrained decoder begins with
+FIRST_NOISE = -7.0  # that an untrained decoder begins with
+NEPERS_PER_SALIENCE = 4.6  # a salience spans 40 dB a unit, as the encoder's grid does
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,22 @@ class SpectralOptions:
 
 
 class SpectralDecoder(Decoder):
-    """ConvNeXt blocks at the frame rate, then the controls of a synthesizer.
+    """Notes as combs of harmonics, corrected frame by frame by ConvNeXt blocks.
 
-    The trunk is that of Vocos (Siuzdak 2023, arXiv 2306.00814); its head, which predicts
-    phases, cannot hold a pitch that the latents do not spell out (see `synthesis`).
+    Each key has a learnt comb: the amplitudes of the oscillators when it sounds. Their sum,
+    weighted by the keys' levels in the latents, is what a decoder starts from; the blocks,
+    which see all latent channels, correct it in amplitude and frequency and add noise. The
+    trunk is that of Vocos (Siuzdak 2023, arXiv 2306.00814).
     """
+
+    offsets: Tensor
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.decoder_channels
-        self.n_partials = int(config.partials_ceiling_hz * config.n_fft / config.sample_rate)
+        ceiling = config.partials_ceiling_hz * config.n_fft / config.sample_rate
+        self.n_partials = min(int(ceiling), config.n_fft // 2 - 1)  # below half the rate
         self.synthesizer = Synthesizer(config, self.n_partials)
         self.input = nn.Linear(config.latent_dim, channels * config.downsampling)
         self.blocks = nn.Sequential(
@@ -51,8 +58,15 @@ class SpectralDecoder(Decoder):
         )
         self.norm = nn.LayerNorm(channels)
         self.head = nn.Linear(channels, 2 * self.n_partials + config.noise_bands)
-        nn.init.constant_(self.head.bias, FIRST_AMPLITUDE)
-        nn.init.zeros_(self.head.bias[self.n_partials : 2 * self.n_partials])
+        # Begins as the combs alone.
+        nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(3 * channels))
+        nn.init.zeros_(self.head.bias)
+        nn.init.constant_(self.head.bias[2 * self.n_partials :], FIRST_NOISE)
+        combs, offsets = harmonic_combs(self.n_partials, config.n_fft, config.sample_rate)
+        self.combs = nn.Parameter(combs)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.key_gain = nn.Parameter(torch.zeros(N_KEYS))
+        self.key_scale = nn.Parameter(torch.ones(N_KEYS))
         reach = config.decoder_layers * (config.kernel_size // 2)
         self.context_frames = math.ceil(reach / config.downsampling)
 
@@ -72,17 +86,25 @@ class SpectralDecoder(Decoder):
         batch, n_latents, _ = latents.shape
         x = self.input(latents)
         x = x.view(batch, n_latents * self.config.downsampling, self.config.decoder_channels)
-        values: Tensor = self.head(self.norm(self.blocks(x)))
-        return values
+        # The encoder's tanh undone; noise may have pushed a latent over its edge.
+        keys = latents[..., :N_KEYS].clamp(-0.999, 0.999).atanh()
+        keys = keys.repeat_interleave(self.config.downsampling, dim=1)
+        return torch.cat([self.head(self.norm(self.blocks(x))), keys], dim=2)
 
     def controls(self, values: Tensor) -> Controls:
         """Give the network's values their meaning; float [B, N, values]."""
-        sizes = [self.n_partials, self.n_partials, self.config.noise_bands]
-        amplitude, deviation, noise = torch.split(values, sizes, dim=2)
+        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_KEYS]
+        amplitude, deviation, noise, keys = torch.split(values, sizes, dim=2)
+        level = NEPERS_PER_SALIENCE * self.key_scale * (keys - 1) + self.key_gain
+        level = level.clamp(QUIETEST, LOUDEST).exp()
+        combs = self.combs.exp()
+        notes = level @ combs + math.exp(QUIETEST)
+        # Where several notes share an oscillator, it lies at their weighted mean.
+        offset = level @ (combs * self.offsets) / notes
         bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
         return Controls(
-            amplitude=amplitude.clamp(QUIETEST, LOUDEST).exp(),
-            deviation=deviation.tanh(),
+            amplitude=(notes.log() + amplitude).clamp(QUIETEST, LOUDEST).exp(),
+            deviation=offset + 0.5 * deviation.tanh(),
             noise=bands.exp(),
         )
 
@@ -114,7 +136,7 @@ class SpectralDecoder(Decoder):
             window=round(WINDOW_SECONDS * latent_rate),
             context=self.context_frames,
         )
-        n_values = 2 * self.n_partials + self.config.noise_bands
         for window in windows:
-            yield stream.advance(self.controls(window.view(1, -1, n_values)))
+            values = window.view(1, len(window) * self.config.downsampling, -1)
+            yield stream.advance(self.controls(values))
         yield stream.finish()

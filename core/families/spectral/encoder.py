@@ -10,32 +10,35 @@ from torch import Tensor, nn
 
 from core.families.base import Encoder
 from core.families.spectral.blocks import ConvNeXtBlock, spectrogram
+from core.families.spectral.pitch import FLOOR, N_KEYS, PitchGrid, Salience, fft_length
 
 if TYPE_CHECKING:
     from core.config import SpectralConfig
 
-# A long window tells neighbouring semitones apart down to the bass, a short one tells when
-# a note begins. Lengths are at 44.1 kHz and scale with the sample rate.
+# A long window tells neighbouring harmonics apart, a short one tells when a note begins.
 LONG_WINDOW_SECONDS = 4096 / 44100
 SHORT_WINDOW_SECONDS = 1024 / 44100
 LONG_WINDOW_CEILING_HZ = 5500.0
-FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
 
 
 class SpectralEncoder(Encoder):
-    """Log magnitudes at two window lengths, ConvNeXt blocks, then a lower frame rate.
+    """Saliences of the piano's keys, and a few channels for everything else.
 
-    The latents are bounded by a tanh, so that the noise added to them in training
-    (`SpectralConfig.latent_noise`) has a meaning that the encoder cannot scale away.
+    The first 88 latent channels are the keys A0 to C8, from `pitch`; the others come from
+    ConvNeXt blocks over log magnitudes at two window lengths. All are bounded by a tanh, so
+    that the noise added to them in training (`SpectralConfig.latent_noise`) has a meaning
+    that the encoder cannot scale away.
     """
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
+        assert config.latent_dim > N_KEYS, "the keys take the first channels"
         self.config = config
-        self.long_fft = _fft_length(LONG_WINDOW_SECONDS, config)
-        self.short_fft = _fft_length(SHORT_WINDOW_SECONDS, config)
-        ceiling = LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft
-        self.n_low = min(int(ceiling), self.long_fft // 2 + 1)  # at low rates there is no more
+        self.grid = PitchGrid(config.sample_rate, config.frame_length)
+        self.salience = Salience(config.salience_channels)
+        self.long_fft = fft_length(LONG_WINDOW_SECONDS, config.sample_rate, config.frame_length)
+        self.short_fft = fft_length(SHORT_WINDOW_SECONDS, config.sample_rate, config.frame_length)
+        self.n_low = int(LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft)
         n_features = self.n_low + self.short_fft // 2 + 1
         channels = config.encoder_channels
         self.input = nn.Linear(n_features, channels)
@@ -46,21 +49,31 @@ class SpectralEncoder(Encoder):
             )
         )
         self.norm = nn.LayerNorm(channels)
-        self.output = nn.Linear(channels * config.downsampling, config.latent_dim)
-        reach = (self.long_fft - config.frame_length) / 2 / config.frame_length
-        reach += config.encoder_layers * (config.kernel_size // 2)
-        self.context_frames = math.ceil(reach / config.downsampling)
+        self.output = nn.Linear(channels * config.downsampling, config.latent_dim - N_KEYS)
+        self.context_frames = max(
+            self._latent_frames(self.long_fft, config.encoder_layers * (config.kernel_size // 2)),
+            self._latent_frames(max(self.grid.n_ffts), self.salience.context_frames),
+        )
+
+    def _latent_frames(self, n_fft: int, n_frames: int) -> int:
+        """Return how many latent frames away a window and some frames beside it can see."""
+        beyond = (n_fft - self.config.frame_length) / 2 / self.config.frame_length
+        return math.ceil((beyond + n_frames) / self.config.downsampling)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
+        keys = self._lower_rate(self.salience(self.grid(waveform))).mean(2)
         x = self.norm(self.blocks(self.input(self.features(waveform))))
-        batch, n_frames, channels = x.shape
-        factor = self.config.downsampling
-        x = x.reshape(batch, n_frames // factor, channels * factor)
-        latents = torch.tanh(self.output(x))
+        latents = torch.cat([keys, self.output(self._lower_rate(x).flatten(2))], dim=2).tanh()
         if self.training and self.config.latent_noise:
             latents = latents + self.config.latent_noise * torch.randn_like(latents)
         return latents
+
+    def _lower_rate(self, x: Tensor) -> Tensor:
+        """Group frames float [B, N, C] into [B, L, N / L, C]."""
+        batch, n_frames, channels = x.shape
+        factor = self.config.downsampling
+        return x.reshape(batch, n_frames // factor, factor, channels)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Return what the blocks see, float [B, N, features], roughly -1..1."""
@@ -69,9 +82,3 @@ class SpectralEncoder(Encoder):
         short = spectrogram(waveform, self.short_fft, frame_length)
         log = (torch.cat([long, short], dim=2) + FLOOR).log10()
         return log / 2 + 1
-
-
-def _fft_length(seconds: float, config: SpectralConfig) -> int:
-    """Return the power of two nearest to a duration, at least two frames long."""
-    nearest = 2 ** round(math.log2(seconds * config.sample_rate))
-    return max(int(nearest), 2 * config.frame_length)

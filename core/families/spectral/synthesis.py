@@ -105,8 +105,10 @@ class Synthesizer:
         noise = torch.polar(controls.noise, 2 * math.pi * noise_phases)
         n = torch.arange(self.n_fft, device=angle.device) - self.n_fft // 2
         window = torch.exp(-0.5 * (n / self.width_samples).square())
-        toned: Tensor = torch.fft.irfft(tones, self.n_fft).roll(self.n_fft // 2, dims=-1)
-        return toned + torch.fft.irfft(noise, self.n_fft) * (window * self.n_fft**0.5)
+        toned = torch.fft.irfft(tones, self.n_fft).roll(self.n_fft // 2, dims=-1)
+        noisy = torch.fft.irfft(noise, self.n_fft) * (window * self.n_fft**0.5)
+        frames: Tensor = toned + noisy
+        return frames
 
     def _spread(self, phasors: Tensor, deviation: Tensor) -> Tensor:
         """Give each oscillator its bump: complex [B, N, S] to [B, N, n_fft // 2 + 1].
@@ -168,6 +170,7 @@ class Stream:
         self.synthesizer = synthesizer
         self.seed = seed
         self.n_frames = 0
+        self.surplus = synthesizer.overhang  # samples still to drop at the beginning
         self.before = synthesizer.first_phases()
         self.last_deviation: Tensor | None = None
         self.tail: Tensor | None = None
@@ -186,7 +189,8 @@ class Stream:
         if self.tail is not None:
             waveform[: len(self.tail)] += self.tail
         done = controls.noise.shape[1] * synthesizer.frame_length
-        start = synthesizer.overhang if self.n_frames == 0 else 0
+        start = min(self.surplus, done)  # the first block may be shorter than the overhang
+        self.surplus -= start
         self.n_frames += controls.noise.shape[1]
         self.tail = waveform[done:]
         return waveform[start:done]
@@ -195,14 +199,15 @@ class Stream:
         """Return what the last frames left over, float [t]."""
         if self.tail is None:
             return torch.zeros(0)
-        return self.tail[: self.synthesizer.overhang]
+        return self.tail[self.surplus : self.synthesizer.overhang]
 
     def _noise_phases(self, noise: Tensor) -> Tensor:
         """Draw phases for frames from a counter-based generator, four numbers a count."""
         n_frames, n_bins = noise.shape[1:]
         per_frame = 4 * -(-n_bins // 4)
-        bits = np.random.Philox(key=[self.seed % 2**64, 0])
-        bits = bits.advance(self.n_frames * per_frame // 4)
+        # As an array: a list with a number from 2**63 up would become floats.
+        key = np.array([self.seed % 2**64, 0], dtype=np.uint64)
+        bits = np.random.Philox(key=key).advance(self.n_frames * per_frame // 4)
         numbers = np.random.Generator(bits).random(n_frames * per_frame)
         phases = numbers.reshape(1, n_frames, per_frame)[..., :n_bins]
         return torch.from_numpy(phases).to(noise)

@@ -186,5 +186,6 @@ def choose(logits: Tensor, uniform: float, temperature: float) -> Tensor:
     if temperature == 0:
         return logits.argmax()
     cumulative = (logits.double() / temperature).softmax(0).cumsum(0)
-    code = torch.searchsorted(cumulative, uniform * cumulative[-1])
+    # From the right: a draw of 0 must not take a first code whose probability is 0.
+    code = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True)
     return code.clamp(max=len(logits) - 1)

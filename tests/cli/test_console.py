@@ -1,0 +1,70 @@
+"""Small parts of the console that no command shows by itself."""
+
+from __future__ import annotations
+
+import doctest
+import io
+
+import pytest
+
+from umtcli import console
+from umtcli.console import Environment, Progress, format_seconds
+
+
+@pytest.fixture
+def env() -> Environment:
+    return Environment(
+        stdin=io.BytesIO(),
+        stdout=io.BytesIO(),
+        stderr=io.StringIO(),
+        stdin_kind="other",
+        stdout_kind="data",
+        stderr_is_terminal=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min")],
+)
+def test_format_seconds_rounds_like_a_person(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def test_examples_of_docstrings_hold():
+    assert doctest.testmod(console).failed == 0
+
+
+def test_progress_of_unknown_total_counts(env):
+    now = iter(range(0, 1000, 11))
+    env.clock = lambda: next(now)
+    with Progress(env, "encoding", None) as progress:
+        progress.advance(1.5)
+        progress.advance(1.5)
+    assert env.stderr.getvalue().splitlines() == [
+        "umt: encoding: 1.5 s done",
+        "umt: encoding: 3.0 s done",
+    ]
+
+
+def test_progress_never_exceeds_its_total(env):
+    now = iter(range(0, 1000, 11))
+    env.clock = lambda: next(now)
+    with Progress(env, "encoding", 10.0) as progress:
+        progress.advance(10.4)
+    assert "100 %" in env.stderr.getvalue()
+
+
+def test_message_during_a_bar_stands_on_a_line_of_its_own(env):
+    env.stderr_is_terminal = True
+    with Progress(env, "encoding", 10.0) as progress:
+        progress.advance(1)
+        env.error("broken")
+    text = env.stderr.getvalue()
+    assert "broken\n" in text
+    assert env.bar is None
+
+
+def test_text_that_utf8_cannot_hold_is_escaped(env):
+    env.write_text("a\udcff.wav\n")
+    assert env.stdout.getvalue() == b"a\\udcff.wav\n"

@@ -1,0 +1,74 @@
+"""`umt prep` as a command: its table, its JSON, its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import write_song
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    folder = tmp_path / "bach suites"
+    folder.mkdir()
+    for number in range(3):
+        write_song(folder / f"{number}.wav", 6.0 + number, sample_rate=8000)
+    return folder
+
+
+PREP = ("prep", "--rate", 8000, "--jobs", 1)
+
+
+def test_table_of_minutes_is_the_result(umt, recordings):
+    ran = umt(*PREP, recordings, "--name", "bach")
+    assert ran.code == 0
+    text = ran.stdout.decode()
+    assert "bach" in text
+    for split in ("train", "validation", "test"):
+        assert split in text
+    assert Path("data/bach/domain.json").is_file()
+
+
+def test_json_has_the_same_facts(umt, recordings):
+    ran = umt(*PREP, recordings, "--name", "bach", "--out", "elsewhere", "--json")
+    told = json.loads(ran.stdout)
+    assert (told["command"], told["version"], told["failures"]) == ("prep", 1, [])
+    (domain,) = told["results"]
+    assert domain["tracks"] == {"train": 1, "validation": 1, "test": 1}
+    assert sum(domain["minutes"].values()) == pytest.approx(21 / 60, abs=0.01)
+    assert domain["directory"] == "elsewhere/bach"
+
+
+def test_second_run_converts_nothing(umt, recordings):
+    umt(*PREP, recordings, "--name", "bach")
+    told = json.loads(umt(*PREP, recordings, "--name", "bach", "--json").stdout)
+    assert told["results"][0]["converted"] == 0
+
+
+def test_unreadable_file_is_reported_skipped_and_fails_the_run(umt, recordings):
+    (recordings / "broken.wav").write_bytes(b"no audio")
+    ran = umt(*PREP, recordings, "--name", "bach")
+    assert ran.code == 1
+    assert "broken.wav" in ran.errors[0]
+    assert b"bach" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("missing",),
+        ("here", "--split", "1,2"),
+        ("here", "--split", "a,b,c"),
+        ("here", "--musicnet", "here"),
+        ("--musicnet", "here", "--name", "x"),
+    ],
+)
+def test_wrong_usage_changes_nothing(umt, tmp_path, args):
+    (tmp_path / "here").mkdir()
+    ran = umt(*PREP, *args)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert not Path("data").exists()

@@ -1,0 +1,221 @@
+"""The spectral family: its grid, its networks, what it generates and what it is trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.families.spectral.blocks import spectrogram
+from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
+from core.families.spectral.encoder import SpectralEncoder
+from core.families.spectral.losses import mel_density, multi_resolution_loss
+
+
+@pytest.fixture
+def config(tiny_spectral):
+    return tiny_spectral.model
+
+
+@pytest.fixture
+def encoder(generator, config):
+    return SpectralEncoder(config).eval()
+
+
+@pytest.fixture
+def decoder(generator, config):
+    return SpectralDecoder(config).eval()
+
+
+def generate(decoder, *blocks, seed=0):
+    with torch.no_grad():
+        made = decoder.generate(iter(blocks), seed=seed, options=SpectralOptions())
+        return torch.cat(list(made))
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 7])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_encoder_and_decoder_keep_the_length(encoder, decoder, config, batch, n_frames):
+    waveform = torch.rand(batch, n_frames * config.hop_length) - 0.5
+    latents = encoder(waveform)
+    assert latents.shape == (batch, n_frames, config.latent_dim)
+    assert decoder(latents).shape == waveform.shape
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("frame_length", [64, 512])
+def test_encoder_runs_at_any_usual_rate(generator, config, sample_rate, frame_length):
+    config = replace(config, sample_rate=sample_rate, frame_length=frame_length)
+    latents = SpectralEncoder(config)(torch.zeros(1, 3 * config.hop_length))
+    assert latents.shape == (1, 3, config.latent_dim)
+
+
+@pytest.mark.parametrize("n_frames", [1, 5, 13, 40])
+def test_generating_in_windows_equals_the_whole(decoder, config, monkeypatch, n_frames):
+    latents = torch.randn(n_frames, config.latent_dim)
+    whole = generate(decoder, latents)  # within one window
+    assert len(whole) == n_frames * config.hop_length
+    seconds = 5 * config.hop_length / config.sample_rate
+    monkeypatch.setattr("core.families.spectral.decoder.WINDOW_SECONDS", seconds)
+    torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=0)
+    pieces = generate(decoder, latents[:3], latents[3:4], latents[4:])
+    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
+    assert whole.std() > 50 * 1e-4
+
+
+def test_generating_gives_what_training_hears_but_for_the_noise(decoder, config):
+    quiet = decoder.head.bias.data[2 * decoder.n_partials :]
+    quiet.fill_(-100)
+    latents = torch.randn(30, config.latent_dim)
+    with torch.no_grad():
+        whole = decoder(latents.unsqueeze(0))[0]
+    torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=0)
+    assert whole.std() > 50 * 1e-4
+
+
+def test_seed_changes_the_noise_and_repeats_it(decoder, config):
+    latents = torch.randn(10, config.latent_dim)
+    first = generate(decoder, latents, seed=1)
+    assert torch.equal(generate(decoder, latents, seed=1), first)
+    assert not torch.allclose(generate(decoder, latents, seed=2), first, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [lambda x: 100 * x, torch.zeros_like, torch.randn_like])
+def test_encoder_takes_no_statistic_over_time(encoder, config, change):
+    """What lies beyond the stated context changes nothing, however loud it becomes."""
+    n_frames, middle = 3 * encoder.context_frames, encoder.context_frames + 2
+    waveform = torch.randn(1, n_frames * config.hop_length) / 10
+    far = (middle + 1 + encoder.context_frames) * config.hop_length
+    changed = waveform.clone()
+    changed[:, far:] = change(waveform[:, far:])
+    with torch.no_grad():
+        before, after = encoder(waveform)[0], encoder(changed)[0]
+    torch.testing.assert_close(after[: middle + 1], before[: middle + 1], atol=1e-5, rtol=0)
+    assert (after[-1] - before[-1]).abs().max() > 1e-2
+
+
+def test_decoders_network_takes_no_statistic_over_time(decoder, config):
+    reach, n_frames = decoder.context_frames, 3 * decoder.context_frames
+    latents = torch.randn(1, n_frames, config.latent_dim)
+    changed = latents.clone()
+    changed[:, -reach:] *= 100
+    kept = (n_frames - 2 * reach) * config.downsampling
+    with torch.no_grad():
+        before, after = decoder.predict(latents)[0], decoder.predict(changed)[0]
+    torch.testing.assert_close(after[:kept], before[:kept], atol=1e-5, rtol=0)
+    assert (after[kept:] - before[kept:]).abs().amax(1).min() > 1e-6
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e4])
+def test_any_level_gives_finite_bounded_latents_and_audio(encoder, decoder, config, level):
+    with torch.no_grad():
+        latents = encoder(level * torch.randn(1, 20 * config.hop_length))
+        waveform = decoder(latents)
+    assert latents.abs().max() <= 1
+    assert waveform.isfinite().all()
+
+
+def test_noise_is_added_to_latents_in_training_only(encoder, config):
+    waveform = torch.rand(4, 50 * config.hop_length) - 0.5
+    with torch.no_grad():
+        quiet = encoder(waveform)
+        assert torch.equal(encoder(waveform), quiet)
+        noise = encoder.train()(waveform) - quiet
+        again = encoder(waveform) - quiet
+    assert noise.std().item() == pytest.approx(config.latent_noise, rel=0.1)
+    assert noise.mean().abs() < 0.1 * config.latent_noise
+    assert not torch.equal(noise, again)
+
+
+def test_frames_are_centred_on_their_samples():
+    """A click in the middle of frame 5's samples is loudest there, and equal around it."""
+    click = torch.zeros(1, 12 * 64)
+    click[0, 5 * 64 + 32] = 1
+    loudness = spectrogram(click, 256, 64).sum(2)[0]
+    assert loudness.shape == (12,)
+    assert loudness.argmax() == 5
+    torch.testing.assert_close(loudness[4], loudness[6], rtol=1e-3, atol=0)
+
+
+def test_full_scale_sine_has_magnitude_one_half():
+    sine = torch.sin(2 * math.pi * 16 / 256 * torch.arange(64 * 20)).unsqueeze(0)
+    frame = spectrogram(sine, 256, 64)[0, 10]
+    assert frame.argmax() == 16
+    assert frame.max().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100])
+def test_no_oscillator_can_reach_half_the_sample_rate(config, sample_rate):
+    n_partials = SpectralDecoder(replace(config, sample_rate=sample_rate)).n_partials
+    highest = (n_partials + 1) / config.n_fft * sample_rate  # a bin above the last one's own
+    assert highest <= sample_rate / 2
+    assert highest <= config.partials_ceiling_hz + sample_rate / config.n_fft
+
+
+def test_audio_is_bounded_whatever_the_networks_values(decoder, config):
+    values = torch.full((1, 9, decoder.head.out_features), 1e6)
+    assert decoder.synthesizer.render(decoder.controls(values)).isfinite().all()
+    assert decoder.synthesizer.render(decoder.controls(-values)).abs().max() < 1e-2
+
+
+@pytest.fixture
+def audio(generator):
+    """Two seconds of a decaying chord at 8 kHz."""
+    time = torch.arange(16384) / 8000
+    chord = sum(torch.sin(2 * math.pi * hz * time) for hz in (220, 330, 523))
+    return (0.2 * chord * (-3 * time).exp()).unsqueeze(0)
+
+
+def test_loss_is_zero_for_the_same_audio_and_grows_with_the_difference(audio):
+    losses = [
+        multi_resolution_loss(audio + amount * torch.randn_like(audio), audio, 8000).item()
+        for amount in (0, 1e-3, 1e-2, 1e-1)
+    ]
+    assert losses[0] == 0
+    assert losses == sorted(losses)
+    assert losses[1] > 1e-3
+
+
+@pytest.mark.parametrize("other", [lambda x: 0.5 * x, lambda x: x.roll(2000, 1), torch.zeros_like])
+def test_loss_hears_level_timing_and_absence(audio, other):
+    assert multi_resolution_loss(other(audio), audio, 8000) > 0.3
+
+
+def test_loss_does_not_hear_polarity(audio):
+    assert multi_resolution_loss(-audio, audio, 8000) < 1e-6
+
+
+@pytest.mark.parametrize("found", [torch.zeros_like, lambda x: x])
+@pytest.mark.parametrize("wanted", [torch.zeros_like, lambda x: x])
+def test_gradient_is_finite_at_silence(audio, found, wanted):
+    output = found(audio).clone().requires_grad_()
+    multi_resolution_loss(output, wanted(audio), 8000).backward()
+    assert output.grad.isfinite().all()
+
+
+def test_gradients_of_encoder_and_decoder_are_finite_on_silence(encoder, decoder, config):
+    silence = torch.zeros(2, 16 * config.hop_length)
+    decoder.loss(encoder.train()(silence), silence).backward()
+    gradients = [p.grad for module in (encoder, decoder) for p in module.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_heldout_figure_is_the_loss_of_the_decoded_latents(decoder, config, audio):
+    latents = torch.randn(1, audio.shape[1] // config.hop_length, config.latent_dim)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        figure = decoder.heldout_figure(latents, audio)
+        torch.manual_seed(1)  # the noise of the decoder
+        expected = multi_resolution_loss(decoder(latents), audio, config.sample_rate)
+    torch.testing.assert_close(figure, expected)
+
+
+def test_frequencies_are_weighted_as_densely_as_mels():
+    density = mel_density(513, 44100)
+    assert (density.diff() < 0).all()
+    assert density.mean().item() == pytest.approx(1)
+    hertz = torch.tensor([0.0, 700.0])
+    bins = (hertz / 22050 * 512).round().int()
+    assert (density[bins[0]] / density[bins[1]]).item() == pytest.approx(2, rel=0.02)
