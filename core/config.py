@@ -188,6 +188,13 @@ class TrainingConfig:
     validation_items: int = 16
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        lowest = {"seed": 0, "warmup_steps": 0}
+        for name, hint in get_type_hints(TrainingConfig).items():
+            value, least = getattr(self, name), lowest.get(name, 1)
+            if hint is int and value < least:
+                raise UsageError(f"[training] {name} = {value}: expected {least} or more")
+
 
 @dataclass(frozen=True)
 class Config:

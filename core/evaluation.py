@@ -6,21 +6,24 @@ the figures, with units and ranges, are in `core.metrics`.
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from core.audio.reading import read_audio
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
 from core.metrics import content, quality
 from core.metrics.timbre import TimbreClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from core.model import Translator
 
 ITEMS_PER_SPLIT = 64
+PAIRED_NAME = re.compile(r"(?P<domain>.+)--(?P<rendering>.+)")
 BATCH_ITEMS = 8
 
 
@@ -74,6 +78,45 @@ class DomainFigures:
     confusion_accuracy: float
 
 
+@dataclass(frozen=True)
+class PairFigures:
+    """A translation against the true rendering of the same notes on the target instrument.
+
+    A figure is None where it has no value, as for silence; see `core.metrics`.
+
+    Attributes:
+        piece: The piece.
+        rendering: What both renderings were made with, e.g. a SoundFont.
+        source: Domain of the input.
+        target: Domain of the output.
+        chroma: Chroma cosine of output and source.
+        chroma_true: Chroma cosine of the true rendering and source: what is possible.
+        chroma_chance: What other music scores.
+        distance_db: Log-spectral distance of the output to the true rendering.
+        distance_copy_db: That of the unchanged input.
+        distance_other_db: That of another rendering of the target, if there is one.
+        heard_as_target: Probability that the classifier gives the target in the output.
+        true_heard_as_target: The same in the true rendering.
+        harmonic_share: Of the output.
+        harmonic_share_true: Of the true rendering.
+    """
+
+    piece: str
+    rendering: str
+    source: str
+    target: str
+    chroma: float | None
+    chroma_true: float | None
+    chroma_chance: float | None
+    distance_db: float | None
+    distance_copy_db: float | None
+    distance_other_db: float | None
+    heard_as_target: float | None
+    true_heard_as_target: float | None
+    harmonic_share: float | None
+    harmonic_share_true: float | None
+
+
 def load_classifier() -> TimbreClassifier:
     """Load the target classifier that is shipped with the starter model."""
     return TimbreClassifier.load(Path(str(files("core.pretrained"))) / "timbre.safetensors")
@@ -98,14 +141,18 @@ def evaluate_audio(
         AudioError: Empty or not finite.
     """
     classifier = load_classifier()
-    measured: dict[str, Any] = dict(quality.evaluate(output, sample_rate))
+    reference = classifier.references.get(target) if target else None
     return AudioFigures(
         seconds=len(output) / sample_rate,
         content=None if source is None else content.evaluate(source, output, sample_rate),
         heard=classifier.probabilities(output, sample_rate),
         source_heard=None if source is None else classifier.probabilities(source, sample_rate),
-        quality=measured,
-        typical=classifier.typical(target) if target in classifier.domains else {},
+        quality=quality.evaluate(
+            output,
+            sample_rate,
+            domain_rolloff_hz=None if reference is None else reference.rolloff_hz,
+        ),
+        typical={} if reference is None else dict(reference.quality),
     )
 
 
@@ -150,3 +197,76 @@ def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, f
         found = model.classifier(latents).argmax(1)
         right += int((found == model.domains.index(name)).sum())
     return float(np.mean(figures)), right / ITEMS_PER_SPLIT
+
+
+def evaluate_paired(model: Translator, directory: Path) -> Iterator[PairFigures]:
+    """Translate pieces that exist on several instruments, and compare with the truth.
+
+    Args:
+        model: With the decoders of all domains.
+        directory: `PIECE/DOMAIN--RENDERING.EXTENSION`, all files of a piece aligned. Pieces
+            take turns in the rendering that is translated, so that each is heard.
+
+    Yields:
+        Figures of each piece, source and target.
+
+    Raises:
+        DataError: There is nothing to compare.
+    """
+    pieces = [path for path in sorted(directory.iterdir()) if path.is_dir()]
+    found = False
+    for number, piece in enumerate(pieces):
+        renderings: dict[str, dict[str, Path]] = defaultdict(dict)
+        for path in sorted(piece.iterdir()):
+            match = PAIRED_NAME.fullmatch(path.stem)
+            if match and match["domain"] in model.domains:
+                renderings[match["rendering"]][match["domain"]] = path
+        if renderings:
+            found = True
+            names = sorted(renderings)
+            name = names[number % len(names)]
+            other = renderings[names[(number + 1) % len(names)]] if len(names) > 1 else {}
+            yield from _compare(model, piece.name, name, renderings[name], other)
+    if not found:
+        raise DataError(f"{directory}: no PIECE/DOMAIN--RENDERING files of this model's domains")
+
+
+def _compare(
+    model: Translator,
+    piece: str,
+    rendering: str,
+    paths: Mapping[str, Path],
+    other_paths: Mapping[str, Path],
+) -> Iterator[PairFigures]:
+    """Translate a piece from each of its domains into each other one."""
+    classifier = load_classifier()
+    rate = model.sample_rate
+    true = {domain: read_audio(path, rate) for domain, path in paths.items()}
+    other = {domain: read_audio(path, rate) for domain, path in other_paths.items()}
+    for source, played in true.items():
+        latents = model.encode(played, rate)
+        for target, truth in true.items():
+            if target == source:
+                continue
+            output = model.decode(latents, to=target)[: len(played)]
+            kept = content.evaluate(played, output, rate)["chroma"]
+            possible = content.evaluate(played, truth, rate)["chroma"]
+
+            yield PairFigures(
+                piece=piece,
+                rendering=rendering,
+                source=source,
+                target=target,
+                chroma=kept.value,
+                chroma_true=possible.value,
+                chroma_chance=kept.chance,
+                distance_db=quality.log_spectral_distance_db(output, truth, rate),
+                distance_copy_db=quality.log_spectral_distance_db(played, truth, rate),
+                distance_other_db=quality.log_spectral_distance_db(other[target], truth, rate)
+                if target in other
+                else None,
+                heard_as_target=(classifier.probabilities(output, rate) or {}).get(target),
+                true_heard_as_target=(classifier.probabilities(truth, rate) or {}).get(target),
+                harmonic_share=quality.evaluate(output, rate)["harmonic_share"],
+                harmonic_share_true=quality.evaluate(truth, rate)["harmonic_share"],
+            )

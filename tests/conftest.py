@@ -10,7 +10,10 @@ import pytest
 from core.config import Config, get_preset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
+    from torch import nn
 
 # Before anything imports torch: on these sizes more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,7 +33,8 @@ def tiny_spectral() -> Config:
         sample_rate=8000,
         frame_length=64,
         n_fft=256,
-        latent_dim=8,
+        latent_dim=92,
+        salience_channels=4,
         encoder_channels=16,
         encoder_hidden=32,
         encoder_layers=2,
@@ -53,3 +57,16 @@ def generator() -> torch.Generator:
     import torch
 
     return torch.manual_seed(0)
+
+
+@pytest.fixture
+def trained(generator) -> Callable[[nn.Module], nn.Module]:
+    """Move a network's weights off their initial values, some of which are zero."""
+
+    def move(network: nn.Module) -> nn.Module:
+        for parameter in network.parameters():
+            noise = parameter.new_empty(parameter.shape).normal_(generator=generator)
+            parameter.data += 0.05 * noise
+        return network.eval()
+
+    return move

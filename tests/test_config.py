@@ -138,6 +138,7 @@ def test_empty_toml_changes_nothing(tmp_path):
         ("[training]\nsteps = 3.0", r"\[training\] steps = 3.0: expected int"),
         ("[training]\nsteps = true", r"\[training\] steps = True: expected int"),
         ("[training]\nsteps = '3'", r"\[training\] steps = '3': expected int"),
+        ("[training]\nsteps = 0", r"\[training\] steps = 0: expected 1 or more"),
         ("[training]\nlearning_rate = '1'", "learning_rate = '1': expected a number"),
         ("[training]\nlearning_rate = true", "learning_rate = True: expected a number"),
         ("[training]\nlearning_rate = nan", "learning_rate = nan: expected a number"),

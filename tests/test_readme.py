@@ -96,9 +96,7 @@ def test_every_call_of_umt_in_the_readme_has_options_that_exist() -> None:
             assert re.search(rf"(^|\s|,){option}\b", help_of[command]), (command, option)
 
 
-def test_the_readme_python_example_runs(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_readme_python_example_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "runs" / "fast").mkdir(parents=True)
     config = get_preset("fast").updated(
         "model", encoder_channels=8, decoder_channels=8, encoder_layers=1, decoder_layers=1

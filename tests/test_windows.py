@@ -108,16 +108,16 @@ def spectral(request, tiny_spectral):
     return sizes[request.param].model
 
 
-def test_spectral_encoder_states_its_context(generator, spectral):
-    encoder = get_family("spectral").encoder(spectral).double().eval()
+def test_spectral_encoder_states_its_context(trained, spectral):
+    encoder = trained(get_family("spectral").encoder(spectral).double())
     n_frames = 2 * encoder.context_frames + 5
     frames = torch.randn(n_frames, spectral.hop_length, dtype=torch.float64).requires_grad_()
     encoder(frames.view(1, -1))[0, n_frames // 2].sum().backward()
     assert reach_in_frames(frames.grad) == (encoder.context_frames, encoder.context_frames)
 
 
-def test_spectral_decoder_states_its_networks_context(generator, spectral):
-    decoder = get_family("spectral").decoder(spectral).double().eval()
+def test_spectral_decoder_states_its_networks_context(trained, spectral):
+    decoder = trained(get_family("spectral").decoder(spectral).double())
     n_frames = 2 * decoder.context_frames + 5
     latents = torch.randn(n_frames, spectral.latent_dim, dtype=torch.float64).requires_grad_()
     values = decoder.predict(latents.unsqueeze(0))
@@ -147,11 +147,11 @@ def test_wavenet_encoder_states_its_context(generator, sizes):
 
 
 @pytest.fixture
-def translator(any_family, monkeypatch):
+def translator(any_family, trained, monkeypatch):
     """A model of each family whose windows are a few frames long."""
     rate = any_family.model.sample_rate / any_family.model.hop_length
     monkeypatch.setattr("core.model.ENCODE_WINDOW_SECONDS", 7 / rate)
-    return Translator.create(any_family, ["piano"]).eval()
+    return trained(Translator.create(any_family, ["piano"]))
 
 
 @pytest.mark.parametrize("n_frames", [1, 6, 12, 19, 40])

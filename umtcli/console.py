@@ -143,7 +143,10 @@ class Progress:
         self.total = total
         self.unit = unit
         self.done = 0.0
-        self._started = self._last_line = env.clock()
+        self._last_line = env.clock()
+        # When the first work was done, and how much. Getting there took imports and warming
+        # up, which say nothing about the rest.
+        self._first: tuple[float, float] | None = None
         self._is_announced = False
 
     def __enter__(self) -> Self:
@@ -180,21 +183,25 @@ class Progress:
         elif now - self._last_line >= PLAIN_PROGRESS_SECONDS:
             self._last_line = now
             self.env.notice(f"{self.label}: {self._position(now)}")
-        if not self._is_announced and now - self._started >= MEASURE_SECONDS:
+        if self._first is None:
+            self._first = (now, self.done)
+        if not self._is_announced and now - self._first[0] >= MEASURE_SECONDS:
             self._is_announced = True
             if (left := self._seconds_left(now)) is not None and left > LONG_SECONDS:
                 self.env.notice(f"{self.label}: about {format_seconds(left)} left")
 
     def _seconds_left(self, now: float) -> float | None:
-        if not self.total or not self.done:
+        if not self.total or self._first is None or self.done == self._first[1]:
             return None
-        return (now - self._started) * (self.total - self.done) / self.done
+        began, before = self._first
+        return (now - began) * (self.total - self.done) / (self.done - before)
 
     def _position(self, now: float) -> str:
-        left = self._seconds_left(now)
-        if left is None or not self.total:
+        if not self.total:
             return f"{self.done:.1f} {self.unit} done"
-        return f"{100 * self.done / self.total:.0f} %, about {format_seconds(left)} left"
+        left = self._seconds_left(now)
+        time_left = "" if left is None else f", about {format_seconds(left)} left"
+        return f"{100 * self.done / self.total:.0f} %{time_left}"
 
 
 def format_seconds(seconds: float) -> str:

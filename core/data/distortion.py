@@ -89,9 +89,9 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
     n_fft = 2 ** round(np.log2(VOCODER_WINDOW_SECONDS * sample_rate))
     hop = n_fft // 4
     window = torch.hann_window(n_fft)
-    # The vocoder smears an abrupt end over half a window, which clicks: mirror both ends. A
+    # The vocoder smears an abrupt end over most of a window, which clicks: mirror both ends. A
     # very short waveform is followed by silence, to make up enough frames.
-    reach = min(n_fft // 2, len(waveform) - 1)
+    reach = min(3 * hop, len(waveform) - 1)
     mirrored = np.pad(waveform, reach, mode="reflect")
     mirrored = np.pad(mirrored, (0, max(0, 3 * n_fft - len(mirrored))))
     spectrum = torch.stft(

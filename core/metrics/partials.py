@@ -1,7 +1,8 @@
 """How clearly the partials of a sound stand out from one another and from noise.
 
-In: power spectra of a waveform at 16 kHz, window 2048 samples (128 ms), hop 1024. Out: figures of
-`core.metrics.quality`, whose docstring defines them, and features of `core.metrics.timbre`.
+In: power spectra of a waveform at 16 kHz, window 2048 samples (128 ms), hop 1024, with no cell at
+zero. Out: figures of `core.metrics.quality`, whose docstring defines them, and features of
+`core.metrics.timbre`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _bins(low_hz: float, high_hz: float) -> slice:
 
 def spectral_flatness(power: torch.Tensor) -> float | None:
     """Return the flatness of power spectra [L, 1025]; None where L is 0."""
-    band = power[:, _bins(*FLATNESS_HZ)].clamp_min(1e-12)
+    band = power[:, _bins(*FLATNESS_HZ)]
     return float((band.log().mean(dim=1).exp() / band.mean(dim=1)).mean()) if len(band) else None
 
 
@@ -41,11 +42,28 @@ def octave_contrasts_db(power: torch.Tensor) -> torch.Tensor:
     """Return the contrast [L, 6] in dB of each octave of power spectra [L, 1025]."""
     contrasts = []
     for octave in pairwise(OCTAVES_HZ):
-        ordered = power[:, _bins(*octave)].clamp_min(1e-12).sort(dim=1).values
+        ordered = power[:, _bins(*octave)].sort(dim=1).values
         count = max(1, round(CONTRAST_SHARE * ordered.shape[1]))
         peaks, valleys = ordered[:, -count:].mean(dim=1), ordered[:, :count].mean(dim=1)
         contrasts.append(10 * (peaks / valleys).log10())
     return torch.stack(contrasts, dim=1)
+
+
+def octave_flatness_db(power: torch.Tensor) -> torch.Tensor:
+    """Return geometric over arithmetic mean [L, 6] in dB of each octave of spectra [L, 1025]."""
+    octaves = [power[:, _bins(*octave)] for octave in pairwise(OCTAVES_HZ)]
+    means = [octave.log().mean(dim=1).exp() / octave.mean(dim=1) for octave in octaves]
+    return 10 * torch.stack(means, dim=1).log10()
+
+
+def octave_harmonic_shares(power: torch.Tensor) -> torch.Tensor:
+    """Return the share of steady partials [L, 6] in each octave of spectra [L, 1025]."""
+    band, harmonic = harmonic_power(power)
+    shares = [
+        harmonic[:, _bins(*octave)].sum(dim=1) / band[:, _bins(*octave)].sum(dim=1)
+        for octave in pairwise(OCTAVES_HZ)
+    ]
+    return torch.stack(shares, dim=1)
 
 
 def harmonic_share(power: torch.Tensor) -> float | None:

@@ -64,6 +64,8 @@ SILENCE_HOP = ANALYSIS_RATE // 20  # samples in 50 ms
 EXCERPT = 10 * ANALYSIS_RATE
 MAX_EXCERPTS = 12
 
+SPECTRAL_FLOOR = 1e-7  # of the mean power of a bin
+
 ATTACK_WINDOW, ATTACK_HOP, ATTACK_MELS = 512, ANALYSIS_RATE // 100, 24
 ATTACK_FRAMES = 2  # 20 ms
 ATTACK_FLOOR = 1e-4  # of the mean band power; rises below it are inaudible
@@ -177,10 +179,15 @@ def silence_fraction(waveform: Waveform) -> float:
 
 
 def spectrogram(waveform: Waveform) -> torch.Tensor:
-    """Return power spectra [L, 1025] of the sounding frames of a waveform [T] at 16 kHz."""
+    """Return power spectra [L, 1025] of the sounding frames of a waveform [T] at 16 kHz.
+
+    They are relative to their mean, on a floor of -70 dB: how deep a digital pause between two
+    partials is says something about number formats, nothing about sound.
+    """
     spectra = [block for part in _excerpts(waveform) for block in power_blocks(part, WINDOW, HOP)]
     power = torch.cat(spectra)
-    return power[sounding(power.sum(dim=1), WINDOW)]
+    heard = power[sounding(power.sum(dim=1), WINDOW)]
+    return heard / heard.mean() + SPECTRAL_FLOOR if len(heard) else heard
 
 
 def _excerpts(waveform: Waveform) -> list[Waveform]:

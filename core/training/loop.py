@@ -282,7 +282,7 @@ class _Loop:
             sampler=range(self.step, self.config.training.steps),
             batch_size=None,
             num_workers=1,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals_to_the_loop,
         )
 
     def _reason_to_stop(
@@ -465,7 +465,8 @@ def _share_threads() -> None:
     torch.set_num_threads(max(1, (cores or 1) // local_processes))
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which reaches the whole process group, to the loop."""
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Live on when Ctrl-C or a cluster's SIGTERM reaches the whole process group."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

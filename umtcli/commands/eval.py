@@ -10,6 +10,7 @@ import typer
 
 from core.errors import AudioError, UsageError
 from umtcli import options
+from umtcli.console import Progress
 from umtcli.failures import Batch
 from umtcli.models import choose_model, load_translator
 from umtcli.streams import STREAM, choose_inputs
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.audio.provenance import Provenance
-    from core.evaluation import AudioFigures, DomainFigures
+    from core.evaluation import AudioFigures, DomainFigures, PairFigures
     from umtcli.console import Environment
 
 EXAMPLES = """\
 umt translate song.wav --to piano | umt eval
 umt eval song.piano.wav --source song.wav --to piano
 umt eval --model runs/fast --data data
+umt eval --model runs/fast --paired corpus/paired
 
 What the figures mean, with their ranges:
 chroma         0..1   pitch content kept: mean cosine of the chroma of source and output
@@ -67,6 +69,14 @@ def run(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="Prepared domains to measure a model on.")
     ] = None,
+    paired: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pieces rendered on several domains, PIECE/DOMAIN--RENDERING.EXTENSION, to "
+            "measure a model's translations against the truth.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     is_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -78,12 +88,16 @@ def run(
     source if that is still there and unchanged. With --data a whole model is measured: the
     family's held-out figure (WaveNet: bits per sample, 8 is knowing nothing; spectral: STFT
     distance, 0 is perfect) and how often the confusion network names the domain, beside chance.
+    With --paired its translations are held against the same notes truly played by the target.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    if data is not None:
-        if inputs or source or to:
-            raise UsageError("--data measures a model: it goes with --model, not with audio")
-        _evaluate_model(env, model, data, device, is_json=is_json)
+    if data is not None or paired is not None:
+        if inputs or source or to or (data and paired):
+            raise UsageError("--data and --paired measure a model, one at a time, and no audio")
+        if data is not None:
+            _evaluate_model(env, model, data, device, is_json=is_json)
+        elif paired is not None:
+            _evaluate_paired(env, model, paired, device, is_json=is_json)
         return
     if model is not None:
         raise UsageError("to measure a model, name prepared domains too: --data data")
@@ -243,3 +257,57 @@ def _show_model(
         cells = (f"{row.minutes:.1f}", f"{row.figure:.3f}", f"{row.confusion_accuracy:.2f}")
         table.add_row(row.domain, row.split, *cells)
     env.write_table(table)
+
+
+def _evaluate_paired(
+    env: Environment, requested: str | None, directory: Path, device: str, *, is_json: bool
+) -> None:
+    from core.evaluation import evaluate_paired
+
+    if not directory.is_dir():
+        raise UsageError(f"--paired {directory}: not a directory")
+    found, header = choose_model(env, requested, [])
+    translator = load_translator(found, header.domains, device)
+    rows: list[PairFigures] = []
+    with Progress(env, "comparing", None, unit="translations") as progress:
+        for row in evaluate_paired(translator, directory):
+            rows.append(row)
+            progress.advance(1)
+    if is_json:
+        facts = {"model": found.name, "id": header.id}
+        env.write_json("eval", {**facts, "results": [asdict(row) for row in rows]})
+    else:
+        _show_paired(env, rows)
+
+
+def _show_paired(env: Environment, rows: list[PairFigures]) -> None:
+    """Show means over pieces for each source and target, and over everything."""
+    from rich.table import Table
+
+    table = Table("source", "target", box=None)
+    for heading in (
+        "chroma (other music, true)",
+        "distance dB (copy, other rendering)",
+        "heard as target (true)",
+        "harmonic share (true)",
+    ):
+        table.add_column(heading, justify="right")
+    groups: dict[tuple[str, str], list[PairFigures]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.target), []).append(row)
+    for names, group in [*groups.items(), (("all", ""), rows)]:
+        table.add_row(*names, *_paired_cells(group))
+    env.write_table(table)
+
+
+def _paired_cells(rows: list[PairFigures]) -> list[str]:
+    def mean(name: str, digits: int = 2) -> str:
+        values = [getattr(row, name) for row in rows if getattr(row, name) is not None]
+        return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+    return [
+        f"{mean('chroma')} ({mean('chroma_chance')}, {mean('chroma_true')})",
+        f"{mean('distance_db', 1)} ({mean('distance_copy_db', 1)}, {mean('distance_other_db', 1)})",
+        f"{mean('heard_as_target')} ({mean('true_heard_as_target')})",
+        f"{mean('harmonic_share')} ({mean('harmonic_share_true')})",
+    ]

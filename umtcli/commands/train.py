@@ -60,7 +60,7 @@ def run(
         float | None, typer.Option(metavar="M", min=0, help="Save and stop after M minutes.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of weights and items; the preset's.")
+        int | None, typer.Option(min=0, help="Seed of weights and items; the preset's.")
     ] = None,
     device: options.Device = "auto",
     is_json: options.Json = False,

@@ -38,7 +38,8 @@ class SpectralEncoder(Encoder):
         self.salience = Salience(config.salience_channels)
         self.long_fft = fft_length(LONG_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         self.short_fft = fft_length(SHORT_WINDOW_SECONDS, config.sample_rate, config.frame_length)
-        self.n_low = int(LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft)
+        ceiling = LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft
+        self.n_low = min(int(ceiling), self.long_fft // 2 + 1)  # at low rates there is no more
         n_features = self.n_low + self.short_fft // 2 + 1
         channels = config.encoder_channels
         self.input = nn.Linear(n_features, channels)

@@ -69,7 +69,8 @@ class PitchGrid(nn.Module):
         )
         assert isinstance(power, Tensor)
         # A full-scale sine has magnitude 0.5 in `spectrogram`.
-        return (2 * power.sqrt() + FLOOR).log10() / 2 + 1
+        # Clamped, because the root of the bins above half the rate has no gradient at zero.
+        return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
 
 
 def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tensor:

@@ -1,0 +1,150 @@
+"""Whether a translation sounds like its target: what an independent classifier hears.
+
+The classifier is small, reads features of audio (`core.metrics.timbre_features`) and never saw the
+translating model: it is trained on the same prepared recordings (`core.metrics.timbre_training`),
+not on the model's latents, and no model is trained against it.
+
+`target_probability`: probability of the target domain, mean over windows of two seconds; 0 to 1,
+    higher is better. `source_probability`: the same of the domain that the source is in, lower is
+    better. Chance is one over the number of domains.
+`frechet_distance`: of the windows' embedding (16 values in [-1, 1]) to that of the target domain's
+    training audio, each taken as a Gaussian. Fréchet 1957; Heusel et al. 2017; Kilgour et al. 2019,
+    "Fréchet audio distance". From 0, lower is better. Few windows look further away than many of
+    the same sound: compare only figures from equally long audio.
+`kernel_distance`: unbiased squared maximum mean discrepancy of the same embeddings, Gaussian kernel
+    with the reference's median distance as its width. Gretton et al. 2012, "A kernel two-sample
+    test"; Chung et al. 2025. About 0 (at times a little below) to 2, lower is better; its mean does
+    not depend on the number of windows.
+
+What a classifier hears is its training audio: on rendered data a sound from a SoundFont that it
+never met may be called by another name. Every figure needs yardsticks next to it: the true target's
+and the untranslated copy's.
+
+Empty input is an error (AudioError). Silence and less than 0.25 s have no windows: every value is
+None. The two distances need at least 8 windows, 9 s of sound, else they are None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from core.metrics.spectra import validate_waveform
+from core.metrics.timbre_classifier import DomainReference, TimbreClassifier
+from core.metrics.timbre_training import train_classifier
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "DomainReference",
+    "TimbreClassifier",
+    "evaluate",
+    "frechet_distance",
+    "kernel_distance",
+    "train_classifier",
+    "validate",
+]
+
+MIN_WINDOWS = 8
+
+
+def validate(
+    classifier: TimbreClassifier,
+    waveform: npt.NDArray[np.floating],
+    sample_rate: int,
+    *,
+    target: str,
+    source: str | None = None,
+) -> None:
+    """Check a waveform [T] and the names of its target's and its source's domain.
+
+    Raises:
+        AudioError: not a mono waveform of finite floats with at least one sample.
+        UsageError: a domain that the classifier does not know.
+    """
+    validate_waveform(waveform, sample_rate, name="output")
+    for domain in (target, source):
+        if domain is not None:
+            classifier.check_domain(domain)
+
+
+def evaluate(
+    classifier: TimbreClassifier,
+    waveform: npt.NDArray[np.floating],
+    sample_rate: int,
+    *,
+    target: str,
+    source: str | None = None,
+) -> dict[str, float | None]:
+    """Compute every figure of this module.
+
+    Args:
+        classifier: the judge.
+        waveform: float [T], the translation.
+        sample_rate: in Hz.
+        target: the domain it should sound like.
+        source: the domain it was made from, if that is one of the classifier's.
+
+    Returns:
+        The figures in the order of the module's docstring, without `source_probability` where
+        there is no `source`. None: too little sound.
+
+    Raises:
+        AudioError, UsageError: as `validate`.
+    """
+    validate(classifier, waveform, sample_rate, target=target, source=source)
+    embeddings = classifier.embed(waveform, sample_rate)
+    probabilities = classifier.probabilities_of(embeddings) or {}
+    figures = {"target_probability": probabilities.get(target)}
+    if source is not None:
+        figures["source_probability"] = probabilities.get(source)
+    reference = classifier.references[target]
+    figures["frechet_distance"] = frechet_distance(embeddings, reference)
+    figures["kernel_distance"] = kernel_distance(embeddings, reference)
+    return figures
+
+
+def frechet_distance(embeddings: torch.Tensor, reference: DomainReference) -> float | None:
+    """Return the Fréchet distance of embeddings [N, 16] to a domain; None for N < 8."""
+    if len(embeddings) < MIN_WINDOWS:
+        return None
+    values = embeddings.double()
+    mean, covariance = values.mean(dim=0), values.T.cov()
+    shift = (mean - reference.mean.double()).square().sum()
+    # The trace of the root of a product of covariances is the sum of the roots of the
+    # eigenvalues of the same product written symmetrically.
+    root = _symmetric_root(reference.covariance.double())
+    cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp_min(0).sqrt().sum()
+    traces = covariance.trace() + reference.covariance.double().trace()
+    return max(0.0, float(shift + traces - 2 * cross))
+
+
+def _symmetric_root(matrix: torch.Tensor) -> torch.Tensor:
+    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    root: torch.Tensor = (vectors * eigenvalues.clamp_min(0).sqrt()) @ vectors.T
+    return root
+
+
+def kernel_distance(embeddings: torch.Tensor, reference: DomainReference) -> float | None:
+    """Return the squared maximum mean discrepancy of embeddings [N, 16] to a domain."""
+    if min(len(embeddings), len(reference.samples)) < MIN_WINDOWS:
+        return None
+    values, samples = embeddings.double(), reference.samples.double()
+    width = torch.pdist(samples).median().clamp_min(1e-6)
+
+    def kernel(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-0.5 * (torch.cdist(first, second) / width).square())
+
+    within = (
+        _mean_off_diagonal(kernel(values, values)),
+        _mean_off_diagonal(kernel(samples, samples)),
+    )
+    return sum(within) - 2 * float(kernel(values, samples).mean())
+
+
+def _mean_off_diagonal(matrix: torch.Tensor) -> float:
+    n = len(matrix)
+    return float(matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))

@@ -1,0 +1,176 @@
+"""`umt eval`: what it compares with what, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.data.domain import Domain, Part, Track, write_domain_file
+
+from .conftest import DOMAINS, RATE, umt_command
+
+SECONDS = 10.0
+
+
+def melody(*, base_hz: float, decay: float) -> np.ndarray:
+    """Return twenty half-second tones with harmonics, float32 (T,)."""
+    rate = 22050
+    t = np.arange(int(rate * SECONDS / 20)) / rate
+    steps = [0, 4, 7, 12, 9, 5, 2, 7, 11, 0, 5, 9, 12, 16, 14, 7, 4, 2, 11, 0]
+    tones = [
+        sum(np.sin(2 * np.pi * base_hz * 2 ** (s / 12) * k * t) / k for k in range(1, 5))
+        * np.exp(-decay * t)
+        for s in steps
+    ]
+    return (0.15 * np.concatenate(tones)).astype(np.float32)
+
+
+@pytest.fixture
+def tune(tmp_path):
+    soundfile.write(tmp_path / "tune.wav", melody(base_hz=262, decay=4), 22050)
+    return tmp_path / "tune.wav"
+
+
+def figures(ran) -> dict:
+    content = json.loads(ran.stdout)
+    assert (content["command"], content["version"]) == ("eval", 1)
+    assert not any(isinstance(v, float) and math.isnan(v) for v in _leaves(content))
+    return content["results"][0]
+
+
+def _leaves(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
+
+
+def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):
+    made = umt("translate", "tune.wav", "--to", "piano", stdout_kind="data")
+    found = figures(umt("eval", "--json", stdin=made.stdout))
+    assert (found["source"], found["target"]) == ("tune.wav", "piano")
+    assert set(found["content"]) == {"chroma", "aligned_chroma", "onset"}
+
+
+def test_only_the_translated_part_of_the_source_is_compared(umt, tune):
+    options = ("--to", "piano", "--start", "2", "--seconds", "4")
+    made = umt("translate", "tune.wav", *options, stdout_kind="data")
+    found = figures(umt("eval", "--json", stdin=made.stdout))
+    assert found["seconds"] == pytest.approx(4, abs=0.1)
+
+
+def test_a_changed_source_is_not_compared(umt, tune):
+    made = umt("translate", "tune.wav", "--to", "piano", stdout_kind="data")
+    soundfile.write(tune, melody(base_hz=300, decay=4), 22050)
+    ran = umt("eval", "--json", stdin=made.stdout)
+    assert figures(ran)["content"] is None
+    assert "tune.wav has changed" in ran.stderr
+
+
+def test_audio_without_provenance_is_measured_alone_and_says_so(umt, tune):
+    ran = umt("eval", tune)
+    assert ran.code == 0
+    assert "measured alone; add --source" in ran.stderr
+    assert b"chroma" not in ran.stdout
+
+
+def test_identical_audio_scores_one_and_other_music_near_chance(umt, tune):
+    same = figures(umt("eval", tune, "--source", tune, "--json"))["content"]
+    assert same["chroma"]["value"] == pytest.approx(1, abs=1e-3)
+    assert same["onset"]["value"] == pytest.approx(1, abs=1e-3)
+    soundfile.write("other.wav", melody(base_hz=262 * 2 ** (6 / 12), decay=4)[::-1], 22050)
+    other = figures(umt("eval", "other.wav", "--source", tune, "--json"))["content"]
+    assert other["chroma"]["value"] < (1 + other["chroma"]["chance"]) / 2
+
+
+def test_silence_gives_dashes_and_no_nan(umt):
+    soundfile.write("silence.wav", np.zeros(22050 * 3), 22050)
+    assert figures(umt("eval", "silence.wav", "--source", "silence.wav", "--json"))["heard"] is None
+    ran = umt("eval", "silence.wav", "--source", "silence.wav")
+    assert ran.code == 0
+    assert b"nan" not in ran.stdout.lower()
+
+
+def test_a_bad_file_fails_and_the_others_are_measured(umt, tune, tmp_path):
+    (tmp_path / "notes.wav").write_text("not audio")
+    ran = umt("eval", "notes.wav", tune, "--json")
+    assert ran.code == 1
+    assert len(json.loads(ran.stdout)["results"]) == 1
+    assert len(ran.errors) == 2  # the failure, and the list at the end
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--data", "data", "song.wav"),
+        ("--data", "data", "--paired", "pairs"),
+        ("--model", "m.safetensors"),
+        ("--paired", "missing"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(umt, song, args):
+    ran = umt("eval", *args)
+    assert ran.code == 2
+    assert len(ran.errors) == 1
+
+
+def prepare(tmp_path, name: str) -> None:
+    directory = tmp_path / "data" / name
+    directory.mkdir(parents=True)
+    samples = (melody(base_hz=262, decay=3) * 32767).astype(np.int16)
+    np.save(directory / "a.npy", np.repeat(samples, 2))
+    half = len(samples)
+    parts = (Part("train", 0, half), Part("validation", half, 2 * half))
+    track = Track("a.npy", "a.wav", "0" * 64, 1, 1, 2 * half, -20.0, parts)
+    write_domain_file(Domain(name, 44100, (track,), directory))
+
+
+def test_a_model_is_measured_per_domain_and_split_beside_chance(umt, tmp_path, wavenet_model):
+    for name in (*DOMAINS, "accordion"):
+        prepare(tmp_path, name)
+    ran = umt("eval", "--model", wavenet_model, "--data", "data", "--json")
+    assert ran.code == 0, ran.stderr
+    content = json.loads(ran.stdout)
+    assert content["figure"] == "bits/sample"
+    assert content["chance"] == 1 / len(DOMAINS)
+    rows = {(row["domain"], row["split"]): row for row in content["results"]}
+    assert set(rows) == {(name, split) for name in DOMAINS for split in ("train", "validation")}
+    # Random weights know nothing: about the 8 bits of a uniform guess.
+    assert all(7 < row["figure"] < 9 for row in rows.values())
+    assert "accordion is unknown" in ran.stderr
+
+
+def test_measuring_a_model_does_not_wait_for_stdin(tmp_path, wavenet_model):
+    prepare(tmp_path, DOMAINS[0])
+    done = subprocess.run(
+        umt_command("eval", "--model", wavenet_model, "--data", "data"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert DOMAINS[0].encode() in done.stdout
+
+
+def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spectral_model):
+    for piece in ("one", "two"):
+        for domain, decay in zip(DOMAINS, (0, 4), strict=True):
+            for rendering, base_hz in (("loud", 262), ("soft", 262)):
+                path = tmp_path / "pairs" / piece / f"{domain}--{rendering}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, melody(base_hz=base_hz, decay=decay), RATE)
+    ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
+    assert ran.code == 0, ran.stderr
+    rows = json.loads(ran.stdout)["results"]
+    assert len(rows) == 2 * len(DOMAINS) * (len(DOMAINS) - 1)
+    assert {row["rendering"] for row in rows} == {"loud", "soft"}
+    # Both renderings of a target are the same file here.
+    assert all(row["distance_other_db"] == pytest.approx(0, abs=1e-3) for row in rows)
+    assert all(row["distance_copy_db"] > 1 for row in rows)
