@@ -184,7 +184,8 @@ def _show_audio(env: Environment, subject: Subject, figures: AudioFigures) -> No
     from rich.text import Text
 
     against = f" against {subject.source_name}" if subject.source_name else ""
-    title = Text(f"{subject.name}{against}, {figures.seconds:.1f} s")
+    heard = "stdin" if subject.name == STREAM else subject.name
+    title = Text(f"{heard}{against}, {figures.seconds:.1f} s")
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("figure", "value", "chance or typical"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
