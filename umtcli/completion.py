@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,14 +10,19 @@ import typer  # noqa: TC002 (Typer reads the annotations)
 
 
 def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the domains of the model already typed on the line, else of the default one."""
-    from core.modelfile import find_model, read_header
+    """Offer the domains of the model already typed on the line, else of all found here."""
+    from core.modelfile import find_model, list_models, read_header
 
+    offered: dict[str, None] = {}
+    requested = ctx.params.get("model") or os.environ.get("UMT_MODEL")
     with suppress(Exception):  # whatever is wrong, the command itself will say it
-        model = find_model(ctx.params.get("model"), [], cwd=Path.cwd())
-        domains = read_header(model.path).domains
-        return [domain for domain in domains if domain.startswith(incomplete)]
-    return []
+        # Without a request, the lookup takes a model that has the domain: any of them may be.
+        cwd = Path.cwd()
+        models = [find_model(requested, [], cwd=cwd)] if requested else list_models(cwd)
+        for model in models:
+            with suppress(Exception):
+                offered |= dict.fromkeys(read_header(model.path).domains)
+    return [domain for domain in offered if domain.startswith(incomplete)]
 
 
 def complete_models(incomplete: str) -> list[str]:

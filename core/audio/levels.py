@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.audio.reading import AudioInput
 
 GATE_BLOCK_SECONDS = 0.4
-ABSOLUTE_GATE_DB = -60.0  # dBFS; below it a block is silence
+ABSOLUTE_GATE_DB = -80.0  # dBFS; below it a block is silence, or 16-bit noise
 RELATIVE_GATE_DB = -10.0  # below the level of the blocks above the absolute gate
 MIN_GAIN_DB = 3.0  # less is not worth touching the input
 MAX_GAIN_DB = 40.0  # more would raise mostly noise
@@ -51,7 +51,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
     """Measure the level of the parts that sound.
 
     Gated as in ITU-R BS.1770, without its frequency weighting and overlap: the mean power of
-    the 400 ms blocks that are above -60 dBFS and not more than 10 dB below the mean power of
+    the 400 ms blocks that are above -80 dBFS and not more than 10 dB below the mean power of
     those. An incomplete last block counts only if it is the only one.
 
     Args:

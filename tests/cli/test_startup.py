@@ -132,6 +132,20 @@ def test_bash_completes_domains_of_the_model_on_the_line(shell, tmp_path, spectr
     assert bash_completions(shell, "umt", "decode", "--to", "pi") == ["piano"]
 
 
+def test_completion_offers_the_domains_of_every_model_that_the_lookup_could_take(
+    shell, tmp_path, monkeypatch, spectral_model
+):
+    from core.config import get_preset
+    from core.model import Translator
+
+    monkeypatch.delenv("UMT_MODEL")
+    run = tmp_path / "runs" / "fast"
+    run.mkdir(parents=True)
+    Translator.create(get_preset("tiny"), ["bach"]).save(run / "model.safetensors")
+    offered = bash_completions(shell, "umt", "translate", "--to", "")
+    assert {"bach", "piano"} <= set(offered)
+
+
 def test_bash_completes_models_found_and_model_files(shell, tmp_path, spectral_model):
     run = tmp_path / "runs/mine"
     run.mkdir(parents=True)
