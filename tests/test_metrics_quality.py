@@ -30,7 +30,7 @@ def figures(clean):
 
 def test_figures_come_in_the_documented_order(clean, figures):
     assert list(figures) == NAMES
-    more = quality.evaluate(clean, RATE, reference=clean, domain_rolloff_hz=2_000.0)
+    more = quality.evaluate(clean, RATE, references=[clean], domain_rolloff_hz=2_000.0)
     assert list(more) == ["log_spectral_distance_db", *NAMES, "out_of_band_share"]
 
 
@@ -91,7 +91,7 @@ def test_silence_is_counted_below_60_dbfs():
 
 def test_silence_has_no_spectral_figures():
     figures = quality.evaluate(
-        np.zeros(RATE, np.float32), RATE, reference=noise(1), domain_rolloff_hz=1_000.0
+        np.zeros(RATE, np.float32), RATE, references=[noise(1)], domain_rolloff_hz=1_000.0
     )
     assert figures["silence_fraction"] == 1
     assert figures["log_spectral_distance_db"] > 50
@@ -101,7 +101,7 @@ def test_silence_has_no_spectral_figures():
 @pytest.mark.parametrize("n_samples", [1, 2, 200, 2_047, 2_048, RATE])
 def test_short_clips_give_figures_or_none(n_samples, clean):
     clip = clean[:n_samples] + np.float32(1e-3)
-    figures = quality.evaluate(clip, RATE, reference=clip[::-1].copy(), domain_rolloff_hz=500.0)
+    figures = quality.evaluate(clip, RATE, references=[clip[::-1].copy()], domain_rolloff_hz=500.0)
     assert all(value is None or np.isfinite(value) for value in figures.values())
 
 
@@ -150,6 +150,15 @@ def test_log_spectral_distance_equals_the_published_evaluation():
     assert distance(output[:9_000], reference, RATE) == pytest.approx(12.050122, abs=2e-3)
 
 
+def test_the_nearest_of_several_renderings_counts(clean):
+    others = [0 * clean, organ(melody(0, 6.0)), piano(melody(0, 6.0), brightness=1.1)]
+    figures = quality.evaluate(clean, RATE, references=others)
+    nearest = quality.log_spectral_distance_db(clean, others[2], RATE)
+    assert figures["log_spectral_distance_db"] == nearest
+    silent = quality.evaluate(clean, RATE, references=others[:1])
+    assert silent["log_spectral_distance_db"] is None
+
+
 def test_the_distance_to_silence_is_undefined(clean):
     assert quality.log_spectral_distance_db(clean, 0 * clean, RATE) is None
 
@@ -165,6 +174,6 @@ def test_bad_waveforms_are_refused_by_name(clean):
     with pytest.raises(AudioError, match="output: no samples"):
         quality.evaluate(clean[:0], RATE)
     with pytest.raises(AudioError, match=r"reference: .* mix down"):
-        quality.evaluate(clean, RATE, reference=np.stack([clean, clean]))
+        quality.evaluate(clean, RATE, references=[clean, np.stack([clean, clean])])
     with pytest.raises(AudioError, match=r"output: sample_rate=200, .* 4000 Hz"):
         quality.evaluate(clean, 200)

@@ -24,9 +24,16 @@ def recordings(seeds, seconds=20.0, **colour):
     }
 
 
+def as_prepared(track):
+    """Return a track as `umt prep` stores it."""
+    return np.round(32_767 * track).astype(np.int16)
+
+
 @pytest.fixture(scope="module")
 def classifier():
-    return timbre.train_classifier(recordings(range(2), 18.0), RATE, seed=0)
+    tracks = recordings(range(2), 18.0)
+    prepared = {name: [as_prepared(track) for track in tracks[name]] for name in tracks}
+    return timbre.train_classifier(prepared, RATE, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +167,6 @@ def test_training_depends_on_data_and_seed_alone():
     second = timbre.train_classifier(dict(reversed(prepared.items())), RATE, seed=5)
     weights, others = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-
-
-def test_prepared_int16_tracks_are_read_as_they_are(held_out):
-    prepared = {
-        name: [(32_768 * track).astype(np.int16) for track in tracks]
-        for name, tracks in recordings([3], 34.0).items()
-    }
-    judge = timbre.train_classifier(prepared, RATE)
-    assert judge.probabilities(held_out["piano"], RATE)["piano"] > 0.8
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,9 @@
 """How a file sounds by itself, and how far it is from a true rendering.
 
-Against a paired reference (the same music truly played on the target instrument):
+Against paired references (the same music truly played on the target instrument):
 
-`log_spectral_distance_db`: as Cífka, Ozerov, Şimşekli & Richard 2021 ("Self-supervised VQ-VAE for
-    one-shot music style transfer") compute it in their published evaluation: the output cut or
-    padded with silence to the reference, both at 16 kHz and scaled to a root mean square of 1;
-    power spectrograms in 128 Slaney mel bands (window 2048, hop 512, reflected ends), in decibels
-    and no lower than 80 dB below each file's loudest cell; in each band the root mean square
-    difference over time, then the mean over bands. Unit: dB. From 0 (identical); lower is better.
+`log_spectral_distance_db`: to the nearest of them, as `core.metrics.log_spectral` defines it.
+    Unit: dB. From 0 (identical); lower is better.
 
 Of the file alone, each to be held against the target domain's own distribution:
 
@@ -23,8 +19,22 @@ Of the file alone, each to be held against the target domain's own distribution:
     Fitzgerald 2010, "Harmonic/percussive separation using median filtering".
 `attack_sharpness_db`: the fastest rise within 20 ms of the level in 24 mel bands, mean over bands;
     then the largest of each second, mean over the seconds that sound. dB, from 0.
-`out_of_band_share`: share of the energy above `rolloff_hz`, the frequency below which 99 % of the
-    target domain's energy lies; 0 to 1, and 0.01 in the domain itself.
+`out_of_band_share`: share of the energy above the frequency below which 99 % of the target domain's
+    energy lies; 0 to 1, and 0.01 in the domain itself.
+
+Calibration on 72 renderings (6 pieces, six instrument groups, two SoundFonts; 15 s each): mean of
+the clean ones, of the same with blurred magnitudes and random phases, of the same with white noise
+14 dB below, of white noise; AUC of clean against each. Below 0.95 a figure does not tell.
+
+    figure                 clean  smeared (AUC)   with hiss (AUC)   noise (AUC)
+    spectral_flatness      0.005    0.020 (0.75)    0.081 (1.00)     0.56 (1.00)
+    spectral_contrast_db   41       28    (1.00)    26    (1.00)     13   (1.00)
+    harmonic_share         0.94     0.59  (1.00)    0.92  (0.65)     0.50 (1.00)
+    attack_sharpness_db    7.9      3.4   (0.79)    5.1   (0.69)     2.3  (1.00)
+    out_of_band_share      0.009    0.012 (0.56)    0.027 (0.92)     0.50 (1.00)
+
+Attacks: 1.00 against smeared plucked and struck strings, but 0.4 to 0.5 for organ and strings,
+which have no sharp attacks to lose. Clipping and silence are counted, not estimated.
 
 No samples are an error (AudioError). Silence has a silence_fraction of 1 and a clipped_fraction of
 0; whatever needs sound is None, and so is the distance to a silent reference. Spectra are of frames
@@ -34,10 +44,13 @@ excerpts of 10 s, evenly spread.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from core.metrics.log_spectral import log_spectral_distance_db
 from core.metrics.partials import (
     FLATNESS_HZ,
     HOP,
@@ -57,6 +70,9 @@ from core.metrics.spectra import (
     validate_waveform,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 FULL_SCALE = 32_766 / 32_768  # one 16-bit step below the top is clipped too
 SILENCE_DBFS = -60.0
 SILENCE_HOP = ANALYSIS_RATE // 20  # samples in 50 ms
@@ -70,23 +86,21 @@ ATTACK_WINDOW, ATTACK_HOP, ATTACK_MELS = 512, ANALYSIS_RATE // 100, 24
 ATTACK_FRAMES = 2  # 20 ms
 ATTACK_FLOOR = 1e-4  # of the mean band power; rises below it are inaudible
 
-LSD_WINDOW, LSD_HOP, LSD_MELS = 2048, 512, 128
-LSD_RANGE_DB = 80.0
 ROLLOFF_SHARE = 0.99
 
 
 def validate(
     waveform: npt.NDArray[np.floating],
     sample_rate: int,
-    reference: npt.NDArray[np.floating] | None = None,
+    references: Sequence[npt.NDArray[np.floating]] = (),
 ) -> None:
-    """Check a waveform [T] and, if there is one, the reference [T'] at the same rate.
+    """Check a waveform [T] and its references [T'] at the same rate.
 
     Raises:
-        AudioError: either is not a mono waveform of finite floats with at least one sample.
+        AudioError: one is not a mono waveform of finite floats with at least one sample.
     """
     validate_waveform(waveform, sample_rate, name="output")
-    if reference is not None:
+    for reference in references:
         validate_waveform(reference, sample_rate, name="reference")
 
 
@@ -94,15 +108,16 @@ def evaluate(
     waveform: npt.NDArray[np.floating],
     sample_rate: int,
     *,
-    reference: npt.NDArray[np.floating] | None = None,
+    references: Sequence[npt.NDArray[np.floating]] = (),
     domain_rolloff_hz: float | None = None,
 ) -> dict[str, float | None]:
     """Compute every figure of this module that the given inputs allow.
 
     Args:
         waveform: float [T], what is judged; clipping is looked for in it as it is.
-        sample_rate: of both waveforms, in Hz.
-        reference: float [T'], the true rendering of the same music, if there is one.
+        sample_rate: of all waveforms, in Hz.
+        references: each float [T'], true renderings of the same music on the target instrument,
+            by one or more players or SoundFonts; the nearest counts.
         domain_rolloff_hz: the target domain's `rolloff_hz`, if it is known.
 
     Returns:
@@ -112,12 +127,12 @@ def evaluate(
     Raises:
         AudioError: as `validate`.
     """
-    validate(waveform, sample_rate, reference)
+    validate(waveform, sample_rate, references)
     figures: dict[str, float | None] = {}
-    if reference is not None:
-        figures["log_spectral_distance_db"] = log_spectral_distance_db(
-            waveform, reference, sample_rate
-        )
+    if references:
+        distances = [log_spectral_distance_db(waveform, r, sample_rate) for r in references]
+        known = (distance for distance in distances if distance is not None)
+        figures["log_spectral_distance_db"] = min(known, default=None)
     heard = at_analysis_rate(waveform, sample_rate, name="output")
     power = spectrogram(heard)
     figures |= {
@@ -132,36 +147,6 @@ def evaluate(
         spectrum = long_term_spectrum(waveform, sample_rate)
         figures["out_of_band_share"] = out_of_band_share(spectrum, sample_rate, domain_rolloff_hz)
     return figures
-
-
-def log_spectral_distance_db(
-    output: npt.NDArray[np.floating], reference: npt.NDArray[np.floating], sample_rate: int
-) -> float | None:
-    """Return the log-spectral distance of an output [T] to its true rendering [T'], in dB."""
-    pair = [
-        at_analysis_rate(waveform, sample_rate, name=name)
-        for waveform, name in ((output, "output"), (reference, "reference"))
-    ]
-    length = len(pair[1])
-    fitted = np.pad(pair[0][:length], (0, max(0, length - len(pair[0]))))
-    if not pair[1].any():
-        return None
-    difference = _mel_decibels(fitted) - _mel_decibels(pair[1])
-    return float(difference.square().mean(dim=0).sqrt().mean())
-
-
-def _mel_decibels(waveform: Waveform) -> torch.Tensor:
-    """Return [L, 128] decibels, as librosa 0.8's defaults at 16 kHz give them."""
-    level = np.sqrt(np.mean(waveform**2)) + np.finfo(np.float32).eps
-    padded = np.pad(waveform / level, LSD_WINDOW // 2, mode="reflect")
-    frames = torch.from_numpy(padded).unfold(0, LSD_WINDOW, LSD_HOP)
-    filters = mel_filters(LSD_WINDOW, LSD_MELS, 0.0, ANALYSIS_RATE / 2)
-    window = torch.hann_window(LSD_WINDOW)
-    blocks = [
-        torch.fft.rfft(part * window).abs().square() @ filters for part in torch.split(frames, 1024)
-    ]
-    decibels = 10 * torch.cat(blocks).clamp_min(1e-10).log10()
-    return decibels.clamp_min(float(decibels.max()) - LSD_RANGE_DB)
 
 
 def clipped_fraction(waveform: npt.NDArray[np.floating]) -> float:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.errors import ModelError, UsageError
+from core.files import replacing
 from core.metrics.spectra import at_analysis_rate
 from core.metrics.timbre_features import (
     FEATURES_VERSION,
@@ -177,7 +178,8 @@ class TimbreClassifier:
             "references": facts,
             "training": self.training,
         }
-        save_file(tensors, path, metadata={METADATA_KEY: json.dumps(header)})
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> TimbreClassifier:

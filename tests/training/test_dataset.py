@@ -1,0 +1,258 @@
+"""Segments and batches: what is drawn, from where, and on what it depends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from core.config import DistortionConfig
+from core.data.dataset import Batches, Segments, fixed_batch, make_item
+from core.errors import DataError
+
+from .conftest import RATE, store_domain, store_music, tiny_config
+
+UNDISTORTED = DistortionConfig(pitch_semitones=0)
+
+
+class Places:
+    """Stands in for a generator; draws the places given, in order."""
+
+    def __init__(self, *places: int) -> None:
+        self.places = iter(places)
+
+    def integers(self, high: int) -> int:
+        place = next(self.places)
+        assert place < high
+        return place
+
+
+def ramp(start: int, length: int) -> np.ndarray:
+    """Return samples that tell their place."""
+    return np.arange(start, start + length, dtype=np.int16)
+
+
+def segments_of(domain, length, split="train", sample_rate=RATE) -> Segments:
+    return Segments(domain, split, sample_rate=sample_rate, length=length)
+
+
+def batches_of(domains, config, *, rank=0, n_processes=1) -> Batches:
+    length = round(config.training.segment_seconds * config.model.sample_rate)
+    segments = [segments_of(domain, length) for domain in domains]
+    return Batches(segments, config, rank=rank, n_processes=n_processes)
+
+
+def load(batches, steps, n_workers=0):
+    loader = DataLoader(batches, sampler=steps, batch_size=None, num_workers=n_workers)
+    return [(batch.domain_ids, batch.source, batch.target) for batch in loader]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second) > 0
+    for (ids, *tensors), (other_ids, *others) in zip(first, second, strict=True):
+        assert ids == other_ids
+        for tensor, other in zip(tensors, others, strict=True):
+            assert torch.equal(tensor, other)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_segments_stay_inside_the_parts_of_their_split(tmp_path, split):
+    parts = [
+        [("train", 0, 300), ("validation", 330, 500), ("train", 520, 640)],
+        [("validation", 0, 90)],
+        [("train", 0, 100)],
+    ]
+    tracks = [ramp(1000, 700), ramp(3000, 90), ramp(5000, 100)]
+    segments = segments_of(store_domain(tmp_path, "bass", tracks, parts), 60, split)
+    allowed = [
+        (track[0] + start, track[0] + stop)
+        for track, divided in zip(tracks, parts, strict=True)
+        for kind, start, stop in divided
+        if kind == split
+    ]
+    rng = np.random.default_rng(0)
+    firsts = []
+    for _ in range(400):
+        samples = segments.draw(rng) * 32768
+        np.testing.assert_array_equal(np.diff(samples), 1)
+        firsts.append(samples[0])
+        assert any(start <= samples[0] and samples[-1] < stop for start, stop in allowed)
+    for start, stop in allowed:  # every part is used, up to both of its ends
+        inside = [first for first in firsts if start <= first < stop]
+        assert min(inside) < start + 25
+        assert max(inside) > stop - 60 - 25
+
+
+def test_every_place_is_as_likely_as_every_other(tmp_path):
+    tracks = [ramp(1000, 12), ramp(2000, 21), ramp(3000, 36)]
+    segments = segments_of(store_domain(tmp_path, "bass", tracks), 10)
+    n_places, n_draws = 3 + 12 + 27, 2100
+    rng = np.random.default_rng(0)
+    firsts = [round(float(segments.draw(rng)[0]) * 32768) for _ in range(n_draws)]
+    _, counts = np.unique(firsts, return_counts=True)
+    assert len(counts) == n_places
+    expected = n_draws / n_places
+    # Chi-squared with 41 degrees of freedom is above 85 once in 20,000 times.
+    assert np.sum((counts - expected) ** 2 / expected) < 85
+
+
+def test_part_shorter_than_a_segment_is_padded_with_silence(tmp_path):
+    track = ramp(1000, 100)
+    domain = store_domain(tmp_path, "bass", [track], [[("train", 20, 60)]])
+    segment = segments_of(domain, 50).draw(np.random.default_rng(0)) * 32768
+    np.testing.assert_array_equal(segment, np.pad(track[20:60], (0, 10)))
+
+
+def test_silence_is_avoided(tmp_path):
+    track = np.zeros(4000, np.int16)
+    track[1000:] = 3000
+    segments = segments_of(store_domain(tmp_path, "bass", [track]), 100)
+    rng = np.random.default_rng(0)
+    assert all(segments.draw(rng).any() for _ in range(60))
+
+
+def test_silent_domain_gives_silence_and_does_not_hang(tmp_path):
+    silent = store_domain(tmp_path, "bass", [np.zeros(4000, np.int16)])
+    segments = segments_of(silent, 100)
+    source, target = make_item(segments, DistortionConfig(gain_db=6, noise_db=-20), (0, 0))
+    assert not source.any()
+    assert not target.any()
+
+
+@pytest.mark.parametrize("place", [0, 100, 441, 22222, 44100])
+def test_resampling_keeps_pitch_and_alignment(tmp_path, place):
+    time = np.arange(2 * 44100) / 44100
+    track = np.round(0.5 * 32767 * np.sin(2 * np.pi * 440 * time)).astype(np.int16)
+    domain = store_domain(tmp_path, "bass", [track], sample_rate=44100)
+    segment = segments_of(domain, 16000, sample_rate=16000).draw(Places(place))
+    assert segment.shape == (16000,)
+    assert segment.dtype == np.float32
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (place / 44100 + np.arange(16000) / 16000))
+    # Cut off at a part's end, the filter rings; before that it is exact to half a sample
+    # where the part begins within the filter's margin.
+    tolerance = 0.5 * 2 * np.pi * 440 / 2 / 16000 if 0 < place < 882 else 2e-3
+    assert np.abs(segment - expected)[320:-320].max() < tolerance
+    if place == 22222:
+        assert np.abs(segment - expected).max() < tolerance
+
+
+def test_resampled_segment_hears_nothing_of_another_split(tmp_path):
+    track = np.zeros(88200, np.int16)
+    track[:1000], track[45200:] = 20000, 20000
+    divided = [("validation", 0, 1000), ("train", 1000, 45200), ("validation", 45200, 88200)]
+    domain = store_domain(tmp_path, "bass", [track], [divided], sample_rate=44100)
+    segments = segments_of(domain, 16000, sample_rate=16000)
+    places = [0, 100] * 9  # silence is drawn again
+    assert not segments.draw(Places(*places)).any()
+
+
+def test_preset_with_a_higher_rate_than_the_data_is_an_error_that_says_what_to_run(tmp_path):
+    domain = store_domain(tmp_path, "bass", [ramp(0, 9000)], sample_rate=16000)
+    with pytest.raises(DataError, match=r"bass .* 16000 Hz .* 44100; prepare it .* --rate 44100"):
+        segments_of(domain, 100, sample_rate=44100)
+
+
+def test_split_without_audio_is_an_error_that_says_what_to_do(tmp_path):
+    domain = store_domain(tmp_path, "bass", [ramp(0, 900)])
+    with pytest.raises(DataError, match=r"bass has no validation audio; add recordings"):
+        segments_of(domain, 100, "validation")
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(duo, n_workers):
+    batches = batches_of(duo, tiny_config())
+    assert_same(load(batches, range(5), n_workers), load(batches, range(5)))
+
+
+def test_batches_do_not_depend_on_where_a_run_continues(duo):
+    batches = batches_of(duo, tiny_config())
+    assert_same(load(batches, range(3, 6)), load(batches, range(6))[3:])
+
+
+@pytest.mark.parametrize("domains_per_step", [1, 2])
+@pytest.mark.parametrize("n_processes", [2, 4])
+def test_shares_of_all_processes_make_the_batch_of_one(duo, domains_per_step, n_processes):
+    config = tiny_config(batch_size=8, domains_per_step=domains_per_step)
+    whole = load(batches_of(duo, config), range(3))
+    shares = [
+        load(batches_of(duo, config, rank=rank, n_processes=n_processes), range(3))
+        for rank in range(n_processes)
+    ]
+    joined = [
+        (
+            of_ranks[0][0],
+            *(torch.cat(side, dim=1) for side in list(zip(*of_ranks, strict=True))[1:]),
+        )
+        for of_ranks in zip(*shares, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_items_differ_from_one_another_and_between_seeds(duo):
+    items = [
+        item
+        for seed in (0, 1)
+        for _, _, target in load(batches_of(duo, tiny_config(seed=seed)), range(4))
+        for item in target.flatten(0, 1)
+    ]
+    assert len({item.numpy().tobytes() for item in items}) == len(items) == 32
+
+
+def test_domains_take_turns_whatever_their_sizes(tmp_path):
+    domains = store_music(tmp_path, bass=30.0, flute=2.0, reed=5.0)
+    alone = load(batches_of(domains, tiny_config()), range(6))
+    assert [ids for ids, *_ in alone] == [(0,), (1,), (2,)] * 2
+    pairs = load(batches_of(domains, tiny_config(domains_per_step=2)), range(3))
+    assert [ids for ids, *_ in pairs] == [(0, 1), (2, 0), (1, 2)]
+    together = load(batches_of(domains, tiny_config(batch_size=6, domains_per_step=9)), range(2))
+    assert [ids for ids, *_ in together] == [(0, 1, 2)] * 2
+    assert together[0][1].shape == (3, 2, round(0.6 * RATE))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "domains_per_step", "n_processes"), [(1, 2, 1), (5, 2, 1), (4, 1, 3), (4, 2, 4)]
+)
+def test_batch_that_cannot_be_shared_is_an_error(duo, batch_size, domains_per_step, n_processes):
+    config = tiny_config(batch_size=batch_size, domains_per_step=domains_per_step)
+    with pytest.raises(DataError, match=f"batch_size={batch_size} cannot be shared"):
+        batches_of(duo, config, n_processes=n_processes)
+
+
+def test_undistorted_source_is_the_target(duo):
+    source, target = make_item(segments_of(duo[0], 1000), UNDISTORTED, (0, 0))
+    np.testing.assert_array_equal(source, target)
+
+
+def test_distortion_is_heard_by_the_encoder_alone(duo):
+    segments = segments_of(duo[0], 1000)
+    source, target = make_item(segments, DistortionConfig(noise_db=-6), (0, 0))
+    plain = make_item(segments, UNDISTORTED, (0, 0))[1]
+    np.testing.assert_array_equal(target, plain)
+    assert source.shape == target.shape
+    assert not np.array_equal(source, target)
+
+
+def test_gain_changes_source_and_target_alike_and_never_clips(tmp_path):
+    loud = store_domain(tmp_path, "bass", [np.array([20000, -20000] * 500, np.int16)])
+    segments = segments_of(loud, 100)
+    config = DistortionConfig(pitch_semitones=0, gain_db=12)
+    peaks = []
+    for item in range(50):
+        source, target = make_item(segments, config, (0, item))
+        np.testing.assert_array_equal(source, target)
+        peaks.append(float(np.abs(target).max()))
+    assert max(peaks) == pytest.approx(1)
+    assert 20000 / 32768 * 10 ** (-12 / 20) <= min(peaks) < 0.3
+
+
+def test_validation_items_are_undistorted_and_the_same_at_every_call(duo):
+    segments = segments_of(duo[0], 200, "validation")
+    batch = fixed_batch(segments, 3, 0)
+    assert batch.shape == (3, 200)
+    assert torch.equal(batch, fixed_batch(segments, 3, 0))
+    assert torch.equal(batch[:2], fixed_batch(segments, 2, 0))
+    assert not torch.equal(batch, fixed_batch(segments, 3, 1))
+    track = np.load(duo[0].directory / "0.npy")[-RATE:].astype(np.float32) / 32768
+    windows = np.lib.stride_tricks.sliding_window_view(track, 200)
+    assert all((windows == item).all(axis=1).any() for item in batch.numpy())

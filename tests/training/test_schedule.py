@@ -1,0 +1,34 @@
+"""The learning rate against values worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.config import TrainingConfig
+from core.training.schedule import learning_rate
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 1e-3), (9_999, 1e-3), (10_000, 0.98e-3), (25_000, 0.9604e-3), (500_000, 3.6417e-4)],
+)
+def test_exponential_falls_by_a_fiftieth_every_10000_updates(step, rate):
+    assert learning_rate(TrainingConfig(), step) == pytest.approx(rate, rel=1e-4)
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 2.5e-4), (1, 5e-4), (3, 1e-3), (4, 1e-3)])
+def test_warm_up_rises_evenly_to_the_full_rate(step, rate):
+    assert learning_rate(TrainingConfig(warmup_steps=4), step) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1e-3), (25, 5e-4), (64, 2e-4), (99, 5.0126e-6), (100, 0), (200, 0)]
+)
+def test_anneal_falls_as_one_minus_the_square_root_and_stays_at_zero(step, rate):
+    training = TrainingConfig(schedule="anneal", steps=100)
+    assert learning_rate(training, step) == pytest.approx(rate, rel=1e-4)
+
+
+def test_anneal_warms_up_too():
+    training = TrainingConfig(schedule="anneal", steps=100, warmup_steps=10)
+    assert learning_rate(training, 4) == pytest.approx(1e-3 * 0.5 * (1 - 0.2))

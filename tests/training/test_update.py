@@ -1,0 +1,228 @@
+"""One update: what each phase moves, and what it leaves alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from core.training import loop
+
+from .conftest import make_loop, store_music, tiny_config
+
+
+@pytest.fixture
+def trio(tmp_path):
+    return store_music(tmp_path / "data", bass=4.0, flute=4.0, reed=4.0)
+
+
+def config_with(weight=0.5, objective="negated", **training):
+    changed = tiny_config(**training).updated("confusion", weight=weight, objective=objective)
+    return changed.updated("training", clip_value=0.0)
+
+
+def weights(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def is_unchanged(module, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def gradients(module):
+    # A decoder's last residual convolution is the paper's and feeds nothing.
+    found = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert len(found) >= len(list(module.parameters())) - 2
+    return torch.cat([gradient.flatten() for gradient in found])
+
+
+@pytest.mark.parametrize("domains_per_step", [1, 2])
+@pytest.mark.parametrize("objective", ["negated", "uniform"])
+def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domains_per_step):
+    """Compare with a textbook step: the classifier first, then the rest against it."""
+    config = config_with(objective=objective, domains_per_step=domains_per_step)
+    trained = make_loop(config, trio, tmp_path)
+    batch = trained.batches[1]
+    model = copy.deepcopy(trained.model)
+    trained._update(batch)
+
+    ids = torch.tensor(batch.domain_ids).repeat_interleave(4 // domains_per_step)
+    latents = model.encoder(batch.source.flatten(0, 1))
+    optimizer = torch.optim.AdamW(model.classifier.parameters(), lr=3e-3, weight_decay=0)
+    F.cross_entropy(model.classifier(latents.detach()), ids).backward()
+    optimizer.step()
+    for name, tensor in model.classifier.state_dict().items():
+        torch.testing.assert_close(trained.model.classifier.state_dict()[name], tensor)
+
+    logits = model.classifier(latents)
+    log_probabilities = logits.log_softmax(1)
+    of_domain = log_probabilities[torch.arange(4), ids].mean()
+    term = of_domain if objective == "negated" else -log_probabilities.mean()
+    names = [model.domains[domain_id] for domain_id in batch.domain_ids]
+    losses = [
+        model.decoders[name].loss(own, target)
+        for name, own, target in zip(
+            names, latents.chunk(domains_per_step), batch.target, strict=True
+        )
+    ]
+    (sum(losses) / domains_per_step + 0.5 * term).backward()
+    parts = [(trained.model.encoder, model.encoder)]
+    parts += [(trained.model.decoders[name], model.decoders[name]) for name in names]
+    for moved, textbook in parts:
+        torch.testing.assert_close(gradients(moved), gradients(textbook), rtol=1e-4, atol=1e-7)
+
+
+def test_encoder_is_passed_back_through_once(trio, tmp_path):
+    """The classifier's phase sends no gradient into the encoder."""
+    trained = make_loop(config_with(), trio, tmp_path)
+    passes = []
+    trained.model.encoder.register_forward_hook(
+        lambda module, inputs, latents: latents.register_hook(passes.append) and None
+    )
+    trained._update(trained.batches[0])
+    assert len(passes) == 1
+
+
+def test_classifier_hears_detached_latents(trio, tmp_path, monkeypatch):
+    trained = make_loop(config_with(), trio, tmp_path)
+    heard = []
+    train_classifier = trained._train_classifier
+
+    def spy(latents, ids):
+        heard.append(latents)
+        return train_classifier(latents, ids)
+
+    monkeypatch.setattr(trained, "_train_classifier", spy)
+    trained._update(trained.batches[0])
+    assert [latents.requires_grad for latents in heard] == [False]
+
+
+def test_classifier_is_not_moved_by_the_encoders_phase(trio, tmp_path):
+    trained = make_loop(config_with(weight=100.0), trio, tmp_path)
+    step = trained.classifier_optimizer.step
+    after_its_own_step = {}
+
+    def remember():
+        step()
+        after_its_own_step.update(weights(trained.model.classifier))
+
+    trained.classifier_optimizer.step = remember
+    trained._update(trained.batches[0])
+    assert is_unchanged(trained.model.classifier, after_its_own_step)
+    assert all(parameter.requires_grad for parameter in trained.model.classifier.parameters())
+
+
+def _teach(classifier, latents, ids):
+    """Let a classifier learn something that the encoder can then take from it."""
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(classifier(latents), ids).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("objective", ["negated", "uniform"])
+def test_encoder_moves_so_that_the_classifier_does_worse(trio, tmp_path, objective):
+    """With a weight that drowns the reconstruction: the sign that reaches the encoder."""
+    config = config_with(weight=1000.0, objective=objective, domains_per_step=3, batch_size=12)
+    trained = make_loop(config.updated("training", learning_rate=3e-4), trio, tmp_path)
+    batch = trained.batches[0]
+    ids = torch.arange(3).repeat_interleave(4)
+    source = batch.source.flatten(0, 1)
+    encoder = copy.deepcopy(trained.model.encoder)
+    _teach(trained.model.classifier, encoder(source).detach(), ids)
+    trained._update(batch)
+
+    def quality(logits):
+        if objective == "negated":
+            return -F.cross_entropy(logits, ids)
+        return F.log_softmax(logits, 1).mean().neg()  # far from undecided
+
+    classifier = trained.model.classifier
+    assert quality(classifier(trained.model.encoder(source))) < quality(classifier(encoder(source)))
+
+
+def test_only_the_decoders_of_the_batch_change(trio, tmp_path):
+    """Also once Adam remembers earlier turns of the others, and with weight decay."""
+    config = config_with(weight_decay=0.1)
+    trained = make_loop(config, trio, tmp_path)
+    decoders = trained.model.decoders
+    for trained.step in range(8):
+        before = {name: weights(decoders[name]) for name in decoders}
+        state_before = copy.deepcopy(trained.optimizer.state_dict()["state"])
+        batch = trained.batches[trained.step]
+        trained._update(batch)
+        (domain_id,) = batch.domain_ids
+        changed = [name for name in decoders if not is_unchanged(decoders[name], before[name])]
+        assert changed == [trained.model.domains[domain_id]]
+        if trained.step > 2:
+            state = trained.optimizer.state_dict()["state"]
+            moved = [k for k in state if state[k]["step"] != state_before[k]["step"]]
+            n_encoder = len(list(trained.model.encoder.parameters()))
+            n_decoder = len(list(decoders["bass"].parameters())) - 2  # see `gradients`
+            assert len(moved) == n_encoder + n_decoder
+
+
+def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
+    trained = make_loop(config_with(domains_per_step=2), trio, tmp_path)
+    decoders = trained.model.decoders
+    before = {name: weights(decoders[name]) for name in decoders}
+    losses = trained._update(trained.batches[1])  # reed and bass
+    changed = [name for name in decoders if not is_unchanged(decoders[name], before[name])]
+    assert changed == ["bass", "reed"]
+    assert {"loss/bass", "loss/reed", "loss/classifier"} <= losses.keys()
+    assert "loss/flute" not in losses
+
+
+def test_items_go_to_the_decoder_of_their_domain_in_whatever_order_domains_come(tmp_path, trio):
+    """`train` is given domains by programs too, which need not sort them."""
+    trained = make_loop(config_with(), trio[::-1], tmp_path)
+    names = [segments.domain.name for segments in trained.batches.segments]
+    assert names == list(trained.model.domains) == ["bass", "flute", "reed"]
+
+
+def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
+    trained = make_loop(config_with(domains_per_step=3, batch_size=12), trio, tmp_path)
+    batch = trained.batches[0]
+    with torch.no_grad():
+        output = trained.model.classifier.output
+        output.weight.zero_()
+        output.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))  # always says flute
+    losses = trained._update(batch)
+    assert losses["accuracy/classifier"] == pytest.approx(1 / 3)
+    assert losses["accuracy/chance"] == pytest.approx(1 / 3)
+    wanted = -(torch.tensor([0.0, 1.0, 0.0]).log_softmax(0)).mean()
+    assert losses["loss/classifier"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "measure"),
+    [({"clip_value": 1e-4}, lambda g: g.abs().max()), ({"clip_norm": 1e-3}, lambda g: g.norm())],
+)
+def test_gradients_are_limited(trio, tmp_path, limit, measure):
+    config = config_with().updated("training", **limit)
+    trained = make_loop(config, trio, tmp_path)
+    trained._update(trained.batches[0])
+    found = [p.grad.flatten() for p in trained.model.parameters() if p.grad is not None]
+    in_encoders_phase = torch.cat(
+        [
+            p.grad.flatten()
+            for p in trained.optimizer.param_groups[0]["params"]
+            if p.grad is not None
+        ]
+    )
+    assert len(found) > 3
+    (bound,) = limit.values()
+    assert measure(in_encoders_phase) == pytest.approx(bound, rel=0.01)
+
+
+def test_both_optimizers_follow_the_schedule(trio, tmp_path):
+    config = config_with(schedule="anneal", warmup_steps=2, steps=100)
+    trained = make_loop(config, trio, tmp_path)
+    for trained.step in (0, 1, 25):
+        trained._update(trained.batches[trained.step])
+        rate = loop.learning_rate(config.training, trained.step)
+        for optimizer in (trained.optimizer, trained.classifier_optimizer):
+            assert [group["lr"] for group in optimizer.param_groups] == [rate]
