@@ -180,7 +180,7 @@ class _Loop:
         is_main = self.accelerator.is_main_process
         writer = SummaryWriter(self.run, purge_step=self.step + 1) if is_main else None
         began = time.monotonic() - self.seconds
-        called = time.monotonic()
+        called, first = time.monotonic(), self.step
         self.meter.start(self.step)
         try:
             for batch in self._loader():
@@ -188,6 +188,8 @@ class _Loop:
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 self.meter.add(losses)
+                if self.step == first + 1:
+                    self._warn_of_a_long_run(time.monotonic() - called)
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
                     self._log(writer)
                 reason = self._reason_to_stop(should_stop, called, max_minutes)
@@ -317,14 +319,19 @@ class _Loop:
         }
         self._write(record, writer)
         self.reporter.progress(record)
-        if self.step <= LOG_STEPS and record["seconds_left"] > LONG_RUN_SECONDS:
-            days = record["seconds_left"] / 86400
-            self.reporter.notice(
-                f"at this speed the {training.steps} steps of preset {self.config.preset} take "
-                f"{days:.0f} days on this machine; --preset fast learns within hours on a CPU, "
-                "and --max-minutes stops in time (the run can be continued)"
-            )
         meter.reset(self.step)
+
+    def _warn_of_a_long_run(self, step_seconds: float) -> None:
+        """Say, after a first update of so many seconds, if the run would take weeks."""
+        training = self.config.training
+        seconds = (training.steps - self.step) * step_seconds
+        if seconds > LONG_RUN_SECONDS:
+            self.reporter.notice(
+                f"at the speed of the first update the {training.steps} steps of preset "
+                f"{self.config.preset} take about {seconds / 86400:.0f} days on this machine; "
+                "--preset fast learns within hours on a CPU, and --max-minutes stops in time "
+                "(the run can be continued)"
+            )
 
     def _keep(self, writer: SummaryWriter | None, reason: str | None) -> None:
         """Save where a validation is due or training stops.

@@ -209,6 +209,14 @@ def test_examples_of_a_slow_model_end_in_time(duo, tmp_path, train, monkeypatch)
     assert example.length_frames == 100  # one latent frame
 
 
+@pytest.mark.parametrize(("steps", "is_long"), [(10**12, True), (100, False)])
+def test_a_run_of_weeks_is_announced_after_its_first_update(
+    duo, tmp_path, train, told, steps, is_long
+):
+    train(tiny_config(steps=steps), duo, tmp_path / "run", should_stop=stop_after(1))
+    assert any("days on this machine" in notice for notice in told.notices) == is_long
+
+
 def test_one_domain_trains_without_confusion_and_says_so(solo, tmp_path, train, told):
     result = train(tiny_config(), solo, tmp_path / "run")
     assert "only one domain (bass): training without the confusion term" in told.notices
