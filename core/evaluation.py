@@ -19,7 +19,7 @@ import torch
 from core.audio.reading import read_audio
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
-from core.metrics import content, quality
+from core.metrics import content, log_spectral, quality
 from core.metrics.timbre import TimbreClassifier
 
 if TYPE_CHECKING:
@@ -260,9 +260,9 @@ def _compare(
                 chroma=kept.value,
                 chroma_true=possible.value,
                 chroma_chance=kept.chance,
-                distance_db=quality.log_spectral_distance_db(output, truth, rate),
-                distance_copy_db=quality.log_spectral_distance_db(played, truth, rate),
-                distance_other_db=quality.log_spectral_distance_db(other[target], truth, rate)
+                distance_db=log_spectral.log_spectral_distance_db(output, truth, rate),
+                distance_copy_db=log_spectral.log_spectral_distance_db(played, truth, rate),
+                distance_other_db=log_spectral.log_spectral_distance_db(other[target], truth, rate)
                 if target in other
                 else None,
                 heard_as_target=(classifier.probabilities(output, rate) or {}).get(target),

@@ -166,10 +166,10 @@ def train(told) -> Callable[..., loop.TrainingResult]:
 
 
 @pytest.fixture
-def full_disk():
-    """Let no file grow beyond 8 kB, which fails as a full disk does."""
+def full_disk(request):
+    """Let no file grow beyond 8 kB, or the parameter in bytes; fails as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (getattr(request, "param", 8192), limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
