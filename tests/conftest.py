@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from core.config import Config, get_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import torch
     from torch import nn
@@ -70,3 +73,22 @@ def trained(generator) -> Callable[[nn.Module], nn.Module]:
         return network.eval()
 
     return move
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a context in which no file grows beyond so many bytes: it fails as a full disk does.
+
+    Not a fixture's own time: pytest reports before it tears down, and its report may be a file.
+    """
+
+    @contextmanager
+    def limited(n_bytes: int) -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limited

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -644,15 +643,11 @@ def wait_until(condition, seconds=10):
         time.sleep(0.01)
 
 
-def test_full_disk_is_an_error_of_the_data_folder_and_leaves_no_half_file(tmp_path):
+def test_full_disk_is_an_error_of_the_data_folder_and_leaves_no_half_file(tmp_path, full_disk):
     write_tones(tmp_path / "bach", 2, seconds=20)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        with pytest.raises(DataError, match=r"cannot write .*data/bach.* another --out"):
-            prep(tmp_path / "bach", tmp_path / "data")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    expected = pytest.raises(DataError, match=r"cannot write .*data/bach.* another --out")
+    with expected, full_disk(50_000):
+        prep(tmp_path / "bach", tmp_path / "data")
     assert tree(tmp_path / "data" / "bach") == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -163,15 +162,6 @@ def train(told) -> Callable[..., loop.TrainingResult]:
         return loop.train(config, domains, directory, reporter=told, device="cpu", **options)
 
     return run
-
-
-@pytest.fixture
-def full_disk(request):
-    """Let no file grow beyond 8 kB, or the parameter in bytes; fails as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (getattr(request, "param", 8192), limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def stop_after(n_calls: int, reason: str = "SIGTERM") -> Callable[[], str | None]:

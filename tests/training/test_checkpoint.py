@@ -98,7 +98,10 @@ def test_loading_runs_no_code_of_the_file(saved, notices, tmp_path):
 
 
 def test_full_disk_is_an_error_that_leaves_the_checkpoints_before(saved, notices, full_disk):
-    with pytest.raises(TrainingError, match=r"cannot save the checkpoint of step 30.*free some"):
+    expected = pytest.raises(
+        TrainingError, match=r"cannot save the checkpoint of step 30.*free some"
+    )
+    with expected, full_disk(8_000):
         save_checkpoint(saved, 30, state_of(30))
     assert load_newest(saved, notices.append)["step"] == 20
     assert not notices
