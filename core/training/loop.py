@@ -1,30 +1,24 @@
-"""The training loop: the paper's two-phase update, for any number of processes.
+"""The training loop: a run from its start, or its newest checkpoint, to its end.
 
 In: prepared domains and a configuration. Out: a run's folder with checkpoints, a log and
-`model.safetensors`. Each update first trains the domain classifier on latents that carry
-no gradient, then the encoder and the decoders against the updated classifier; one encoder
-pass serves both (Mor et al. 2019, sec. 3.2).
+`model.safetensors`. What one update does is in `core.training.update`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.errors import DataError, TrainingError
 from core.model import Translator
@@ -32,6 +26,7 @@ from core.modelfile import MODEL_FILE
 from core.training.checkpoint import load_newest, save_checkpoint
 from core.training.run import LOG_FILE, check_same_run, cut_log, locked
 from core.training.schedule import learning_rate
+from core.training.update import Updater, diverged
 from core.training.validation import Validator
 
 if TYPE_CHECKING:
@@ -155,9 +150,7 @@ class _Loop:
         self.model = Translator.create(config, names, seed=config.training.seed)
         self.model.level_db = _mean_level_db(domains)
         self.model.to(accelerator.device)
-        self.has_confusion = len(names) > 1
-        self.optimizer = _adam([self.model.encoder, self.model.decoders], config)
-        self.classifier_optimizer = _adam([self.model.classifier], config)
+        self.updater = Updater(self.model, accelerator)
         self.validator = Validator(self.model, domains, segment_length)
         self.minutes = {
             domain.name: {
@@ -184,7 +177,7 @@ class _Loop:
         self.meter.start(self.step)
         try:
             for batch in self._loader():
-                losses = self._update(batch)
+                losses = self.updater.update(batch, self.step)
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 self.meter.add(losses)
@@ -201,82 +194,6 @@ class _Loop:
             if writer is not None:
                 writer.close()
         return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)
-
-    def _update(self, batch: Batch) -> dict[str, float]:
-        """Do one update; return its losses and the classifier's accuracy."""
-        # The noise of a step is a function of seed, step and process, as its items are.
-        key = [self.config.training.seed, self.step, self.accelerator.process_index]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        rate = learning_rate(self.config.training, self.step)
-        for optimizer in (self.optimizer, self.classifier_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        device = self.accelerator.device
-        source, target = batch.source.to(device), batch.target.to(device)
-        n_items = source.shape[1]
-        ids = torch.tensor(batch.domain_ids, device=device).repeat_interleave(n_items)
-        self.model.train()
-        with self.accelerator.autocast():
-            latents = self.model.encoder(source.flatten(0, 1))
-            losses = self._train_classifier(latents.detach(), ids)
-            total = latents.new_zeros(())
-            for index, domain_id in enumerate(batch.domain_ids):
-                name = self.model.domains[domain_id]
-                own = latents[index * n_items : (index + 1) * n_items]
-                loss = self.model.decoders[name].loss(own, target[index])
-                losses[f"loss/{name}"] = float(loss.detach())
-                total = total + loss / len(batch.domain_ids)
-            if self.has_confusion:
-                self.model.classifier.requires_grad_(requires_grad=False)
-                logits = self.model.classifier(latents)
-                total = total + confusion_loss(logits, ids, self.config.confusion)
-                self.model.classifier.requires_grad_(requires_grad=True)
-        if not math.isfinite(float(total.detach())):
-            raise _diverged(f"the loss is {float(total.detach())} at step {self.step + 1}")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self._apply(self.optimizer)
-        return losses
-
-    def _train_classifier(self, latents: Tensor, ids: Tensor) -> dict[str, float]:
-        if not self.has_confusion:
-            return {}
-        logits = self.model.classifier(latents)
-        loss = classifier_loss(logits, ids)
-        self.classifier_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._apply(self.classifier_optimizer)
-        accuracy = (logits.argmax(1) == ids).float().mean()
-        return {
-            "loss/classifier": float(loss.detach()),
-            "accuracy/classifier": float(accuracy),
-            "accuracy/chance": 1 / len(self.model.domains),
-        }
-
-    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """Average gradients over processes, limit them, and step.
-
-        Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
-        which Adam skips, so that it does not drift by its momentum.
-        """
-        with_gradient = [
-            parameter
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        if self.accelerator.num_processes > 1:
-            flat = torch.cat([parameter.grad.flatten() for parameter in with_gradient])
-            flat = self.accelerator.reduce(flat, "mean")
-            sizes = [parameter.numel() for parameter in with_gradient]
-            for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
-                parameter.grad = mean.view_as(parameter)
-        training = self.config.training
-        if training.clip_value:
-            nn.utils.clip_grad_value_(with_gradient, training.clip_value)
-        if training.clip_norm:
-            nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
-        optimizer.step()
 
     def _loader(self) -> Iterable[Batch]:
         return DataLoader(
@@ -345,7 +262,7 @@ class _Loop:
         if writer is None or not (is_due or reason):
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
-            raise _diverged(f"weights are not finite after step {self.step}")
+            raise diverged(f"weights are not finite after step {self.step}")
         if is_due:
             self.figures = self.validator.figures()
             record = {"step": self.step, **self.figures}
@@ -386,8 +303,7 @@ class _Loop:
             "figures": self.figures,
             "losses": self.meter.values,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "classifier_optimizer": self.classifier_optimizer.state_dict(),
+            **self.updater.state_dict(),
         }
 
     def _restore(self) -> None:
@@ -396,14 +312,13 @@ class _Loop:
             self.step, self.seconds = state["step"], state["seconds"]
             self.figures, self.meter.values = state["figures"], state["losses"]
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+            self.updater.load_state_dict(state)
             self.reporter.notice(f"continuing {self.run} at step {self.step}")
         if self.accelerator.is_main_process:
             cut_log(self.run, self.step)
 
     def _say_what_is_missing(self) -> None:
-        if not self.has_confusion:
+        if not self.updater.has_confusion:
             self.reporter.notice(
                 f"only one domain ({self.model.domains[0]}): training without the confusion term"
             )
@@ -431,24 +346,6 @@ class _Meter:
 
     def means(self) -> dict[str, float]:
         return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
-
-
-def _diverged(what: str) -> TrainingError:
-    return TrainingError(
-        f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
-        "a new --run"
-    )
-
-
-def _adam(modules: Iterable[nn.Module], config: Config) -> torch.optim.AdamW:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    training = config.training
-    return torch.optim.AdamW(
-        parameters,
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-    )
 
 
 def _segment_length(config: Config) -> int:

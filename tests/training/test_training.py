@@ -20,6 +20,7 @@ from core.modelfile import read_header
 from core.training import loop, validation
 from core.training.checkpoint import list_checkpoints
 from core.training.run import LOG_FILE, RUN_FILE, with_steps
+from core.training.update import Updater
 
 from .conftest import RATE, music, read_log, stop_after, store_domain, store_music, tiny_config
 
@@ -337,16 +338,16 @@ def test_run_killed_before_its_first_checkpoint_starts_over(duo, tmp_path, train
 @pytest.fixture
 def spoiled(monkeypatch):
     """Make update 6 spoil the weights, after its loss was found good."""
-    update = loop._Loop._update
+    update = Updater.update
 
-    def spoil(self, batch):
-        losses = update(self, batch)
-        if self.step == 5:
+    def spoil(self, batch, step):
+        losses = update(self, batch, step)
+        if step == 5:
             with torch.no_grad():
                 next(self.model.encoder.parameters()).fill_(float("nan"))
         return losses
 
-    monkeypatch.setattr(loop._Loop, "_update", spoil)
+    monkeypatch.setattr(Updater, "update", spoil)
 
 
 @pytest.mark.parametrize(

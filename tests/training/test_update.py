@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.training import loop
+from core.training.schedule import learning_rate
 
 from .conftest import make_loop, store_music, tiny_config
 
@@ -46,7 +46,7 @@ def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domain
     trained = make_loop(config, trio, tmp_path)
     batch = trained.batches[1]
     model = copy.deepcopy(trained.model)
-    trained._update(batch)
+    trained.updater.update(batch, 1)
 
     ids = torch.tensor(batch.domain_ids).repeat_interleave(4 // domains_per_step)
     latents = model.encoder(batch.source.flatten(0, 1))
@@ -81,35 +81,35 @@ def test_encoder_is_passed_back_through_once(trio, tmp_path):
     trained.model.encoder.register_forward_hook(
         lambda module, inputs, latents: latents.register_hook(passes.append) and None
     )
-    trained._update(trained.batches[0])
+    trained.updater.update(trained.batches[0], 0)
     assert len(passes) == 1
 
 
 def test_classifier_hears_detached_latents(trio, tmp_path, monkeypatch):
     trained = make_loop(config_with(), trio, tmp_path)
     heard = []
-    train_classifier = trained._train_classifier
+    train_classifier = trained.updater._train_classifier
 
     def spy(latents, ids):
         heard.append(latents)
         return train_classifier(latents, ids)
 
-    monkeypatch.setattr(trained, "_train_classifier", spy)
-    trained._update(trained.batches[0])
+    monkeypatch.setattr(trained.updater, "_train_classifier", spy)
+    trained.updater.update(trained.batches[0], 0)
     assert [latents.requires_grad for latents in heard] == [False]
 
 
 def test_classifier_is_not_moved_by_the_encoders_phase(trio, tmp_path):
     trained = make_loop(config_with(weight=100.0), trio, tmp_path)
-    step = trained.classifier_optimizer.step
+    step = trained.updater.classifier_optimizer.step
     after_its_own_step = {}
 
     def remember():
         step()
         after_its_own_step.update(weights(trained.model.classifier))
 
-    trained.classifier_optimizer.step = remember
-    trained._update(trained.batches[0])
+    trained.updater.classifier_optimizer.step = remember
+    trained.updater.update(trained.batches[0], 0)
     assert is_unchanged(trained.model.classifier, after_its_own_step)
     assert all(parameter.requires_grad for parameter in trained.model.classifier.parameters())
 
@@ -133,7 +133,7 @@ def test_encoder_moves_so_that_the_classifier_does_worse(trio, tmp_path, objecti
     source = batch.source.flatten(0, 1)
     encoder = copy.deepcopy(trained.model.encoder)
     _teach(trained.model.classifier, encoder(source).detach(), ids)
-    trained._update(batch)
+    trained.updater.update(batch, 0)
 
     def quality(logits):
         if objective == "negated":
@@ -149,16 +149,16 @@ def test_only_the_decoders_of_the_batch_change(trio, tmp_path):
     config = config_with(weight_decay=0.1)
     trained = make_loop(config, trio, tmp_path)
     decoders = trained.model.decoders
-    for trained.step in range(8):
+    for step in range(8):
         before = {name: weights(decoders[name]) for name in decoders}
-        state_before = copy.deepcopy(trained.optimizer.state_dict()["state"])
-        batch = trained.batches[trained.step]
-        trained._update(batch)
+        state_before = copy.deepcopy(trained.updater.optimizer.state_dict()["state"])
+        batch = trained.batches[step]
+        trained.updater.update(batch, step)
         (domain_id,) = batch.domain_ids
         changed = [name for name in decoders if not is_unchanged(decoders[name], before[name])]
         assert changed == [trained.model.domains[domain_id]]
-        if trained.step > 2:
-            state = trained.optimizer.state_dict()["state"]
+        if step > 2:
+            state = trained.updater.optimizer.state_dict()["state"]
             moved = [k for k in state if state[k]["step"] != state_before[k]["step"]]
             n_encoder = len(list(trained.model.encoder.parameters()))
             n_decoder = len(list(decoders["bass"].parameters())) - 2  # see `gradients`
@@ -169,7 +169,7 @@ def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
     trained = make_loop(config_with(domains_per_step=2), trio, tmp_path)
     decoders = trained.model.decoders
     before = {name: weights(decoders[name]) for name in decoders}
-    losses = trained._update(trained.batches[1])  # reed and bass
+    losses = trained.updater.update(trained.batches[1], 1)  # reed and bass
     changed = [name for name in decoders if not is_unchanged(decoders[name], before[name])]
     assert changed == ["bass", "reed"]
     assert {"loss/bass", "loss/reed", "loss/classifier"} <= losses.keys()
@@ -190,7 +190,7 @@ def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
         output = trained.model.classifier.output
         output.weight.zero_()
         output.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))  # always says flute
-    losses = trained._update(batch)
+    losses = trained.updater.update(batch, 0)
     assert losses["accuracy/classifier"] == pytest.approx(1 / 3)
     assert losses["accuracy/chance"] == pytest.approx(1 / 3)
     wanted = -(torch.tensor([0.0, 1.0, 0.0]).log_softmax(0)).mean()
@@ -204,12 +204,12 @@ def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
 def test_gradients_are_limited(trio, tmp_path, limit, measure):
     config = config_with().updated("training", **limit)
     trained = make_loop(config, trio, tmp_path)
-    trained._update(trained.batches[0])
+    trained.updater.update(trained.batches[0], 0)
     found = [p.grad.flatten() for p in trained.model.parameters() if p.grad is not None]
     in_encoders_phase = torch.cat(
         [
             p.grad.flatten()
-            for p in trained.optimizer.param_groups[0]["params"]
+            for p in trained.updater.optimizer.param_groups[0]["params"]
             if p.grad is not None
         ]
     )
@@ -221,8 +221,8 @@ def test_gradients_are_limited(trio, tmp_path, limit, measure):
 def test_both_optimizers_follow_the_schedule(trio, tmp_path):
     config = config_with(schedule="anneal", warmup_steps=2, steps=100)
     trained = make_loop(config, trio, tmp_path)
-    for trained.step in (0, 1, 25):
-        trained._update(trained.batches[trained.step])
-        rate = loop.learning_rate(config.training, trained.step)
-        for optimizer in (trained.optimizer, trained.classifier_optimizer):
+    for step in (0, 1, 25):
+        trained.updater.update(trained.batches[step], step)
+        rate = learning_rate(config.training, step)
+        for optimizer in (trained.updater.optimizer, trained.updater.classifier_optimizer):
             assert [group["lr"] for group in optimizer.param_groups] == [rate]

@@ -1,0 +1,173 @@
+"""One update: the classifier against the encoder, then the encoder and decoders.
+
+In: a batch and the number of its step. Out: moved weights, and the figures of the log. The
+first phase trains the domain classifier on latents that carry no gradient, the second the
+encoder and the batch's decoders against the classifier as it now is; one encoder pass
+serves both (Mor et al. 2019, sec. 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.confusion import classifier_loss, confusion_loss
+from core.errors import TrainingError
+from core.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from accelerate import Accelerator
+
+    from core.config import TrainingConfig
+    from core.data.dataset import Batch
+    from core.model import Translator
+
+
+class Updater:
+    """A model's optimizers, and the update that they make together.
+
+    Attributes:
+        optimizer: Of the encoder and all decoders.
+        classifier_optimizer: Of the domain classifier.
+        has_confusion: Whether there is more than one domain to tell apart.
+    """
+
+    def __init__(self, model: Translator, accelerator: Accelerator) -> None:
+        self.model, self.accelerator = model, accelerator
+        self.training = model.config.training
+        self.has_confusion = len(model.domains) > 1
+        self.optimizer = _adam([model.encoder, model.decoders], self.training)
+        self.classifier_optimizer = _adam([model.classifier], self.training)
+
+    def update(self, batch: Batch, step: int) -> dict[str, float]:
+        """Do one update.
+
+        Args:
+            batch: This process's share.
+            step: Updates done before.
+
+        Returns:
+            The losses, and the classifier's accuracy beside chance.
+
+        Raises:
+            TrainingError: The loss is not finite; no decoder or encoder weight was moved.
+        """
+        self._begin(step)
+        device = self.accelerator.device
+        source, target = batch.source.to(device), batch.target.to(device)
+        ids = torch.tensor(batch.domain_ids, device=device).repeat_interleave(source.shape[1])
+        with self.accelerator.autocast():
+            latents = self.model.encoder(source.flatten(0, 1))
+            figures = self._train_classifier(latents.detach(), ids) if self.has_confusion else {}
+            losses = self._reconstruction_losses(latents, target, batch.domain_ids)
+            total = torch.stack(list(losses.values())).mean()
+            if self.has_confusion:
+                total = total + self._confusion_loss(latents, ids)
+        if not math.isfinite(float(total.detach())):
+            raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        self._apply(self.optimizer)
+        return figures | {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _begin(self, step: int) -> None:
+        """Set what a step's number decides: the noise and the learning rate."""
+        # The noise of a step is a function of seed, step and process, as its items are.
+        key = [self.training.seed, step, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        rate = learning_rate(self.training, step)
+        for optimizer in (self.optimizer, self.classifier_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self.model.train()
+
+    def _train_classifier(self, latents: Tensor, ids: Tensor) -> dict[str, float]:
+        """Do the first phase, on latents without gradient."""
+        logits = self.model.classifier(latents)
+        loss = classifier_loss(logits, ids)
+        self.classifier_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._apply(self.classifier_optimizer)
+        accuracy = (logits.argmax(1) == ids).float().mean()
+        return {
+            "loss/classifier": float(loss.detach()),
+            "accuracy/classifier": float(accuracy),
+            "accuracy/chance": 1 / len(self.model.domains),
+        }
+
+    def _reconstruction_losses(
+        self, latents: Tensor, target: Tensor, domain_ids: Iterable[int]
+    ) -> dict[str, Tensor]:
+        """Return the loss of each domain of the batch, by its name in the log."""
+        names = [self.model.domains[domain_id] for domain_id in domain_ids]
+        groups = latents.chunk(len(names))
+        return {
+            f"loss/{name}": self.model.decoders[name].loss(own, wanted)
+            for name, own, wanted in zip(names, groups, target, strict=True)
+        }
+
+    def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
+        self.model.classifier.requires_grad_(requires_grad=False)
+        loss = confusion_loss(self.model.classifier(latents), ids, self.model.config.confusion)
+        self.model.classifier.requires_grad_(requires_grad=True)
+        return loss
+
+    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average gradients over processes, limit them, and step.
+
+        Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
+        which Adam skips, so that it does not drift by its momentum.
+        """
+        with_gradient = [
+            parameter
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if self.accelerator.num_processes > 1:
+            flat = torch.cat([parameter.grad.flatten() for parameter in with_gradient])
+            flat = self.accelerator.reduce(flat, "mean")
+            sizes = [parameter.numel() for parameter in with_gradient]
+            for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
+                parameter.grad = mean.view_as(parameter)
+        if self.training.clip_value:
+            nn.utils.clip_grad_value_(with_gradient, self.training.clip_value)
+        if self.training.clip_norm:
+            nn.utils.clip_grad_norm_(with_gradient, self.training.clip_norm)
+        optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizers' states, for a checkpoint."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "classifier_optimizer": self.classifier_optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+
+
+def diverged(what: str) -> TrainingError:
+    """Return the error of a run whose numbers are no longer finite."""
+    return TrainingError(
+        f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
+        "a new --run"
+    )
+
+
+def _adam(modules: Iterable[nn.Module], training: TrainingConfig) -> torch.optim.AdamW:
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    return torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
