@@ -219,3 +219,19 @@ def test_frequencies_are_weighted_as_densely_as_mels():
     hertz = torch.tensor([0.0, 700.0])
     bins = (hertz / 22050 * 512).round().int()
     assert (density[bins[0]] / density[bins[1]]).item() == pytest.approx(2, rel=0.02)
+
+
+def test_heldout_figure_is_the_same_at_every_call(decoder, config):
+    latents = torch.randn(2, 20, config.latent_dim)
+    waveform = torch.randn(2, 20 * config.hop_length) / 10
+    first, second = (decoder.heldout_figure(latents, waveform) for _ in range(2))
+    assert first == second
+
+
+def test_loss_of_a_batch_is_the_mean_of_its_items_losses():
+    """Also of a loud one beside a quiet one."""
+    output, target = torch.randn(2, 8192) / 10, torch.randn(2, 8192) / 10
+    target[1] /= 50
+    whole = multi_resolution_loss(output, target, 8000)
+    items = [multi_resolution_loss(output[i : i + 1], target[i : i + 1], 8000) for i in range(2)]
+    torch.testing.assert_close(whole, sum(items) / 2)

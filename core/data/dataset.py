@@ -36,11 +36,13 @@ class Batch:
 
     Attributes:
         domain_ids: One id a group.
+        items: Numbers of the items of a run, unique to each, int64 [groups, items].
         source: What the encoder hears, float32 [groups, items, T].
         target: What the decoders must produce, float32 [groups, items, T].
     """
 
     domain_ids: tuple[int, ...]
+    items: Tensor
     source: Tensor
     target: Tensor
 
@@ -147,18 +149,19 @@ class Batches(Dataset[Batch]):
         domain_ids = tuple(
             (step * self.groups + group) % len(self.segments) for group in range(self.groups)
         )
+        items = [
+            [(step * self.groups + group) * self.items + item for item in self.own]
+            for group in range(self.groups)
+        ]
+        seed = self.config.training.seed
         pairs = [
-            make_item(
-                self.segments[domain_id],
-                self.config.distortion,
-                (self.config.training.seed, (step * self.groups + group) * self.items + item),
-            )
-            for group, domain_id in enumerate(domain_ids)
-            for item in self.own
+            make_item(self.segments[domain_id], self.config.distortion, (seed, item))
+            for domain_id, own in zip(domain_ids, items, strict=True)
+            for item in own
         ]
         shape = (self.groups, len(self.own), -1)
         source, target = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
-        return Batch(domain_ids, source.view(shape), target.view(shape))
+        return Batch(domain_ids, torch.tensor(items), source.view(shape), target.view(shape))
 
 
 def make_item(

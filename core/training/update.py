@@ -11,22 +11,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError
+from core.families.noise import noise_of_items
 from core.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from accelerate import Accelerator
 
     from core.config import TrainingConfig
     from core.data.dataset import Batch
     from core.model import Translator
+
+OF_ENCODER, OF_DECODER = 1, 2  # last numbers of the keys of an item's noise
 
 
 class Updater:
@@ -58,14 +61,16 @@ class Updater:
         Raises:
             TrainingError: The loss is not finite; no decoder or encoder weight was moved.
         """
-        self._begin(step)
+        self._set_learning_rate(step)
+        self.model.train()
         device = self.accelerator.device
         source, target = batch.source.to(device), batch.target.to(device)
         ids = torch.tensor(batch.domain_ids, device=device).repeat_interleave(source.shape[1])
         with self.accelerator.autocast():
-            latents = self.model.encoder(source.flatten(0, 1))
+            with self._noise(batch.items, OF_ENCODER):
+                latents = self.model.encoder(source.flatten(0, 1))
             figures = self._train_classifier(latents.detach(), ids) if self.has_confusion else {}
-            losses = self._reconstruction_losses(latents, target, batch.domain_ids)
+            losses = self._reconstruction_losses(latents, target, batch)
             total = torch.stack(list(losses.values())).mean()
             if self.has_confusion:
                 total = total + self._confusion_loss(latents, ids)
@@ -76,16 +81,15 @@ class Updater:
         self._apply(self.optimizer)
         return figures | {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _begin(self, step: int) -> None:
-        """Set what a step's number decides: the noise and the learning rate."""
-        # The noise of a step is a function of seed, step and process, as its items are.
-        key = [self.training.seed, step, self.accelerator.process_index]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    def _set_learning_rate(self, step: int) -> None:
         rate = learning_rate(self.training, step)
         for optimizer in (self.optimizer, self.classifier_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        self.model.train()
+
+    def _noise(self, items: Tensor, purpose: int) -> AbstractContextManager[None]:
+        keys = [[self.training.seed, item, purpose] for item in items.flatten().tolist()]
+        return noise_of_items(keys, self.accelerator.device)
 
     def _train_classifier(self, latents: Tensor, ids: Tensor) -> dict[str, float]:
         """Do the first phase, on latents without gradient."""
@@ -102,15 +106,17 @@ class Updater:
         }
 
     def _reconstruction_losses(
-        self, latents: Tensor, target: Tensor, domain_ids: Iterable[int]
+        self, latents: Tensor, target: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         """Return the loss of each domain of the batch, by its name in the log."""
-        names = [self.model.domains[domain_id] for domain_id in domain_ids]
-        groups = latents.chunk(len(names))
-        return {
-            f"loss/{name}": self.model.decoders[name].loss(own, wanted)
-            for name, own, wanted in zip(names, groups, target, strict=True)
-        }
+        losses = {}
+        groups = latents.chunk(len(batch.domain_ids))
+        for group, domain_id in enumerate(batch.domain_ids):
+            name = self.model.domains[domain_id]
+            with self._noise(batch.items[group], OF_DECODER):
+                loss = self.model.decoders[name].loss(groups[group], target[group])
+            losses[f"loss/{name}"] = loss
+        return losses
 
     def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
         self.model.classifier.requires_grad_(requires_grad=False)

@@ -48,6 +48,16 @@ def tiny_config(**training: object) -> Config:
     return small.updated("training", **(quick | training))
 
 
+def spectral_config(**training: object) -> Config:
+    """Return the preset `fast` with small networks; noise is added to its latents."""
+    sizes = {
+        f"{part}_{size}": 8 for part in ("encoder", "decoder") for size in ("channels", "hidden")
+    }
+    small = get_preset("fast").updated("model", **sizes, encoder_layers=1, decoder_layers=1)
+    quick = {"batch_size": 2, "domains_per_step": 2, "segment_seconds": 0.3, "validation_items": 1}
+    return small.updated("training", **(quick | training))
+
+
 def store_domain(
     data: Path,
     name: str,

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from core.config import get_preset
 from core.data.domain import Part
 from core.errors import DataError, TrainingError, UsageError
 from core.model import Translator
@@ -22,17 +21,16 @@ from core.training.checkpoint import list_checkpoints
 from core.training.run import LOG_FILE, RUN_FILE, with_steps
 from core.training.update import Updater
 
-from .conftest import RATE, music, read_log, stop_after, store_domain, store_music, tiny_config
-
-
-def spectral_config(**training):
-    """Return the preset `fast` with small networks; noise is added to its latents."""
-    sizes = {
-        f"{part}_{size}": 8 for part in ("encoder", "decoder") for size in ("channels", "hidden")
-    }
-    small = get_preset("fast").updated("model", **sizes, encoder_layers=1, decoder_layers=1)
-    quick = {"batch_size": 2, "domains_per_step": 2, "segment_seconds": 0.3, "validation_items": 1}
-    return small.updated("training", **(quick | training))
+from .conftest import (
+    RATE,
+    music,
+    read_log,
+    spectral_config,
+    stop_after,
+    store_domain,
+    store_music,
+    tiny_config,
+)
 
 
 def model_of(run):

@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.data.dataset import Batches
 from core.training.schedule import learning_rate
+from core.training.update import Updater
 
-from .conftest import make_loop, store_music, tiny_config
+from .conftest import make_loop, spectral_config, store_music, tiny_config
 
 
 @pytest.fixture
@@ -226,3 +228,21 @@ def test_both_optimizers_follow_the_schedule(trio, tmp_path):
         rate = learning_rate(config.training, step)
         for optimizer in (trained.updater.optimizer, trained.updater.classifier_optimizer):
             assert [group["lr"] for group in optimizer.param_groups] == [rate]
+
+
+def test_noise_and_losses_do_not_depend_on_how_a_batch_is_shared(tmp_path):
+    """Of the family that draws noise: two processes' losses average to those of one."""
+    domains = store_music(tmp_path / "data", 44100, bass=2.0, reed=2.0)
+    config = spectral_config(batch_size=4)
+    trained = make_loop(config, domains, tmp_path)
+
+    def losses(rank, n_processes):
+        batches = Batches(trained.batches.segments, config, rank=rank, n_processes=n_processes)
+        updater = Updater(copy.deepcopy(trained.model), trained.accelerator)
+        return updater.update(batches[3], 3)
+
+    whole, halves = losses(0, 1), [losses(rank, 2) for rank in range(2)]
+    for name in ("loss/bass", "loss/reed"):
+        assert halves[0][name] != pytest.approx(halves[1][name], rel=1e-3)
+        mean = (halves[0][name] + halves[1][name]) / 2
+        assert mean == pytest.approx(whole[name], rel=1e-5)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.families.base import Decoder, run_in_windows
+from core.families.noise import noise_of_items
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.spectral.pitch import N_KEYS, harmonic_combs
@@ -71,7 +72,7 @@ class SpectralDecoder(Decoder):
         self.context_frames = math.ceil(reach / config.downsampling)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Return the waveform of latents, with noise from torch's generator.
+        """Return the waveform of latents, with noise of each item's own.
 
         Args:
             latents: float [B, L, D].
@@ -122,8 +123,9 @@ class SpectralDecoder(Decoder):
         return multi_resolution_loss(self(latents), waveform, self.config.sample_rate)
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the multi-resolution STFT distance, the training loss on held-out audio."""
-        return self.loss(latents, waveform)
+        """Return the multi-resolution STFT distance, with the same noise at every call."""
+        with noise_of_items([[item] for item in range(len(latents))], latents.device):
+            return self.loss(latents, waveform)
 
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
         """Generate in windows; `seed` is that of the noise. See `Decoder.generate`."""

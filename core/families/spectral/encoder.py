@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.families.base import Encoder
+from core.families.noise import normal_like
 from core.families.spectral.blocks import ConvNeXtBlock, spectrogram
 from core.families.spectral.pitch import FLOOR, N_KEYS, PitchGrid, Salience, fft_length
 
@@ -67,7 +68,7 @@ class SpectralEncoder(Encoder):
         x = self.norm(self.blocks(self.input(self.features(waveform))))
         latents = torch.cat([keys, self.output(self._lower_rate(x).flatten(2))], dim=2).tanh()
         if self.training and self.config.latent_noise:
-            latents = latents + self.config.latent_noise * torch.randn_like(latents)
+            latents = latents + self.config.latent_noise * normal_like(latents)
         return latents
 
     def _lower_rate(self, x: Tensor) -> Tensor:

@@ -36,7 +36,10 @@ def multi_resolution_loss(output: Tensor, target: Tensor, sample_rate: int) -> T
         weights = mel_density(wanted.shape[2], sample_rate).to(output)
         distance = ((found + FLOOR).log() - (wanted + FLOOR).log()).abs()
         total = total + (distance * weights).mean()
-        total = total + (found - wanted).norm() / wanted.norm().clamp(min=1e-3)
+        # Each item by itself: a loud one must not drown the others, nor the result depend on
+        # how a batch is shared.
+        norms = (found - wanted).flatten(1).norm(dim=1), wanted.flatten(1).norm(dim=1)
+        total = total + (norms[0] / norms[1].clamp(min=1e-3)).mean()
     return total / len(FFT_LENGTHS)
 
 

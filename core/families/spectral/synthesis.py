@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.families.noise import uniform_like
+
 if TYPE_CHECKING:
     from core.config import SpectralConfig
 
@@ -140,7 +142,7 @@ class Synthesizer:
         return torch.stack(list(padded)).sum(0).flatten(1)
 
     def render(self, controls: Controls) -> Tensor:
-        """Render whole sequences, for training; the noise comes from torch's generator.
+        """Render whole sequences, for training; the noise is drawn item by item.
 
         Returns:
             float [B, N * frame_length].
@@ -151,7 +153,7 @@ class Synthesizer:
         deviation = controls.deviation.detach()
         before = self.first_phases().to(deviation.device).expand(batch, -1)
         phases = self.phases(deviation, before, deviation[:, 0])
-        noise_phases = torch.rand_like(controls.noise)
+        noise_phases = uniform_like(controls.noise)
         waveform = self.overlap_add(self.frames(controls, phases, noise_phases))
         return waveform[:, self.overhang : self.overhang + n_frames * self.frame_length]
 

@@ -1,0 +1,59 @@
+"""Random numbers of training, drawn item by item.
+
+What is drawn for an item is a function of that item's key, and so does not depend on how a
+batch is shared among processes. Outside of `noise_of_items` torch's own generator is used.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_generators: ContextVar[list[torch.Generator] | None] = ContextVar("generators", default=None)
+
+
+@contextmanager
+def noise_of_items(keys: Sequence[Sequence[int]], device: torch.device) -> Iterator[None]:
+    """Draw the noise of each item of a batch from a generator of its own.
+
+    Args:
+        keys: Numbers of 0 and up that name an item's noise, one key an item.
+        device: Where the batch is.
+    """
+    seeds = [int(np.random.SeedSequence(key).generate_state(1)[0]) for key in keys]
+    token = _generators.set([torch.Generator(device).manual_seed(seed) for seed in seeds])
+    try:
+        yield
+    finally:
+        _generators.reset(token)
+
+
+def uniform_like(tensor: Tensor) -> Tensor:
+    """Return numbers from 0 to 1 in the shape of a batch, float [B, ...]."""
+    return _draw(torch.rand, tensor)
+
+
+def normal_like(tensor: Tensor) -> Tensor:
+    """Return standard normal numbers in the shape of a batch, float [B, ...]."""
+    return _draw(torch.randn, tensor)
+
+
+def _draw(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+    generators = _generators.get()
+    if generators is None:
+        return draw(like.shape, dtype=like.dtype, device=like.device)
+    assert len(generators) == len(like), "noise_of_items was given another batch"
+    return torch.stack(
+        [
+            draw(like.shape[1:], generator=generator, dtype=like.dtype, device=like.device)
+            for generator in generators
+        ]
+    )
