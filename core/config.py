@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SHORTEST_SEGMENT_SECONDS = 0.25
+
+
 @dataclass(frozen=True)
 class WaveNetConfig:
     """The networks of Mor et al. 2019: dilated convolutions on every sample.
@@ -54,6 +57,9 @@ class WaveNetConfig:
     decoder_blocks: int = 4
     decoder_layers: int = 10
     checkpoint_activations: bool = False
+
+    def __post_init__(self) -> None:
+        _check_numbers(self, "model")
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,19 @@ class SpectralConfig:
     kernel_size: int = 7
     latent_noise: float = 0.05
 
+    def __post_init__(self) -> None:
+        lowest = {
+            "sample_rate": 4000,
+            "latent_dim": 89,  # the keys take the first 88 channels
+            "n_fft": 2 * self.frame_length,
+            "partials_ceiling_hz": self.sample_rate / self.n_fft if self.n_fft else 0,
+        }
+        _check_numbers(self, "model", **lowest)
+        if self.n_fft % self.frame_length or self.n_fft % 2:
+            raise _impossible("model", "n_fft", self.n_fft, "an even multiple of frame_length")
+        if self.kernel_size % 2 == 0:
+            raise _impossible("model", "kernel_size", self.kernel_size, "an odd number")
+
     @property
     def hop_length(self) -> int:
         """Samples per latent frame."""
@@ -125,6 +144,9 @@ class ConfusionConfig:
     weight: float = 0.01
     objective: Literal["negated", "uniform"] = "negated"
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, "confusion")
+
 
 @dataclass(frozen=True)
 class DistortionConfig:
@@ -145,6 +167,13 @@ class DistortionConfig:
     noise_db: float = 0.0
     room_seconds: float = 0.0
     gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_numbers(self, "distortion", noise_db=-math.inf)
+        shortest, longest = self.pitch_segment_seconds
+        if not 0 < shortest <= longest:
+            value = self.pitch_segment_seconds
+            raise _impossible("distortion", "pitch_segment_seconds", value, "0 < first <= second")
 
 
 @dataclass(frozen=True)
@@ -189,11 +218,11 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lowest = {"seed": 0, "warmup_steps": 0}
-        for name, hint in get_type_hints(TrainingConfig).items():
-            value, least = getattr(self, name), lowest.get(name, 1)
-            if hint is int and value < least:
-                raise UsageError(f"[training] {name} = {value}: expected {least} or more")
+        _check_numbers(
+            self, "training", seed=0, warmup_steps=0, segment_seconds=SHORTEST_SEGMENT_SECONDS
+        )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise _impossible("training", "betas", self.betas, "0 <= beta < 1")
 
 
 @dataclass(frozen=True)
@@ -275,6 +304,22 @@ def _checked(value: Any, hint: Any, key: str, section: str) -> Any:
     if not fits:
         raise UsageError(f"[{section}] {key} = {value!r}: expected {wanted}")
     return value
+
+
+def _check_numbers(config: Any, section: str, **lowest: float) -> None:
+    """Raise unless the numbers of a section are large enough.
+
+    Integers are counts of 1 or more and other numbers 0 or more where `lowest` says nothing.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if hint in (int, float):
+            value, least = getattr(config, name), lowest.get(name, 1 if hint is int else 0)
+            if value < least:
+                raise _impossible(section, name, value, f"{least:g} or more")
+
+
+def _impossible(section: str, name: str, value: object, accepted: str) -> UsageError:
+    return UsageError(f"[{section}] {name} = {value}: expected {accepted}")
 
 
 def _is_number(value: object) -> bool:

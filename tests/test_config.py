@@ -6,6 +6,7 @@ import json
 from dataclasses import FrozenInstanceError
 
 import pytest
+import torch
 
 from core.config import (
     DEFAULT_PRESET,
@@ -17,6 +18,7 @@ from core.config import (
     read_config,
 )
 from core.errors import UsageError
+from core.model import Translator
 
 
 def write(tmp_path, text):
@@ -82,7 +84,7 @@ def test_paper_4s_differs_from_paper_only_in_the_decoders_depth_and_memory():
 
 
 def test_spectral_hop_is_frames_times_downsampling():
-    assert SpectralConfig(frame_length=100, downsampling=3).hop_length == 300
+    assert SpectralConfig(frame_length=128, downsampling=3).hop_length == 384
 
 
 def test_configurations_cannot_be_changed_in_place():
@@ -160,6 +162,50 @@ def test_toml_errors_name_file_section_key_and_what_is_accepted(tmp_path, text, 
         read_config(path, get_preset("paper"))
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("preset", "section", "key", "value", "accepted"),
+    [
+        ("tiny", "model", "hop_length", 0, "1 or more"),
+        ("tiny", "model", "latent_dim", -1, "1 or more"),
+        ("tiny", "model", "decoder_layers", 0, "1 or more"),
+        ("fast", "model", "latent_dim", 88, "89 or more"),
+        ("fast", "model", "sample_rate", 2000, "4000 or more"),
+        ("fast", "model", "frame_length", 0, "1 or more"),
+        ("fast", "model", "n_fft", 0, "1024 or more"),
+        ("fast", "model", "n_fft", 1300, "an even multiple of frame_length"),
+        ("fast", "model", "kernel_size", 6, "an odd number"),
+        ("fast", "model", "partials_ceiling_hz", 20.0, "21.5332 or more"),
+        ("fast", "model", "latent_noise", -0.1, "0 or more"),
+        ("fast", "confusion", "channels", 0, "1 or more"),
+        ("fast", "confusion", "weight", -0.1, "0 or more"),
+        ("fast", "distortion", "pitch_semitones", -0.5, "0 or more"),
+        ("fast", "distortion", "pitch_segment_seconds", (0.5, 0.25), "0 < first <= second"),
+        ("fast", "training", "segment_seconds", 0.1, "0.25 or more"),
+        ("fast", "training", "learning_rate", -1e-3, "0 or more"),
+        ("fast", "training", "betas", (0.9, 1.0), "0 <= beta < 1"),
+    ],
+)
+def test_impossible_numbers_are_usage_errors(preset, section, key, value, accepted):
+    with pytest.raises(UsageError) as caught:
+        get_preset(preset).updated(section, **{key: value})
+    assert str(caught.value) == f"[{section}] {key} = {value}: expected {accepted}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample_rate": 4000, "latent_dim": 89, "kernel_size": 1},
+        {"frame_length": 1024, "n_fft": 2048, "partials_ceiling_hz": 21.6},
+    ],
+)
+def test_spectral_networks_can_be_built_and_trained_at_the_limits(changes, tiny_spectral):
+    config = tiny_spectral.updated("model", **changes)
+    model = Translator.create(config, ["piano"])
+    n_frames = -(-config.model.sample_rate // 4 // config.model.hop_length)
+    waveform = torch.rand(1, max(1, n_frames) * config.model.hop_length) - 0.5
+    assert model.decoders["piano"].loss(model.encoder(waveform), waveform).isfinite()
 
 
 def test_missing_and_binary_toml_are_usage_errors(tmp_path):

@@ -47,7 +47,9 @@ def test_encoder_and_decoder_keep_the_length(encoder, decoder, config, batch, n_
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("frame_length", [64, 512])
 def test_encoder_runs_at_any_usual_rate(generator, config, sample_rate, frame_length):
-    config = replace(config, sample_rate=sample_rate, frame_length=frame_length)
+    config = replace(
+        config, sample_rate=sample_rate, frame_length=frame_length, n_fft=4 * frame_length
+    )
     latents = SpectralEncoder(config)(torch.zeros(1, 3 * config.hop_length))
     assert latents.shape == (1, 3, config.latent_dim)
 
