@@ -100,9 +100,9 @@ class Updater:
         self._apply(self.classifier_optimizer)
         accuracy = (logits.argmax(1) == ids).float().mean()
         return {
-            "loss/classifier": float(loss.detach()),
-            "accuracy/classifier": float(accuracy),
-            "accuracy/chance": 1 / len(self.model.domains),
+            "confusion/loss": float(loss.detach()),
+            "confusion/accuracy": float(accuracy),
+            "confusion/chance": 1 / len(self.model.domains),
         }
 
     def _reconstruction_losses(

@@ -65,8 +65,8 @@ class Validator:
             right += int((found == self.model.domains.index(name)).sum())
             total += len(waveform)
         if total and len(self.model.domains) > 1:
-            figures["validation/confusion accuracy"] = right / total
-            figures["validation/confusion chance"] = 1 / len(self.model.domains)
+            figures["confusion/validation accuracy"] = right / total
+            figures["confusion/validation chance"] = 1 / len(self.model.domains)
         return figures
 
     @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_progress_has_losses_accuracy_beside_chance_speed_and_time_left(umt):
     (line,) = (line for line in ran.stderr.splitlines() if line.startswith("umt: step 10/10"))
     for part in ("bach ", "organ ", "confusion accuracy ", "(chance 0.50)", "items/s", "0 s left"):
         assert part in line
+
+
+def test_domain_may_be_named_as_something_else_in_the_log_is(umt, prepared):
+    domains = Path("named")
+    domains.mkdir()
+    (domains / "classifier").symlink_to(prepared / "bach")
+    (domains / "confusion accuracy").symlink_to(prepared / "organ")
+    ran = umt("train", *TINY, "--steps", 10, "--data", "named")
+    assert ran.code == 0
+    progress, heldout = (line for line in ran.stderr.splitlines() if "step 10" in line[:17])
+    for line in (progress, heldout):
+        assert re.search(
+            r": classifier \d.*  confusion accuracy \d.*  confusion accuracy \d.*0\.50\)", line
+        )
+    record = logged("runs/tiny")[0]
+    assert {"loss/classifier", "loss/confusion accuracy", "confusion/accuracy"} <= record.keys()
 
 
 def test_terminal_sees_a_bar(umt):

@@ -124,7 +124,7 @@ def test_model_file_is_loadable_and_tells_its_provenance(duo, tmp_path, train):
     assert record["minutes"]["bass"] == {"train": 0.15, "validation": 0.02, "test": 0.0}
     assert set(record["figures"]) == {
         *("validation/bass", "validation/reed"),
-        *("validation/confusion accuracy", "validation/confusion chance"),
+        *("confusion/validation accuracy", "confusion/validation chance"),
     }
 
 
@@ -135,13 +135,13 @@ def test_log_has_what_a_reader_needs(duo, tmp_path, train, told):
     assert lines[:2] == told.records
     assert lines[2:] == told.validations
     for record in lines[:2]:
-        assert {"loss/bass", "loss/reed", "loss/classifier"} <= record.keys()
-        assert 0 <= record["accuracy/classifier"] <= 1
-        assert record["accuracy/chance"] == 0.5
+        assert {"loss/bass", "loss/reed", "confusion/loss"} <= record.keys()
+        assert 0 <= record["confusion/accuracy"] <= 1
+        assert record["confusion/chance"] == 0.5
         assert record["items_per_second"] > 0
     assert lines[1]["seconds_left"] == 0
     assert 0 < lines[2]["validation/bass"] < 16  # bits
-    assert lines[2]["validation/confusion chance"] == 0.5
+    assert lines[2]["confusion/validation chance"] == 0.5
 
 
 def test_means_of_the_log_are_over_the_updates_since_the_last(solo, tmp_path, train, monkeypatch):
@@ -168,7 +168,7 @@ def test_tensorboard_holds_the_losses_and_audio(duo, tmp_path, train, monkeypatc
     assert [(s.step, pytest.approx(s.value)) for s in scalars] == [
         (record["step"], record["loss/reed"]) for record in log
     ]
-    assert {"learning_rate", "validation/bass", "accuracy/classifier"} <= set(
+    assert {"learning_rate", "validation/bass", "confusion/accuracy"} <= set(
         events.Tags()["scalars"]
     )
     # Domains take turns: at step 4 it is the second one's.

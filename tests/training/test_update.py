@@ -174,7 +174,7 @@ def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
     losses = trained.updater.update(trained.batches[1], 1)  # reed and bass
     changed = [name for name in decoders if not is_unchanged(decoders[name], before[name])]
     assert changed == ["bass", "reed"]
-    assert {"loss/bass", "loss/reed", "loss/classifier"} <= losses.keys()
+    assert {"loss/bass", "loss/reed", "confusion/loss"} <= losses.keys()
     assert "loss/flute" not in losses
 
 
@@ -193,10 +193,10 @@ def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
         output.weight.zero_()
         output.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))  # always says flute
     losses = trained.updater.update(batch, 0)
-    assert losses["accuracy/classifier"] == pytest.approx(1 / 3)
-    assert losses["accuracy/chance"] == pytest.approx(1 / 3)
+    assert losses["confusion/accuracy"] == pytest.approx(1 / 3)
+    assert losses["confusion/chance"] == pytest.approx(1 / 3)
     wanted = -(torch.tensor([0.0, 1.0, 0.0]).log_softmax(0)).mean()
-    assert losses["loss/classifier"] == pytest.approx(float(wanted), rel=1e-5)
+    assert losses["confusion/loss"] == pytest.approx(float(wanted), rel=1e-5)
 
 
 @pytest.mark.parametrize(

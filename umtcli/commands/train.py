@@ -190,12 +190,12 @@ class _ConsoleReporter:
         figures = {
             name.removeprefix("validation/"): value
             for name, value in record.items()
-            if name.startswith("validation/") and "confusion" not in name
+            if name.startswith("validation/")
         }
         unit = get_family(self.config.model.family).figure
         text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
         chance = _against_chance(
-            record.get("validation/confusion accuracy"), record.get("validation/confusion chance")
+            record.get("confusion/validation accuracy"), record.get("confusion/validation chance")
         )
         self.env.notice(f"step {record['step']}: held-out {unit}: {text or 'none'}{chance}")
 
@@ -203,10 +203,10 @@ class _ConsoleReporter:
         losses = "  ".join(
             f"{name.removeprefix('loss/')} {value:.3f}"
             for name, value in record.items()
-            if name.startswith("loss/") and name != "loss/classifier"
+            if name.startswith("loss/")
         )
-        accuracy = record.get("accuracy/classifier")
-        chance = None if accuracy is None else record["accuracy/chance"]
+        accuracy = record.get("confusion/accuracy")
+        chance = None if accuracy is None else record["confusion/chance"]
         return (
             f"loss: {losses}{_against_chance(accuracy, chance)}"
             f"  {record['items_per_second']:.1f} items/s"
