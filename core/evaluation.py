@@ -68,14 +68,15 @@ class DomainFigures:
         split: The split.
         minutes: How much audio the split holds.
         figure: The family's held-out figure.
-        confusion_accuracy: Share of segments whose domain the confusion network names.
+        confusion_accuracy: Share of segments whose domain the confusion network names; None for
+            a domain that was added to a trained model, which that network does not know.
     """
 
     domain: str
     split: str
     minutes: float
     figure: float
-    confusion_accuracy: float
+    confusion_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,14 @@ def evaluate_model(
     for domain in domains:
         for split in splits:
             try:
-                segments = Segments(domain, split, sample_rate=model.sample_rate, length=length)
+                segments = Segments(
+                    domain,
+                    split,
+                    sample_rate=model.sample_rate,
+                    length=length,
+                    # As an added domain was trained: see `core.training.adding`.
+                    level_db=None if domain.name in model.classified else model.level_db,
+                )
             except DataError:
                 if domain.minutes(split):
                     raise
@@ -185,7 +193,7 @@ def evaluate_model(
             yield DomainFigures(domain.name, split, domain.minutes(split), figure, accuracy)
 
 
-def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, float]:
+def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, float | None]:
     """Return the family's figure and the confusion network's accuracy, means over items."""
     figures, right = [], 0
     items = fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
@@ -196,7 +204,8 @@ def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, f
         figures.append(float(decoder.heldout_figure(latents, on_device)))
         found = model.classifier(latents).argmax(1)
         right += int((found == model.domains.index(name)).sum())
-    return float(np.mean(figures)), right / ITEMS_PER_SPLIT
+    accuracy = right / ITEMS_PER_SPLIT if name in model.classified else None
+    return float(np.mean(figures)), accuracy
 
 
 def evaluate_paired(model: Translator, directory: Path) -> Iterator[PairFigures]:

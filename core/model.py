@@ -64,18 +64,30 @@ class Translator(nn.Module):
         encoder: Shared encoder.
         decoders: One decoder per domain; only those asked for when loaded from a file.
         classifier: The domain confusion network.
+        classified: Domains that it tells apart, the first of all domains: those that were
+            added later to the trained encoder are not among them.
+        stored_as: Parts that `save` writes with a type of their own: those that come from
+            another file and are to stay the same bit for bit.
         level_db: Mean level of the training audio, dBFS.
         training_record: Where the weights come from; plain JSON types.
         id: Hash of configuration and weights, set by `save` and `load`.
     """
 
-    def __init__(self, config: Config, domains: Iterable[str], built: Iterable[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        domains: Iterable[str],
+        built: Iterable[str],
+        *,
+        classified: Iterable[str] | None = None,
+    ) -> None:
         """Build the networks with fresh weights.
 
         Args:
             config: The configuration.
             domains: All domains of the model.
             built: Those that get a decoder.
+            classified: Those that the classifier tells apart; None for all.
         """
         super().__init__()
         self.config = config
@@ -85,9 +97,11 @@ class Translator(nn.Module):
         self.decoders = Decoders(
             {name: self.family_description.decoder(config.model) for name in built}
         )
+        self.classified = self.domains if classified is None else tuple(classified)
         self.classifier = DomainClassifier(
-            config.model.latent_dim, len(self.domains), config.confusion
+            config.model.latent_dim, len(self.classified), config.confusion
         )
+        self.stored_as: dict[str, torch.dtype] = {}
         self.level_db = DEFAULT_LEVEL_DB
         self.training_record: dict[str, Any] = {}
         self.id = "untrained"
@@ -130,7 +144,7 @@ class Translator(nn.Module):
         for name in wanted:
             check_domain(name, header.domains)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
-            model = cls(config, header.domains, wanted)
+            model = cls(config, header.domains, wanted, classified=header.classified)
         model.load_state_dict(_read_tensors(path, header, model))
         model.level_db, model.training_record, model.id = (
             header.level_db,
@@ -147,7 +161,7 @@ class Translator(nn.Module):
             dtype: How weights are stored; they are always computed with in float32.
         """
         tensors = {
-            name: tensor.detach().to("cpu", dtype).contiguous()
+            name: tensor.detach().to("cpu", self.stored_as.get(part_of(name), dtype)).contiguous()
             for name, tensor in self.state_dict().items()
         }
         checksums = _checksums(tensors)
@@ -165,6 +179,7 @@ class Translator(nn.Module):
             level_db=self.level_db,
             config=config,
             training=self.training_record,
+            classified=self.classified,
             checksums=checksums,
             n_parameters={},
         )

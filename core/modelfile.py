@@ -42,6 +42,7 @@ class ModelHeader:
         level_db: Mean level of the training audio, dBFS (see `core.audio.levels`).
         config: The whole configuration, as `Config.to_dict` gives it.
         training: Provenance: steps, seconds, data, figures, parent model.
+        classified: Domains that the confusion network tells apart: all but added ones.
         checksums: CRC-32 of each part's tensors.
         n_parameters: Numbers in each part.
     """
@@ -56,6 +57,7 @@ class ModelHeader:
     level_db: float
     config: dict[str, Any]
     training: dict[str, Any]
+    classified: tuple[str, ...]
     checksums: dict[str, int]
     n_parameters: dict[str, int]
 
@@ -76,6 +78,7 @@ class ModelHeader:
                     "level_db": self.level_db,
                     "config": self.config,
                     "training": self.training,
+                    "classified": self.classified,
                     "checksums": self.checksums,
                 },
                 allow_nan=False,
@@ -140,6 +143,8 @@ def read_header(path: Path) -> ModelHeader:
             sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(entry["shape"])
         values = json.loads(metadata["header"])
         values["domains"] = tuple(values["domains"])
+        # Files of the first models do not have it.
+        values["classified"] = tuple(values.get("classified", values["domains"]))
         header = ModelHeader(id=metadata["id"], n_parameters=sizes, **values)
         if header.id != identify(header.config, header.domains, header.checksums):
             raise ModelError(f"{path}: damaged: its configuration changed since it was saved")

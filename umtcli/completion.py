@@ -25,6 +25,17 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
     return [domain for domain in offered if domain.startswith(incomplete)]
 
 
+def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the domains of the model named by --from."""
+    from core.modelfile import find_model, read_header
+
+    offered: tuple[str, ...] = ()
+    with suppress(Exception):
+        found = find_model(ctx.params.get("from_model"), [], cwd=Path.cwd())
+        offered = read_header(found.path).domains
+    return [domain for domain in offered if domain.startswith(incomplete)]
+
+
 def complete_models(incomplete: str) -> list[str]:
     """Offer the models found, and model files and directories below what is typed."""
     from core.modelfile import list_models

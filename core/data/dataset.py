@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from core.audio.levels import matching_gain_db
 from core.data.distortion import distort
 from core.errors import DataError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.config import Config, DistortionConfig
-    from core.data.domain import Domain
+    from core.data.domain import Domain, Track
 
 SILENCE_DB = -60.0  # quieter draws are drawn again,
 REDRAWS = 8  # but only so often: a domain may be mostly silence
@@ -35,13 +36,13 @@ class Batch:
     """Items of one update, grouped by domain.
 
     Attributes:
-        domain_ids: One id a group.
+        domains: One name a group.
         items: Numbers of the items of a run, unique to each, int64 [groups, items].
         source: What the encoder hears, float32 [groups, items, T].
         target: What the decoders must produce, float32 [groups, items, T].
     """
 
-    domain_ids: tuple[int, ...]
+    domains: tuple[str, ...]
     items: Tensor
     source: Tensor
     target: Tensor
@@ -55,12 +56,22 @@ class Segments:
         split: "train", "validation" or "test".
         sample_rate: Rate of the segments, Hz; at most the prepared rate.
         length: Samples of a segment, at that rate.
+        level_db: Level in dBFS that quiet tracks are raised to, as the input of a model is
+            when it is used; None leaves all tracks as they were recorded.
 
     Raises:
         DataError: The split is empty, or was prepared at a lower rate.
     """
 
-    def __init__(self, domain: Domain, split: str, *, sample_rate: int, length: int) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        split: str,
+        *,
+        sample_rate: int,
+        length: int,
+        level_db: float | None = None,
+    ) -> None:
         if domain.sample_rate < sample_rate:
             raise DataError(
                 f"{domain.name} was prepared at {domain.sample_rate} Hz and this preset needs "
@@ -68,7 +79,7 @@ class Segments:
             )
         self.domain, self.sample_rate, self.length = domain, sample_rate, length
         self.parts = [
-            (domain.directory / track.file, part.start, part.stop)
+            (domain.directory / track.file, part.start, part.stop, _gain(track, level_db))
             for track in domain.tracks
             for part in track.parts
             if part.split == split
@@ -79,7 +90,7 @@ class Segments:
             )
         # Of the prepared rate; a part shorter than a segment has one place, and is padded.
         self.span = int(np.ceil(length * domain.sample_rate / sample_rate))
-        places = [max(1, stop - start - self.span + 1) for _, start, stop in self.parts]
+        places = [max(1, stop - start - self.span + 1) for _, start, stop, _ in self.parts]
         self.last_places = np.cumsum(places)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +106,7 @@ class Segments:
     def _draw_once(self, rng: np.random.Generator) -> np.ndarray:
         place = int(rng.integers(self.last_places[-1]))
         index = int(np.searchsorted(self.last_places, place, side="right"))
-        path, start, stop = self.parts[index]
+        path, start, stop, gain = self.parts[index]
         first = start + place - (int(self.last_places[index - 1]) if index else 0)
         ratio = self.domain.sample_rate / self.sample_rate
         # A resampling filter rings at the ends of what it is given; those are cut off.
@@ -103,19 +114,26 @@ class Segments:
         before = min(margin, first - start)
         stored = np.load(path, mmap_mode="r")
         samples = stored[first - before : min(first + self.span + margin, stop)]
-        segment = samples.astype(np.float32) / 32768
+        segment = samples.astype(np.float32) * np.float32(gain / 32768)
         if ratio > 1:
             segment = soxr.resample(segment, self.domain.sample_rate, self.sample_rate)
             before = round(before / ratio)
         segment = segment[before : before + self.length]
+        if gain > 1:
+            segment = segment / max(1.0, float(np.abs(segment).max(initial=0.0)))
         return np.pad(segment, (0, self.length - len(segment)))
+
+
+def _gain(track: Track, level_db: float | None) -> float:
+    gain_db = 0.0 if level_db is None else matching_gain_db(track.level_db, level_db)
+    return float(10 ** (gain_db / 20))
 
 
 class Batches(Dataset[Batch]):
     """The batches of a run, numbered by step; a map-style dataset for a `DataLoader`.
 
     Args:
-        segments: One source of segments a domain, in the order of domain ids.
+        segments: One source of segments a domain; they take turns in this order.
         config: The run's configuration.
         rank: Which process this is.
         n_processes: How many share each batch.
@@ -146,22 +164,24 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """Return this process's share of the batch of a step (counted from 0)."""
-        domain_ids = tuple(
-            (step * self.groups + group) % len(self.segments) for group in range(self.groups)
-        )
+        first = step * self.groups
+        sources = [
+            self.segments[(first + group) % len(self.segments)] for group in range(self.groups)
+        ]
         items = [
-            [(step * self.groups + group) * self.items + item for item in self.own]
+            [(first + group) * self.items + item for item in self.own]
             for group in range(self.groups)
         ]
         seed = self.config.training.seed
         pairs = [
-            make_item(self.segments[domain_id], self.config.distortion, (seed, item))
-            for domain_id, own in zip(domain_ids, items, strict=True)
+            make_item(segments, self.config.distortion, (seed, item))
+            for segments, own in zip(sources, items, strict=True)
             for item in own
         ]
         shape = (self.groups, len(self.own), -1)
         source, target = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
-        return Batch(domain_ids, torch.tensor(items), source.view(shape), target.view(shape))
+        names = tuple(segments.domain.name for segments in sources)
+        return Batch(names, torch.tensor(items), source.view(shape), target.view(shape))
 
 
 def make_item(

@@ -23,6 +23,7 @@ from core.data.dataset import Batch, Batches, Segments
 from core.errors import DataError, TrainingError
 from core.model import Translator
 from core.modelfile import MODEL_FILE
+from core.training.adding import check_addition, extended_model, lineage
 from core.training.checkpoint import load_newest, save_checkpoint
 from core.training.run import LOG_FILE, check_same_run, cut_log, locked
 from core.training.schedule import learning_rate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
     from core.data.domain import Domain
+    from core.training.adding import Addition
 
 LOG_STEPS = 10
 LONG_RUN_SECONDS = 7 * 86400
@@ -80,6 +82,7 @@ def train(
     max_minutes: float | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
     device: str = "auto",
+    addition: Addition | None = None,
 ) -> TrainingResult:
     """Train, or continue, a run.
 
@@ -91,6 +94,8 @@ def train(
         max_minutes: Stop, and save, after so long.
         should_stop: Asked after each update; a reason to stop, or None.
         device: "auto" for what `accelerate` finds, or "cpu".
+        addition: A domain to be added to a trained model; `domains` is then this one. None
+            trains all of a new model.
 
     Raises:
         UsageError: The run was started with another configuration or other data.
@@ -100,11 +105,12 @@ def train(
     _share_threads()
     accelerator = Accelerator(cpu=device == "cpu")
     if not accelerator.is_main_process:
-        return _Loop(config, domains, run, accelerator, _Silent()).train(max_minutes, should_stop)
+        loop = _Loop(config, domains, run, accelerator, reporter=_Silent(), addition=addition)
+        return loop.train(max_minutes, should_stop)
     with locked(run):
-        loop = _Loop(config, domains, run, accelerator, reporter)
+        loop = _Loop(config, domains, run, accelerator, reporter=reporter, addition=addition)
         # Only now that the data fits: a failed start must not bind the run to its options.
-        check_same_run(run, config, domains)
+        check_same_run(run, config, domains, loop.lineage)
         return loop.train(max_minutes, should_stop)
 
 
@@ -130,15 +136,26 @@ class _Loop:
         domains: Sequence[Domain],
         run: Path,
         accelerator: Accelerator,
+        *,
         reporter: Reporter,
+        addition: Addition | None = None,
     ) -> None:
         self.config, self.run, self.reporter = config, run, reporter
         self.accelerator = accelerator
         domains = sorted(domains, key=lambda domain: domain.name)  # as the model's ids are
-        names = [domain.name for domain in domains]
+        self.model = _build_model(config, domains, addition).to(accelerator.device)
+        self.lineage = lineage(addition) if addition else {}
+        # An encoder that no longer adapts must hear what it will hear when it is used.
+        level_db = self.model.level_db if addition else None
         segment_length = _segment_length(config)
         segments = [
-            Segments(domain, "train", sample_rate=config.model.sample_rate, length=segment_length)
+            Segments(
+                domain,
+                "train",
+                sample_rate=config.model.sample_rate,
+                length=segment_length,
+                level_db=level_db,
+            )
             for domain in domains
         ]
         self.batches = Batches(
@@ -147,11 +164,8 @@ class _Loop:
             rank=accelerator.process_index,
             n_processes=accelerator.num_processes,
         )
-        self.model = Translator.create(config, names, seed=config.training.seed)
-        self.model.level_db = _mean_level_db(domains)
-        self.model.to(accelerator.device)
         self.updater = Updater(self.model, accelerator)
-        self.validator = Validator(self.model, domains, segment_length)
+        self.validator = Validator(self.model, domains, segment_length, level_db)
         self.minutes = {
             domain.name: {
                 split: round(domain.minutes(split), 2) for split in ("train", "validation", "test")
@@ -282,6 +296,7 @@ class _Loop:
             "seconds": round(self.seconds),
             "minutes": self.minutes,
             "figures": self.figures,
+            **self.lineage,
         }
         try:
             self.model.save(self.run / MODEL_FILE)
@@ -318,7 +333,14 @@ class _Loop:
             cut_log(self.run, self.step)
 
     def _say_what_is_missing(self) -> None:
-        if not self.updater.has_confusion:
+        if self.lineage:
+            others = ", ".join(self.model.domains[:-1])
+            like = f", from the one of {self.lineage['like']}" if self.lineage["like"] else ""
+            self.reporter.notice(
+                f"training a decoder for {self.lineage['added']}{like}; the encoder and the "
+                f"decoders of {others} stay as they are"
+            )
+        elif not self.updater.has_confusion:
             self.reporter.notice(
                 f"only one domain ({self.model.domains[0]}): training without the confusion term"
             )
@@ -346,6 +368,18 @@ class _Meter:
 
     def means(self) -> dict[str, float]:
         return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
+
+
+def _build_model(
+    config: Config, domains: Sequence[Domain], addition: Addition | None
+) -> Translator:
+    if addition is not None:
+        check_addition(addition, config)
+        return extended_model(addition, config)
+    names = [domain.name for domain in domains]
+    model = Translator.create(config, names, seed=config.training.seed)
+    model.level_db = _mean_level_db(domains)
+    return model
 
 
 def _segment_length(config: Config) -> int:

@@ -20,7 +20,7 @@ from core.errors import TrainingError, UsageError
 from core.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from core.config import Config
@@ -52,17 +52,27 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def check_same_run(run: Path, config: Config, domains: Sequence[Domain]) -> None:
+def check_same_run(
+    run: Path, config: Config, domains: Sequence[Domain], lineage: Mapping[str, Any] | None = None
+) -> None:
     """Write `run.json`, or check that this is the run that it describes.
 
     The number of steps may change; everything else would make it another run.
 
+    Args:
+        run: The run's folder.
+        config: The configuration.
+        domains: The domains that are trained.
+        lineage: From `core.training.adding`, of a run that adds a domain to a model.
+
     Raises:
         UsageError: The run was started with something else, which is named.
     """
-    now = {
+    now: dict[str, Any] = {
         "config": config.to_dict(),
         "domains": {domain.name: _fingerprint(domain) for domain in domains},
+        "parent": lineage["parent"]["id"] if lineage else None,
+        "like": lineage["like"] if lineage else None,
     }
     path = run / RUN_FILE
     if not path.exists():
@@ -77,6 +87,9 @@ def check_same_run(run: Path, config: Config, domains: Sequence[Domain]) -> None
         for name, data in now["domains"].items():
             if then["domains"][name] != data:
                 difference = f"other recordings of {name}"
+    for key in ("parent", "like"):
+        if difference is None and then.get(key) != now[key]:
+            difference = f"{key} {then.get(key) or 'none'}, now {now[key] or 'none'}"
     if difference is not None:
         raise UsageError(
             f"{run} was started with {difference}; choose another --run, or delete this one"

@@ -36,15 +36,16 @@ class Updater:
     """A model's optimizers, and the update that they make together.
 
     Attributes:
-        optimizer: Of the encoder and all decoders.
+        optimizer: Of the encoder and all decoders, as far as they are not frozen.
         classifier_optimizer: Of the domain classifier.
-        has_confusion: Whether there is more than one domain to tell apart.
+        has_confusion: Whether an encoder that learns has domains to forget: more than one.
     """
 
     def __init__(self, model: Translator, accelerator: Accelerator) -> None:
         self.model, self.accelerator = model, accelerator
         self.training = model.config.training
-        self.has_confusion = len(model.domains) > 1
+        learns = any(parameter.requires_grad for parameter in model.encoder.parameters())
+        self.has_confusion = learns and len(model.domains) > 1
         self.optimizer = _adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = _adam([model.classifier], self.training)
 
@@ -65,15 +66,18 @@ class Updater:
         self.model.train()
         device = self.accelerator.device
         source, target = batch.source.to(device), batch.target.to(device)
-        ids = torch.tensor(batch.domain_ids, device=device).repeat_interleave(source.shape[1])
+        ids = [self.model.domains.index(name) for name in batch.domains]
+        item_ids = torch.tensor(ids, device=device).repeat_interleave(source.shape[1])
         with self.accelerator.autocast():
             with self._noise(batch.items, OF_ENCODER):
                 latents = self.model.encoder(source.flatten(0, 1))
-            figures = self._train_classifier(latents.detach(), ids) if self.has_confusion else {}
+            figures = {}
+            if self.has_confusion:
+                figures = self._train_classifier(latents.detach(), item_ids)
             losses = self._reconstruction_losses(latents, target, batch)
             total = torch.stack(list(losses.values())).mean()
             if self.has_confusion:
-                total = total + self._confusion_loss(latents, ids)
+                total = total + self._confusion_loss(latents, item_ids)
         if not math.isfinite(float(total.detach())):
             raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
         self.optimizer.zero_grad(set_to_none=True)
@@ -110,12 +114,10 @@ class Updater:
     ) -> dict[str, Tensor]:
         """Return the loss of each domain of the batch, by its name in the log."""
         losses = {}
-        groups = latents.chunk(len(batch.domain_ids))
-        for group, domain_id in enumerate(batch.domain_ids):
-            name = self.model.domains[domain_id]
-            with self._noise(batch.items[group], OF_DECODER):
-                loss = self.model.decoders[name].loss(groups[group], target[group])
-            losses[f"loss/{name}"] = loss
+        groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
+        for name, own, wanted, items in groups:
+            with self._noise(items, OF_DECODER):
+                losses[f"loss/{name}"] = self.model.decoders[name].loss(own, wanted)
         return losses
 
     def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
@@ -170,7 +172,12 @@ def diverged(what: str) -> TrainingError:
 
 
 def _adam(modules: Iterable[nn.Module], training: TrainingConfig) -> torch.optim.AdamW:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    parameters = [
+        parameter
+        for module in modules
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
     return torch.optim.AdamW(
         parameters,
         lr=training.learning_rate,

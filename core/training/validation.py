@@ -30,9 +30,16 @@ class Validator:
         without_validation: Names of domains that have no validation audio.
     """
 
-    def __init__(self, model: Translator, domains: Sequence[Domain], segment_length: int) -> None:
+    def __init__(
+        self,
+        model: Translator,
+        domains: Sequence[Domain],
+        segment_length: int,
+        level_db: float | None,
+    ) -> None:
         training = model.config.training
         self.model = model
+        self.names = [domain.name for domain in domains]
         self.batches: dict[str, Tensor] = {}
         self.examples_of: dict[str, Tensor] = {}
         self.without_validation: list[str] = []
@@ -40,7 +47,13 @@ class Validator:
         for domain in domains:
             try:
                 segments, longer = (
-                    Segments(domain, "validation", sample_rate=model.sample_rate, length=length)
+                    Segments(
+                        domain,
+                        "validation",
+                        sample_rate=model.sample_rate,
+                        length=length,
+                        level_db=level_db,
+                    )
                     for length in (segment_length, example_length)
                 )
             except DataError:
@@ -61,12 +74,13 @@ class Validator:
             latents = self.model.encoder(on_device)
             decoder = self.model.decoders[name]
             figures[f"validation/{name}"] = float(decoder.heldout_figure(latents, on_device))
-            found = self.model.classifier(latents).argmax(1)
-            right += int((found == self.model.domains.index(name)).sum())
-            total += len(waveform)
-        if total and len(self.model.domains) > 1:
+            if name in self.model.classified:
+                found = self.model.classifier(latents).argmax(1)
+                right += int((found == self.model.domains.index(name)).sum())
+                total += len(waveform)
+        if total and len(self.model.classified) > 1:
             figures["confusion/validation accuracy"] = right / total
-            figures["confusion/validation chance"] = 1 / len(self.model.domains)
+            figures["confusion/validation chance"] = 1 / len(self.model.classified)
         return figures
 
     @torch.inference_mode()
@@ -83,7 +97,7 @@ class Validator:
             return
         turn = step // self.model.config.training.validate_steps
         source = names[turn % len(names)]
-        others = [name for name in self.model.domains if name != source]
+        others = [name for name in self.names if name != source]
         targets = [source, *([others[turn % len(others)]] if others else [])]
         original = self.examples_of[source][0]
         yield f"original/{source}", original.unsqueeze(0)

@@ -172,6 +172,71 @@ def test_time_limit_saves_and_exits_with_success(umt):
     assert Path("runs/tiny/model.safetensors").exists()
 
 
+def test_domain_is_added_to_a_model(umt, song, monkeypatch):
+    """As the README says: prepare, add, translate, look at the lineage."""
+    monkeypatch.delenv("UMT_MODEL")
+    assert umt("train", *TINY, "--steps", 2).code == 0
+    write_tones(Path("flute"), 3, 3.0)
+    assert umt("prep", "flute", "--out", "more", "--rate", RATE).code == 0
+    args = ("--add-domain", "flute", "--from", "runs/tiny", "--like", "organ", "--steps", 3)
+    args = (*args, "--data", "more")
+    ran = umt("train", *args)
+    assert ran.code == 0
+    assert "umt: runs/flute/model.safetensors holds the model of step 3" in ran.stderr
+    assert "training a decoder for flute, from the one of organ; the encoder" in ran.stderr
+    assert "continuing runs/flute at step 3" in umt("train", *args).stderr
+    old, new = weights_of("runs/tiny"), weights_of("runs/flute")
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
+    ran = umt("translate", song, "--to", "flute", "-o", "out.wav")
+    assert ran.code == 0
+    assert "model runs/flute (newest run with flute)" in ran.stderr
+    facts = json.loads(umt("info", "runs/flute", "--json").stdout)
+    assert facts["domains"] == ["bach", "organ", "flute"]
+    parent = json.loads(umt("info", "runs/tiny", "--json").stdout)
+    assert facts["training"]["parent"]["id"] == parent["id"]
+    shown = umt("info", "runs/flute").stdout.decode()
+    assert re.search(rf"training.parent.id +{parent['id']}", shown)
+    measured = umt("eval", "--model", "runs/flute", "--data", "more")
+    assert measured.code == 0
+    flute = next(line for line in measured.stdout.decode().splitlines() if "flute" in line)
+    assert flute.split()[-1] == "-"  # the confusion network does not know it
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--add-domain", "organ"), "--add-domain organ needs --from MODEL"),
+        (("--from", "starter"), "--from starter needs --add-domain NAME"),
+        (("--like", "piano"), "--like piano needs --add-domain NAME"),
+        (
+            ("--add-domain", "organ", "--from", "starter", "--preset", "fast"),
+            "--preset fast does not go with --add-domain",
+        ),
+        (
+            ("--add-domain", "organ", "--from", "starter", "--domains", "bach"),
+            "--domains bach does not go with --add-domain",
+        ),
+        (("--add-domain", "a/b", "--from", "starter"), "'a/b' cannot be a domain's name"),
+        (("--add-domain", "organ", "--from", "nowhere"), "no model 'nowhere'"),
+        (("--add-domain", "organ", "--from", "starter"), "has a domain 'organ' already"),
+        (
+            ("--add-domain", "bach", "--from", "starter", "--like", "oboe"),
+            "unknown domain 'oboe'; this model knows: guitar",
+        ),
+        (
+            ("--add-domain", "bach", "--from", "starter", "--config", "deep.toml"),
+            "[model] decoder_layers = 9, but",
+        ),
+    ],
+)
+def test_wrong_addition_is_one_line_and_starts_nothing(umt, args, told):
+    Path("deep.toml").write_text("[model]\ndecoder_layers = 9\n")
+    ran = umt("train", *args)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert told in ran.errors[0]
+    assert not list(Path().glob("runs/*/run.json"))
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
@@ -209,6 +274,11 @@ def test_impossible_value_in_a_configuration_is_wrong_usage(umt, line):
         (("--domains", "bach,oboe"), "no domain 'oboe' in data; it has bach, organ"),
         (("--preset", "small"), "prepared at 2000 Hz and this preset needs 16000; prepare it"),
         ((*TINY, "--batch-size", "3", "--config", "two.toml"), "batch_size=3 cannot be shared"),
+        (("--add-domain", "oboe", "--from", "starter"), "no domain 'oboe' in data; it"),
+        (
+            ("--add-domain", "bach", "--from", "starter"),
+            "prepared at 2000 Hz and this preset needs",
+        ),
     ],
 )
 def test_data_that_cannot_be_used_fails_in_one_line_and_binds_no_run(umt, args, told):

@@ -180,9 +180,9 @@ def stop_after(n_calls: int, reason: str = "SIGTERM") -> Callable[[], str | None
     return lambda: reason if next(calls, None) is None else None
 
 
-def make_loop(config: Config, domains: Sequence[Domain], run: Path) -> loop._Loop:
+def make_loop(config: Config, domains: Sequence[Domain], run: Path, **options: Any) -> loop._Loop:
     """Return a loop to call update by update, which writes nothing."""
-    return loop._Loop(config, domains, run, Accelerator(cpu=True), Told())
+    return loop._Loop(config, domains, run, Accelerator(cpu=True), reporter=Told(), **options)
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

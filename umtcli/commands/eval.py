@@ -232,7 +232,7 @@ def _evaluate_model(
     if not rows:
         raise AudioError(f"{data} holds no audio")
     figure = translator.family_description.figure
-    chance = 1 / len(header.domains)
+    chance = 1 / len(header.classified)
     if is_json:
         facts = {"model": found.name, "id": header.id, "figure": figure, "chance": chance}
         env.write_json("eval", {**facts, "results": [asdict(row) for row in rows]})
@@ -255,7 +255,8 @@ def _show_model(
     for heading in ("minutes", unit, f"confusion accuracy (chance {chance:.2f})"):
         table.add_column(heading, justify="right")
     for row in rows:
-        cells = (f"{row.minutes:.1f}", f"{row.figure:.3f}", f"{row.confusion_accuracy:.2f}")
+        accuracy = "-" if row.confusion_accuracy is None else f"{row.confusion_accuracy:.2f}"
+        cells = (f"{row.minutes:.1f}", f"{row.figure:.3f}", accuracy)
         table.add_row(row.domain, row.split, *cells)
     env.write_table(table)
 

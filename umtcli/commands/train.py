@@ -12,18 +12,20 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.console import PLAIN_PROGRESS_SECONDS, format_seconds
+from umtcli.completion import complete_domains_of_parent, complete_models
 from umtcli.failures import ExitCode
+from umtcli.training_report import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from core.config import Config
-    from umtcli.console import Environment
+    from core.training.adding import Addition
 
 EXAMPLES = """\
 umt train
 umt train --preset small --domains piano,strings --run runs/duo
+umt train --add-domain flute --from starter --like strings
 accelerate launch -m umtcli train --preset paper
 """
 STOPS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
@@ -48,7 +50,32 @@ def run(
     ] = None,
     run_directory: Annotated[
         Path | None,
-        typer.Option("--run", metavar="DIR", help="The run's folder; runs/PRESET by default."),
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="The run's folder; runs/PRESET by default, runs/NAME with --add-domain.",
+        ),
+    ] = None,
+    add_domain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Domain of DATA to add to a trained model."),
+    ] = None,
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            autocompletion=complete_models,
+            help="The model that --add-domain adds to; its file stays as it is.",
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DOMAIN",
+            autocompletion=complete_domains_of_parent,
+            help="Start the added domain's decoder from the model's decoder for DOMAIN.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Updates in all; the preset's own.")
@@ -73,10 +100,11 @@ def run(
     TensorBoard events with audio, and model.safetensors, which is written at each validation
     and on stopping. Ctrl-C and SIGTERM save and stop. Started by `accelerate launch`, the same
     command trains on all its processes.
+
+    With --add-domain one new decoder is trained on the encoder of MODEL as it is, and the
+    result has MODEL's domains, unchanged, and the new one.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    chosen = _configure(preset, config, steps=steps, batch_size=batch_size, seed=seed)
-    directory = run_directory or Path("runs") / chosen.preset
     if device not in ("auto", "cpu"):
         raise UsageError(
             f"--device {device}: training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"
@@ -86,8 +114,13 @@ def run(
         from core.data.domain import load_domains
         from core.training.loop import train
 
-        prepared = load_domains(data, domains.split(",") if domains else None)
-        reporter = _ConsoleReporter(env, chosen)
+        addition = _addition(add_domain, from_model, like, preset=preset, domains=domains)
+        base = _base(addition, preset)
+        chosen = _configure(base, config, steps=steps, batch_size=batch_size, seed=seed)
+        directory = run_directory or Path("runs") / (addition.name if addition else chosen.preset)
+        wanted = [addition.name] if addition else domains.split(",") if domains else None
+        prepared = load_domains(data, wanted)
+        reporter = ConsoleReporter(env, chosen)
         with reporter:
             result = train(
                 chosen,
@@ -97,6 +130,7 @@ def run(
                 max_minutes=max_minutes,
                 should_stop=stopped_by,
                 device=device,
+                addition=addition,
             )
     if result.is_main:
         env.notice(f"{result.model} holds the model of step {result.step}")
@@ -107,10 +141,44 @@ def run(
         raise typer.Exit(STOPS[result.stopped_by])
 
 
-def _configure(preset: str | None, file: Path | None, **changes: int | None) -> Config:
-    from core.config import DEFAULT_PRESET, get_preset, read_config
+def _addition(
+    name: str | None, from_model: str | None, like: str | None, **others: str | None
+) -> Addition | None:
+    """Return what --add-domain asks for; raise where options do not go together."""
+    if name is None:
+        for option, value in (("--from", from_model), ("--like", like)):
+            if value is not None:
+                raise UsageError(f"{option} {value} needs --add-domain NAME, the domain to add")
+        return None
+    if from_model is None:
+        raise UsageError(f"--add-domain {name} needs --from MODEL, the model to add it to")
+    for option, value in others.items():
+        if value is not None:
+            raise UsageError(
+                f"--{option} {value} does not go with --add-domain: it trains one decoder, built "
+                "like those of --from"
+            )
+    from core.data.domain import check_domain_name
+    from core.modelfile import find_model
+    from core.training.adding import Addition
 
-    chosen = get_preset(preset or DEFAULT_PRESET)
+    return Addition(check_domain_name(name), find_model(from_model, [], cwd=Path.cwd()).path, like)
+
+
+def _base(addition: Addition | None, preset: str | None) -> Config:
+    """Return the configuration that --config and other options change."""
+    from core.config import DEFAULT_PRESET, get_preset
+
+    if addition is None:
+        return get_preset(preset or DEFAULT_PRESET)
+    from core.training.adding import config_for
+
+    return config_for(addition)
+
+
+def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Config:
+    from core.config import read_config
+
     if file is not None:
         chosen = read_config(file, chosen)
     given = {name: value for name, value in changes.items() if value is not None}
@@ -137,84 +205,3 @@ def _stop_requests() -> Iterator[Callable[[], str | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-class _ConsoleReporter:
-    """Shows a run on stderr: a bar on a terminal, else a plain line now and then."""
-
-    def __init__(self, env: Environment, config: Config) -> None:
-        self.env, self.config = env, config
-        self.last_line = -PLAIN_PROGRESS_SECONDS
-        self.last_validation: dict[str, Any] = {}
-
-    def __enter__(self) -> _ConsoleReporter:
-        if self.env.stderr_is_terminal and not self.env.is_quiet:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0
-            self.env.bar = tqdm(
-                total=self.config.training.steps,
-                desc="training",
-                unit="step",
-                file=self.env.stderr,
-                leave=False,
-                dynamic_ncols=True,
-                bar_format="{n}/{total} |{bar}| {desc}",
-            )
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self.env.bar is not None:
-            self.env.bar.close()
-            self.env.bar = None
-
-    def notice(self, text: str) -> None:
-        """Tell one line."""
-        self.env.notice(text)
-
-    def progress(self, record: dict[str, Any]) -> None:
-        """Show losses, accuracy beside chance, speed and time left."""
-        text = self._line(record)
-        if self.env.bar is not None:
-            self.env.bar.n = record["step"]
-            self.env.bar.set_description_str(text)
-        elif self.env.clock() - self.last_line >= PLAIN_PROGRESS_SECONDS:
-            self.last_line = self.env.clock()
-            self.env.notice(f"step {record['step']}/{self.config.training.steps}  {text}")
-
-    def validated(self, record: dict[str, Any]) -> None:
-        """Show held-out figures."""
-        from core.families import get_family
-
-        self.last_validation = record
-        figures = {
-            name.removeprefix("validation/"): value
-            for name, value in record.items()
-            if name.startswith("validation/")
-        }
-        unit = get_family(self.config.model.family).figure
-        text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        chance = _against_chance(
-            record.get("confusion/validation accuracy"), record.get("confusion/validation chance")
-        )
-        self.env.notice(f"step {record['step']}: held-out {unit}: {text or 'none'}{chance}")
-
-    def _line(self, record: dict[str, Any]) -> str:
-        losses = "  ".join(
-            f"{name.removeprefix('loss/')} {value:.3f}"
-            for name, value in record.items()
-            if name.startswith("loss/")
-        )
-        accuracy = record.get("confusion/accuracy")
-        chance = None if accuracy is None else record["confusion/chance"]
-        return (
-            f"loss: {losses}{_against_chance(accuracy, chance)}"
-            f"  {record['items_per_second']:.1f} items/s"
-            f"  {format_seconds(record['seconds_left'])} left"
-        )
-
-
-def _against_chance(accuracy: float | None, chance: float | None) -> str:
-    if accuracy is None:
-        return ""
-    return f"  confusion accuracy {accuracy:.2f} (chance {chance:.2f})"
