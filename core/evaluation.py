@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from core.data.domain import Domain
     from core.metrics.content import Score
@@ -68,6 +69,7 @@ class DomainFigures:
         split: The split.
         minutes: How much audio the split holds.
         figure: The family's held-out figure.
+        yardsticks: The same figure of what needs no learning, by name.
         confusion_accuracy: Share of segments whose domain the confusion network names; None for
             a domain that was added to a trained model, which that network does not know.
     """
@@ -76,6 +78,7 @@ class DomainFigures:
     split: str
     minutes: float
     figure: float
+    yardsticks: dict[str, float]
     confusion_accuracy: float | None
 
 
@@ -189,14 +192,21 @@ def evaluate_model(
                 if domain.minutes(split):
                     raise
                 continue
-            figure, accuracy = _measure(model, domain.name, segments)
-            yield DomainFigures(domain.name, split, domain.minutes(split), figure, accuracy)
+            items = fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
+            figure, accuracy = _measure(model, domain.name, items)
+            yield DomainFigures(
+                domain=domain.name,
+                split=split,
+                minutes=domain.minutes(split),
+                figure=figure,
+                yardsticks=model.decoders[domain.name].yardsticks(items),
+                confusion_accuracy=accuracy,
+            )
 
 
-def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, float | None]:
+def _measure(model: Translator, name: str, items: Tensor) -> tuple[float, float | None]:
     """Return the family's figure and the confusion network's accuracy, means over items."""
     figures, right = [], 0
-    items = fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
     decoder = model.decoders[name]
     for waveform in torch.split(items, BATCH_ITEMS):
         on_device = waveform.to(model.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.training.reporter import Reporter
 from umtcli.console import PLAIN_PROGRESS_SECONDS, format_seconds
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from umtcli.console import Environment
 
 
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """Shows a run on stderr: a bar on a terminal, else a plain line now and then."""
 
     def __init__(self, env: Environment, config: Config) -> None:
@@ -54,8 +55,8 @@ class ConsoleReporter:
             self.last_line = self.env.clock()
             self.env.notice(f"step {record['step']}/{self.config.training.steps}  {text}")
 
-    def validated(self, record: dict[str, Any]) -> None:
-        """Show held-out figures."""
+    def validated(self, record: dict[str, Any], yardsticks: dict[str, dict[str, float]]) -> None:
+        """Show held-out figures beside those that need no learning."""
         from core.families import get_family
 
         self.last_validation = record
@@ -65,7 +66,9 @@ class ConsoleReporter:
             if name.startswith("validation/")
         }
         unit = get_family(self.config.model.family).figure
-        text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        text = "  ".join(
+            f"{name} {value:.3f}{_beside(yardsticks[name])}" for name, value in figures.items()
+        )
         chance = _against_chance(
             record.get("confusion/validation accuracy"), record.get("confusion/validation chance")
         )
@@ -84,6 +87,10 @@ class ConsoleReporter:
             f"  {record['items_per_second']:.1f} items/s"
             f"  {format_seconds(record['seconds_left'])} left"
         )
+
+
+def _beside(yardsticks: dict[str, float]) -> str:
+    return f" ({', '.join(f'{name} {value:.2f}' for name, value in yardsticks.items())})"
 
 
 def _against_chance(accuracy: float | None, chance: float | None) -> str:

@@ -56,6 +56,14 @@ class Decoder(nn.Module, ABC):
         """Return the family's figure for held-out audio, a scalar; lower is better."""
 
     @abstractmethod
+    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
+        """Return held-out figures that need no learning, by name, to read others against.
+
+        Args:
+            waveform: float [B, T], the audio that the figure is taken on.
+        """
+
+    @abstractmethod
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
         """Generate audio from latents that arrive in blocks.
 
@@ -81,7 +89,6 @@ class Family:
         decoder: Builds one decoder from the family's configuration.
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
-        figure_ceiling: The figure of a model that has learnt nothing, None if unbounded.
     """
 
     name: str
@@ -89,7 +96,6 @@ class Family:
     decoder: Callable[[Any], Decoder]
     options: type[Any]
     figure: str
-    figure_ceiling: float | None
 
 
 def run_in_windows(

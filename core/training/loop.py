@@ -6,32 +6,33 @@ In: prepared domains and a configuration. Out: a run's folder with checkpoints, 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
 from core.data.dataset import Batch, Batches, Segments
 from core.errors import DataError, TrainingError
 from core.model import Translator
 from core.modelfile import MODEL_FILE
+from core.training import expectations
 from core.training.adding import check_addition, extended_model, lineage
 from core.training.checkpoint import load_newest, save_checkpoint
-from core.training.run import LOG_FILE, check_same_run, cut_log, locked
+from core.training.log import Log, Meter
+from core.training.reporter import Reporter
+from core.training.run import check_same_run, locked
 from core.training.schedule import learning_rate
 from core.training.update import Updater, diverged
 from core.training.validation import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from core.config import Config
@@ -39,21 +40,7 @@ if TYPE_CHECKING:
     from core.training.adding import Addition
 
 LOG_STEPS = 10
-LONG_RUN_SECONDS = 7 * 86400
 OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
-
-
-class Reporter(Protocol):
-    """What a user is told while training goes on; only the first process speaks."""
-
-    def notice(self, text: str) -> None:
-        """Tell one line."""
-
-    def progress(self, record: dict[str, Any]) -> None:
-        """Show a record of the log: step, losses, accuracy, items a second, seconds left."""
-
-    def validated(self, record: dict[str, Any]) -> None:
-        """Show a validation's figures."""
 
 
 @dataclass(frozen=True)
@@ -105,26 +92,13 @@ def train(
     _share_threads()
     accelerator = Accelerator(cpu=device == "cpu")
     if not accelerator.is_main_process:
-        loop = _Loop(config, domains, run, accelerator, reporter=_Silent(), addition=addition)
+        loop = _Loop(config, domains, run, accelerator, reporter=Reporter(), addition=addition)
         return loop.train(max_minutes, should_stop)
     with locked(run):
         loop = _Loop(config, domains, run, accelerator, reporter=reporter, addition=addition)
         # Only now that the data fits: a failed start must not bind the run to its options.
         check_same_run(run, config, domains, loop.lineage)
         return loop.train(max_minutes, should_stop)
-
-
-class _Silent:
-    """The reporter of every process but the first."""
-
-    def notice(self, text: str) -> None:
-        pass
-
-    def progress(self, record: dict[str, Any]) -> None:
-        pass
-
-    def validated(self, record: dict[str, Any]) -> None:
-        pass
 
 
 class _Loop:
@@ -175,39 +149,55 @@ class _Loop:
         self.step = 0
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
-        self.meter = _Meter()
+        self.meter = Meter()
 
     def train(
         self, max_minutes: float | None, should_stop: Callable[[], str | None]
     ) -> TrainingResult:
         """Continue from the newest checkpoint until there is a reason to stop."""
         self._restore()
-        self._say_what_is_missing()
+        self._notice(self._expectations())
         stopped_by = "steps"
         is_main = self.accelerator.is_main_process
-        writer = SummaryWriter(self.run, purge_step=self.step + 1) if is_main else None
+        log = Log(self.run, self.step) if is_main else None
         began = time.monotonic() - self.seconds
         called, first = time.monotonic(), self.step
         self.meter.start(self.step)
         try:
-            for batch in self._loader():
+            for batch in self.meter.timed(self._loader()):
                 losses = self.updater.update(batch, self.step)
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 self.meter.add(losses)
                 if self.step == first + 1:
-                    self._warn_of_a_long_run(time.monotonic() - called)
+                    left = (self.config.training.steps - self.step) * (time.monotonic() - called)
+                    self._notice(expectations.of_duration(self.config, left))
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
-                    self._log(writer)
+                    self._log_losses(log)
                 reason = self._reason_to_stop(should_stop, called, max_minutes)
-                self._keep(writer, reason)
+                self._keep(log, reason)
                 if reason is not None:
                     stopped_by = reason
                     break
         finally:
-            if writer is not None:
-                writer.close()
+            if log is not None:
+                log.close()
         return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)
+
+    def _notice(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.reporter.notice(line)
+
+    def _expectations(self) -> Iterator[str]:
+        if self.lineage:
+            yield expectations.of_addition(self.lineage)
+        elif not self.updater.has_confusion:
+            yield expectations.of_one_domain(self.model.domains[0])
+        for name in self.validator.without_validation:
+            yield f"{name} has no validation audio: no held-out figure for it"
+        minutes = {name: held["train"] for name, held in self.minutes.items()}
+        yield from expectations.of_minutes(minutes)
+        yield from expectations.of_steps(self.config.training.steps, self.batches)
 
     def _loader(self) -> Iterable[Batch]:
         return DataLoader(
@@ -232,39 +222,20 @@ class _Loop:
         reasons = [found for found in gather_object([reason]) if found]
         return reasons[0] if reasons else None
 
-    def _log(self, writer: SummaryWriter | None) -> None:
-        meter = self.meter
-        if writer is None:
-            meter.reset(self.step)
-            return
-        n_steps = self.step - meter.since
+    def _log_losses(self, log: Log | None) -> None:
         training = self.config.training
-        seconds = time.monotonic() - meter.began
-        record = {
-            "step": self.step,
-            **meter.means(),
-            "learning_rate": learning_rate(training, self.step - 1),
-            "items_per_second": n_steps * training.batch_size / seconds,
-            "seconds_left": (training.steps - self.step) * seconds / n_steps,
-            "seconds": self.seconds,
-        }
-        self._write(record, writer)
-        self.reporter.progress(record)
-        meter.reset(self.step)
+        speed = self.meter.take(self.step, steps=training.steps, batch_size=training.batch_size)
+        if log is not None:
+            record = {
+                "step": self.step,
+                **speed,
+                "learning_rate": learning_rate(training, self.step - 1),
+                "seconds": self.seconds,
+            }
+            log.write(record)
+            self.reporter.progress(record)
 
-    def _warn_of_a_long_run(self, step_seconds: float) -> None:
-        """Say, after a first update of so many seconds, if the run would take weeks."""
-        training = self.config.training
-        seconds = (training.steps - self.step) * step_seconds
-        if seconds > LONG_RUN_SECONDS:
-            self.reporter.notice(
-                f"at the speed of the first update the {training.steps} steps of preset "
-                f"{self.config.preset} take about {seconds / 86400:.0f} days on this machine; "
-                "--preset fast learns within hours on a CPU, and --max-minutes stops in time "
-                "(the run can be continued)"
-            )
-
-    def _keep(self, writer: SummaryWriter | None, reason: str | None) -> None:
+    def _keep(self, log: Log | None, reason: str | None) -> None:
         """Save where a validation is due or training stops.
 
         Somebody who asks to stop waits for the checkpoint only, not for a validation that
@@ -273,21 +244,22 @@ class _Loop:
         training = self.config.training
         is_due = reason == OUT_OF_TIME or self.step == training.steps
         is_due = is_due or self.step % training.validate_steps == 0
-        if writer is None or not (is_due or reason):
+        if log is None or not (is_due or reason):
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
             raise diverged(f"weights are not finite after step {self.step}")
         if is_due:
             self.figures = self.validator.figures()
             record = {"step": self.step, **self.figures}
-            self._write(record, writer)
+            log.write(record)
         self._save()
         if is_due:
-            self.reporter.validated(record)
+            self.reporter.validated(record, self.validator.yardsticks)
+            self._notice(self.validator.advice(self.figures))
         if is_due and reason in (None, OUT_OF_TIME):
-            for name, waveform in self.validator.examples(self.step):
-                writer.add_audio(name, waveform, self.step, self.model.sample_rate)
-        writer.flush()
+            sounds = self.validator.examples(self.step)
+            log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
+        log.flush()
 
     def _save(self) -> None:
         """Write the model file and the checkpoint."""
@@ -303,13 +275,6 @@ class _Loop:
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.run}: cannot save the model: {error}") from error
         save_checkpoint(self.run / "checkpoints", self.step, self._state())
-
-    def _write(self, record: dict[str, Any], writer: SummaryWriter) -> None:
-        with (self.run / LOG_FILE).open("a") as log:
-            log.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if name != "step":
-                writer.add_scalar(name, value, self.step)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -329,45 +294,6 @@ class _Loop:
             self.model.load_state_dict(state["model"])
             self.updater.load_state_dict(state)
             self.reporter.notice(f"continuing {self.run} at step {self.step}")
-        if self.accelerator.is_main_process:
-            cut_log(self.run, self.step)
-
-    def _say_what_is_missing(self) -> None:
-        if self.lineage:
-            others = ", ".join(self.model.domains[:-1])
-            like = f", from the one of {self.lineage['like']}" if self.lineage["like"] else ""
-            self.reporter.notice(
-                f"training a decoder for {self.lineage['added']}{like}; the encoder and the "
-                f"decoders of {others} stay as they are"
-            )
-        elif not self.updater.has_confusion:
-            self.reporter.notice(
-                f"only one domain ({self.model.domains[0]}): training without the confusion term"
-            )
-        for name in self.validator.without_validation:
-            self.reporter.notice(f"{name} has no validation audio: no held-out figure for it")
-
-
-class _Meter:
-    """Losses since the last record, also those of an earlier call, and this call's speed."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {}
-        self.start(0)
-
-    def start(self, step: int) -> None:
-        self.since, self.began = step, time.monotonic()
-
-    def reset(self, step: int) -> None:
-        self.values = {}
-        self.start(step)
-
-    def add(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
-
-    def means(self) -> dict[str, float]:
-        return {name: sum(values) / len(values) for name, values in sorted(self.values.items())}
 
 
 def _build_model(

@@ -12,7 +12,7 @@ from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -28,6 +28,7 @@ class Validator:
 
     Attributes:
         without_validation: Names of domains that have no validation audio.
+        yardsticks: Of each other domain, figures that need no learning by name.
     """
 
     def __init__(
@@ -62,6 +63,10 @@ class Validator:
             items = training.validation_items
             self.batches[domain.name] = fixed_batch(segments, items, training.seed)
             self.examples_of[domain.name] = fixed_batch(longer, 1, training.seed)
+        self.yardsticks = {
+            name: model.decoders[name].yardsticks(waveform)
+            for name, waveform in self.batches.items()
+        }
 
     @torch.inference_mode()
     def figures(self) -> dict[str, float]:
@@ -82,6 +87,19 @@ class Validator:
             figures["confusion/validation accuracy"] = right / total
             figures["confusion/validation chance"] = 1 / len(self.model.classified)
         return figures
+
+    def advice(self, figures: Mapping[str, float]) -> list[str]:
+        """Return warnings of figures that are no better than what needs no learning."""
+        lines: dict[str, list[str]] = {}
+        for domain, yardsticks in self.yardsticks.items():
+            name = min(yardsticks, key=lambda name: yardsticks[name])
+            if figures[f"validation/{domain}"] >= yardsticks[name]:
+                lines.setdefault(name, []).append(domain)
+        return [
+            f"{', '.join(domains)}: held-out figure not below that of {name} yet; as it is, "
+            "expect noise"
+            for name, domains in lines.items()
+        ]
 
     @torch.inference_mode()
     def examples(self, step: int) -> Iterator[tuple[str, Tensor]]:

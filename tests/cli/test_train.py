@@ -356,7 +356,7 @@ def test_run_killed_at_random_moments_ends_as_an_uninterrupted_one():
         process.communicate()
     start(*args, "--run", "killed").communicate(timeout=200)
     assert_close("killed", "whole", rtol=0, atol=0)
-    clock = {"seconds", "seconds_left", "items_per_second"}
+    clock = {"seconds", "seconds_left", "items_per_second", "waiting_share"}
     killed, whole = (
         [{k: v for k, v in record.items() if k not in clock} for record in logged(run)]
         for run in ("killed", "whole")

@@ -133,6 +133,7 @@ class Told:
     notices: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
+    yardsticks: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
@@ -140,8 +141,9 @@ class Told:
     def progress(self, record: dict[str, Any]) -> None:
         self.records.append(record)
 
-    def validated(self, record: dict[str, Any]) -> None:
+    def validated(self, record: dict[str, Any], yardsticks: dict[str, dict[str, float]]) -> None:
         self.validations.append(record)
+        self.yardsticks.append(yardsticks)
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +189,7 @@ def make_loop(config: Config, domains: Sequence[Domain], run: Path, **options: A
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """Return a run's log without what depends on the clock."""
-    clock = ("seconds", "seconds_left", "items_per_second")
+    clock = ("seconds", "seconds_left", "items_per_second", "waiting_share")
     lines = (run / LOG_FILE).read_text().splitlines()
     return [
         {name: value for name, value in json.loads(line).items() if name not in clock}

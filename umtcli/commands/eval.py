@@ -237,26 +237,20 @@ def _evaluate_model(
         facts = {"model": found.name, "id": header.id, "figure": figure, "chance": chance}
         env.write_json("eval", {**facts, "results": [asdict(row) for row in rows]})
     else:
-        ceiling = translator.family_description.figure_ceiling
-        _show_model(env, rows, figure, ceiling, chance)
+        _show_model(env, rows, figure, chance)
 
 
-def _show_model(
-    env: Environment,
-    rows: list[DomainFigures],
-    figure: str,
-    ceiling: float | None,
-    chance: float,
-) -> None:
+def _show_model(env: Environment, rows: list[DomainFigures], figure: str, chance: float) -> None:
     from rich.table import Table
 
-    unit = figure if ceiling is None else f"{figure} (untrained {ceiling:.2f})"
+    unit = f"{figure} ({', '.join(rows[0].yardsticks)})"
     table = Table("domain", "split", box=None)
     for heading in ("minutes", unit, f"confusion accuracy (chance {chance:.2f})"):
         table.add_column(heading, justify="right")
     for row in rows:
         accuracy = "-" if row.confusion_accuracy is None else f"{row.confusion_accuracy:.2f}"
-        cells = (f"{row.minutes:.1f}", f"{row.figure:.3f}", accuracy)
+        yardsticks = ", ".join(f"{value:.2f}" for value in row.yardsticks.values())
+        cells = (f"{row.minutes:.1f}", f"{row.figure:.3f} ({yardsticks})", accuracy)
         table.add_row(row.domain, row.split, *cells)
     env.write_table(table)
 

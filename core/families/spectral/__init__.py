@@ -12,5 +12,4 @@ FAMILY = Family(
     decoder=SpectralDecoder,
     options=SpectralOptions,
     figure="STFT distance",
-    figure_ceiling=None,
 )

@@ -13,5 +13,4 @@ FAMILY = Family(
     decoder=WaveNetDecoder,
     options=WaveNetOptions,
     figure="bits/sample",
-    figure_ceiling=8.0,
 )

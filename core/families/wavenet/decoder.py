@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -119,6 +120,13 @@ class WaveNetDecoder(Decoder):
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in bits a sample."""
         return self.loss(latents, waveform) / math.log(2)
+
+    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
+        """Return bits a sample of a uniform guess, and of the codes' own frequencies."""
+        counts = mulaw.encode(waveform).flatten().bincount(minlength=mulaw.N_CLASSES)
+        share = counts / counts.sum()
+        entropy = -torch.xlogy(share, share).sum() / math.log(2)
+        return {"uniform": math.log2(mulaw.N_CLASSES), "unigram": float(entropy)}
 
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
         """Draw audio sample by sample; see `Decoder.generate` and `sampling`."""
