@@ -57,7 +57,7 @@ def test_a_family_knows_neither_the_other_one_nor_the_framework(family):
     other = {"wavenet": "spectral", "spectral": "wavenet"}[family]
     rooms = ["model", "modelfile", "confusion", "audio", "data", "training", "metrics"]
     forbidden = [f"core.families.{other}", *(f"core.{room}" for room in rooms)]
-    for path in (CORE / "families" / family).glob("*.py"):
+    for path in (CORE / "families" / family).rglob("*.py"):
         assert not touches(path, *forbidden), path
 
 

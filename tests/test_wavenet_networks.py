@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from core.config import get_preset
 from core.families.wavenet import mulaw
-from core.families.wavenet.decoder import GatedLayer, WaveNetDecoder
+from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.encoder import WaveNetEncoder
+from core.families.wavenet.network import GatedLayer
 
 # The paper's depth with as few channels as gradients can pass.
 NARROW = {"encoder_channels": 2, "residual_channels": 2, "skip_channels": 2, "latent_dim": 2}

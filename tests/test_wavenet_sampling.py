@@ -1,19 +1,23 @@
-"""Sampling from the WaveNet family: the same weights step by step, and the draws."""
+"""From latents to a waveform: chunks, draws, live inputs, what changes samples and what not."""
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
+from itertools import islice, pairwise
 
-import numpy as np
 import pytest
 import torch
 
-from core.config import get_preset
 from core.errors import UsageError
-from core.families.wavenet import mulaw, sampling
+from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.sampling import Sampler, WaveNetOptions, choose, draws
+from core.families.wavenet.sampling import WaveNetOptions, batch, generation
+from core.families.wavenet.sampling.chunks import WARMUP_FRAMES, plan
+from core.families.wavenet.sampling.draws import choose, draws
+
+EXACT = WaveNetOptions(exact=True)
 
 
 @pytest.fixture
@@ -23,89 +27,124 @@ def model(tiny):
 
 
 @pytest.fixture
-def decoder(generator, model):
-    return WaveNetDecoder(model)
+def decoder(generator, model, trained):
+    return trained(WaveNetDecoder(model))
 
 
-def generate(decoder, *blocks, seed=0, temperature=1.0):
-    options = WaveNetOptions(temperature)
+@pytest.fixture(params=[False, True], ids=["chunks", "exact"])
+def options(request):
+    return WaveNetOptions(exact=request.param)
+
+
+def generate(decoder, *blocks, seed=0, options=None):
+    options = options or WaveNetOptions()
     return torch.cat(list(decoder.generate(iter(blocks), seed=seed, options=options)))
 
 
-def teacher_forced_and_stepped(decoder, latents, monkeypatch):
-    """Return both modes' logits, float [T, Q], for the same random codes."""
-    codes = torch.randint(256, (len(latents) * decoder.hop_length,))
-    stepped = []
-
-    def forced(logits, *_):
-        stepped.append(logits.clone())
-        return codes[len(stepped) - 1]
-
-    monkeypatch.setattr(sampling, "choose", forced)
-    half = len(latents) // 2
-    assert torch.equal(generate(decoder, latents[:half], latents[half:]), mulaw.decode(codes))
-    with torch.no_grad():
-        whole = decoder(codes.unsqueeze(0), latents.unsqueeze(0))[0].T
-    return whole, torch.stack(stepped)
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 41])
+def test_the_waveform_is_as_long_as_the_latents(decoder, model, options, n_frames):
+    latents = torch.randn(n_frames, model.latent_dim)
+    assert generate(decoder, latents, options=options).shape == (n_frames * 50,)
 
 
-def test_stepping_gives_the_teacher_forced_logits(decoder, model, monkeypatch):
-    latents = torch.randn(8, model.latent_dim)
-    whole, stepped = teacher_forced_and_stepped(decoder, latents, monkeypatch)
-    torch.testing.assert_close(stepped, whole, atol=1e-4, rtol=0)
-    assert whole.std() > 100 * 1e-4
+def test_no_latents_give_no_sound(decoder, model, options):
+    assert not list(decoder.generate(iter([]), seed=0, options=options))
 
 
-def test_stepping_gives_the_teacher_forced_logits_at_the_papers_depth(generator, monkeypatch):
-    paper = get_preset("paper").model
-    narrow = {"residual_channels": 4, "skip_channels": 3, "latent_dim": 2, "hop_length": 270}
-    decoder = WaveNetDecoder(replace(paper, **narrow))
-    latents = torch.randn(4, 2)  # 1080 samples: every ring has gone round, the longest twice
-    whole, stepped = teacher_forced_and_stepped(decoder, latents, monkeypatch)
-    torch.testing.assert_close(stepped, whole, atol=1e-4, rtol=0)
-    assert whole.std() > 100 * 1e-4
+def test_samples_do_not_depend_on_how_latents_are_cut(decoder, model, options):
+    latents = torch.randn(23, model.latent_dim)
+    whole = generate(decoder, latents, options=options)
+    cut = generate(decoder, latents[:1], latents[1:3], latents[3:3], latents[3:], options=options)
+    assert torch.equal(whole, cut)
 
 
-def test_samples_do_not_depend_on_how_latents_are_cut(decoder, model):
-    latents = torch.randn(6, model.latent_dim)
+def test_samples_do_not_depend_on_how_many_streams_there_are(decoder, model, monkeypatch):
+    latents = torch.randn(40, model.latent_dim)
     whole = generate(decoder, latents)
-    assert whole.shape == (300,)
-    assert torch.equal(whole, generate(decoder, latents[:1], latents[1:3], latents[3:]))
+    monkeypatch.setattr("core.families.wavenet.sampling.cpu.STREAMS_PER_WORKER", 8)
+    assert torch.equal(generate(decoder, latents), whole)
+
+
+def test_engines_give_the_same_chunks(decoder, model):
+    latents = torch.randn(7, model.latent_dim)
+    plain = generate(decoder, latents, options=WaveNetOptions(engine="reference"))
+    assert torch.equal(generate(decoder, latents, options=WaveNetOptions(engine="cpu")), plain)
 
 
 def test_a_shorter_input_gives_the_beginning_of_a_longer_ones_samples(decoder, model):
-    latents = torch.randn(4, model.latent_dim)
-    assert torch.equal(generate(decoder, latents)[:100], generate(decoder, latents[:2]))
+    latents = torch.randn(8, model.latent_dim)
+    exact = generate(decoder, latents, options=EXACT)
+    assert torch.equal(exact[:100], generate(decoder, latents[:2], options=EXACT))
+    chunks = list(islice(plan(), 3))
+    assert chunks[1].end < 5 < chunks[2].end
+    # The longer one joins a further chunk only in its frames from the 6th on.
+    whole = generate(decoder, latents)
+    assert torch.equal(whole[:200], generate(decoder, latents[:5])[:200])
 
 
-def test_samples_come_before_the_next_latents_are_read(decoder, model):
+def test_live_input_is_played_while_it_arrives(decoder, model, options):
+    heard = threading.Event()
+
     def blocks():
-        yield torch.zeros(1, model.latent_dim)
-        raise AssertionError("read ahead")
+        yield torch.zeros(2, model.latent_dim)
+        assert heard.wait(20), "waited for the next latents before the first were played"
+        yield torch.zeros(2, model.latent_dim)
 
-    assert len(next(decoder.generate(blocks(), seed=0, options=WaveNetOptions()))) == 50
-
-
-def test_seeds_repeat_and_differ(decoder, model):
-    latents = torch.randn(2, model.latent_dim)
-    first = generate(decoder, latents, seed=1)
-    assert torch.equal(first, generate(decoder, latents, seed=1))
-    assert not torch.equal(first, generate(decoder, latents, seed=2))
+    played = decoder.generate(blocks(), seed=0, options=options)
+    first = next(played)
+    heard.set()
+    assert len(first) >= 50
+    assert len(first) + sum(map(len, played)) == 200
 
 
-def test_torchs_own_random_numbers_play_no_part(decoder, model):
-    latents = torch.randn(2, model.latent_dim)
-    first = generate(decoder, latents)
+def test_an_error_of_the_input_reaches_the_caller(decoder, model, options):
+    def blocks():
+        yield torch.zeros(4, model.latent_dim)
+        raise UsageError("torn tape")
+
+    with pytest.raises(UsageError, match="torn tape"):
+        list(decoder.generate(blocks(), seed=0, options=options))
+
+
+def test_no_thread_outlives_a_generation_that_is_given_up(decoder, model, options):
+    before = set(threading.enumerate())
+    endless = (torch.zeros(2, model.latent_dim) for _ in iter(int, 1))
+    played = decoder.generate(endless, seed=0, options=options)
+    next(played)
+    played.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_an_hours_latents_are_not_read_ahead(decoder, model):
+    """More than all streams can use at once stays unread."""
+    n_read = 0
+
+    def blocks():
+        nonlocal n_read
+        for _ in range(4000):
+            n_read += 1
+            yield torch.zeros(10, model.latent_dim)
+
+    played = decoder.generate(blocks(), seed=0, options=WaveNetOptions())
+    next(played)
+    in_streams = sum(chunk.end - chunk.start for chunk in islice(plan(), 65))
+    assert n_read <= in_streams / 10 + 4
+    played.close()
+
+
+def test_seeds_repeat_and_differ(decoder, model, options):
+    latents = torch.randn(3, model.latent_dim)
+    first = generate(decoder, latents, seed=1, options=options)
+    assert torch.equal(first, generate(decoder, latents, seed=1, options=options))
+    assert not torch.equal(first, generate(decoder, latents, seed=2, options=options))
+
+
+def test_torchs_own_random_numbers_play_no_part(decoder, model, options):
+    latents = torch.randn(3, model.latent_dim)
+    first = generate(decoder, latents, options=options)
     state = torch.get_rng_state()
-    assert torch.equal(generate(decoder, latents), first)
+    assert torch.equal(generate(decoder, latents, options=options), first)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_sampling_leaves_weights_and_gradients_alone(decoder, model):
-    before = {name: value.clone() for name, value in decoder.state_dict().items()}
-    assert not generate(decoder, torch.randn(1, model.latent_dim)).requires_grad
-    torch.testing.assert_close(dict(decoder.state_dict()), before, rtol=0, atol=0)
-    assert all(parameter.requires_grad for parameter in decoder.parameters())
 
 
 def test_temperature_zero_takes_the_likeliest_code(decoder, model, monkeypatch):
@@ -115,73 +154,65 @@ def test_temperature_zero_takes_the_likeliest_code(decoder, model, monkeypatch):
         likeliest.append(int(logits.argmax()))
         return choose(logits, uniform, temperature)
 
-    monkeypatch.setattr(sampling, "choose", watched)
-    samples = generate(decoder, latents, temperature=0)
+    monkeypatch.setattr(batch, "choose", watched)
+    greedy = replace(EXACT, temperature=0)
+    samples = generate(decoder, latents, options=greedy)
     assert mulaw.encode(samples).tolist() == likeliest
-    assert torch.equal(samples, generate(decoder, latents, temperature=0, seed=9))
+    assert torch.equal(samples, generate(decoder, latents, options=greedy, seed=9))
 
 
-@pytest.mark.parametrize(("seed", "stream"), [(0, 0), (7, 3)])
-def test_sample_n_is_drawn_with_number_n_of_its_stream(decoder, model, monkeypatch, seed, stream):
+def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, model, monkeypatch):
     used = []
 
     def watched(logits, uniform, temperature):
-        used.append(uniform)
+        used.append(uniform.clone())
         return choose(logits, uniform, temperature)
 
-    monkeypatch.setattr(sampling, "choose", watched)
-    sampler = Sampler(decoder, seed=seed, stream=stream)
-    for frame in torch.randn(3, model.latent_dim):
-        sampler.advance(frame)
-    assert used == draws(seed, stream, 0, 150).tolist()
+    monkeypatch.setattr(batch, "choose", watched)
+    generate(decoder, torch.randn(9, model.latent_dim), seed=7)
+    by_stream = torch.stack(used, dim=1)
+    for chunk in islice(plan(), 3):
+        length = 50 * (chunk.end - chunk.warmup)
+        assert by_stream[chunk.index, :length].tolist() == draws(7, chunk.index, 0, length).tolist()
 
 
-@pytest.mark.parametrize("start", [0, 1, 4, 50, 798, 800, 10**12])
-def test_draws_do_not_depend_on_where_reading_starts(start):
-    assert np.array_equal(draws(5, 0, start, 9)[2:], draws(5, 0, start + 2, 7))
+def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, model, monkeypatch):
+    used = []
+
+    def watched(logits, uniform, temperature):
+        used.append(float(uniform))
+        return choose(logits, uniform, temperature)
+
+    monkeypatch.setattr(batch, "choose", watched)
+    generate(decoder, torch.randn(3, model.latent_dim), seed=7, options=EXACT)
+    assert used == draws(7, 0, 0, 150).tolist()
 
 
-def test_draws_of_an_earlier_version_are_drawn_again():
-    """A seed names a result for good; these numbers were drawn by the first version."""
-    expected = [0.8720734548204873, 0.29536538151378355]
-    assert draws(7, 0, 0, 2) == pytest.approx(expected, abs=1e-15)
-
-
-@pytest.mark.parametrize("seed", [-1, 0, 2**63, 2**64 - 1])
-@pytest.mark.filterwarnings("error")
-def test_any_seed_can_be_used_and_gives_draws_of_its_own(seed):
-    drawn = draws(seed, 0, 0, 8)
-    assert ((drawn >= 0) & (drawn < 1)).all()
-    for other in [(seed + 1, 0), (seed - 1, 0), (seed, 1)]:
-        assert not np.intersect1d(drawn, draws(*other, 0, 8)).size
-
-
-def test_draws_are_uniform():
-    counts, _ = np.histogram(draws(0, 0, 0, 64_000), bins=64, range=(0, 1))
-    assert np.sum((counts - 1000) ** 2 / 1000) < 63 + 5 * math.sqrt(2 * 63)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_drawn_frequencies_follow_the_softmax(temperature):
-    logits = torch.tensor([0.0, 2.0, -1.0, -math.inf, 1.0, 1.5, -4.0, 0.5])
-    wanted = 4000 * (logits / temperature).softmax(0).numpy()
-    codes = [int(choose(logits, u, temperature)) for u in draws(3, 0, 0, 4000)]
-    counts = np.bincount(codes, minlength=8)
-    assert counts[3] == 0
-    possible = wanted > 0
-    chi_square = np.sum((counts - wanted)[possible] ** 2 / wanted[possible])
-    assert chi_square < 6 + 5 * math.sqrt(2 * 6)
-
-
-@pytest.mark.parametrize("temperature", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
-def test_extreme_draws_and_temperatures_give_a_possible_code(uniform, temperature):
-    logits = torch.full((256,), -math.inf)
-    logits[7:250] = 0.0
-    assert 7 <= int(choose(logits, uniform, temperature)) < 250
+def test_chunks_lie_end_to_end_and_begin_early_and_short():
+    chunks = list(islice(plan(), 400))
+    assert (chunks[0].warmup, chunks[0].start) == (0, 0)
+    for before, after in pairwise(chunks):
+        assert after.start == before.end
+        assert after.warmup == max(0, after.start - WARMUP_FRAMES)
+    lengths = [chunk.end - chunk.start for chunk in chunks]
+    assert lengths == sorted(lengths)
+    # No shorter: the join of the second chunk looks back over its whole warm-up.
+    assert WARMUP_FRAMES == lengths[0] < lengths[-1]
 
 
 @pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
 def test_impossible_temperatures_are_wrong_usage(temperature):
     with pytest.raises(UsageError, match=r"temperature=.*expected a number from 0 up"):
         WaveNetOptions(temperature)
+
+
+def test_unknown_engines_are_wrong_usage_and_the_known_ones_listed():
+    with pytest.raises(UsageError, match=r"'warp'; known: auto, cpu, .*reference"):
+        WaveNetOptions(engine="warp")
+
+
+def test_the_cpu_engine_on_another_device_is_wrong_usage(model):
+    with torch.device("meta"):
+        elsewhere = WaveNetDecoder(model)
+    with pytest.raises(UsageError, match=r"engine=cpu .* meta; add --device cpu"):
+        generation.open_engine(elsewhere, WaveNetOptions(engine="cpu"))

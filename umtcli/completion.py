@@ -51,6 +51,11 @@ def complete_devices(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
+def complete_engines(incomplete: str) -> list[str]:
+    """Offer the engines of WaveNet models."""
+    return [name for name in ("auto", "cpu", "reference") if name.startswith(incomplete)]
+
+
 def _paths(incomplete: str) -> list[str]:
     folder, _, start = incomplete.rpartition("/")
     parent = Path(folder + "/" if incomplete.startswith("/") else folder or ".")

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from umtcli.completion import complete_devices, complete_domains, complete_models
+from umtcli.completion import (
+    complete_devices,
+    complete_domains,
+    complete_engines,
+    complete_models,
+)
 
 if TYPE_CHECKING:
     from umtcli.console import Environment
@@ -46,6 +51,24 @@ Temperature = Annotated[
         metavar="T",
         help="WaveNet models: 1 draws from the model's distribution, less is safer and duller, "
         "0 always takes the likeliest.  [default: 1]",
+        show_default=False,
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENGINE",
+        autocompletion=complete_engines,
+        help="WaveNet models: auto (by device), cpu, or reference (slow and plain).  [default: "
+        "auto]",
+        show_default=False,
+    ),
+]
+Exact = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact",
+        help="WaveNet models: one unbroken chain of samples (slow), not chunks side by side.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,7 @@ import pytest
 
 import core
 from umtcli.app import COMMANDS
+from umtcli.completion import complete_engines
 
 from .conftest import ROOT, write_song
 
@@ -160,6 +161,13 @@ def test_bash_completes_models_found_and_model_files(shell, tmp_path, spectral_m
 def test_bash_falls_back_to_files_for_inputs(shell, song):
     assert bash_completions(shell, "umt", "encode", "so") == [""]
     assert "-o default" in (ROOT / "completions/umt.bash").read_text()
+
+
+def test_all_engines_are_offered():
+    from core.families.wavenet.sampling.options import ENGINES
+
+    assert tuple(complete_engines("")) == ENGINES
+    assert complete_engines("re") == ["reference"]
 
 
 def test_a_damaged_model_completes_nothing_and_says_nothing(shell, tmp_path):

@@ -48,7 +48,7 @@ def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
 @pytest.mark.parametrize("level", [0.3, 0.002])
 def test_encode_piped_into_decode_equals_translate(umt, request, tmp_path, family, level):
     model = request.getfixturevalue(f"{family}_model")
-    song = write_song(tmp_path / "a.wav", 0.12, level=level)
+    song = write_song(tmp_path / "a.wav", 0.32, level=level)  # several chunks of a WaveNet
     common = ("-m", model, "--device", "cpu")
     encoded = umt("encode", song, *common, stdout_kind="data")
     joined = umt(
@@ -125,6 +125,32 @@ def test_temperature_is_refused_by_a_family_without_it_and_the_family_named(umt,
     assert not Path("song.piano.wav").exists()
 
 
+@pytest.mark.parametrize("option", [("--engine", "cpu"), ("--exact",)])
+def test_sampling_options_are_refused_by_a_family_that_does_not_sample(umt, song, option):
+    ran = umt("translate", song, "--to", "piano", *option)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert f"{option[0][2:]} is an option of wavenet models" in ran.errors[0]
+
+
+def test_engines_give_the_same_samples_and_exact_others(umt, tmp_path, wavenet_model):
+    song = write_song(tmp_path / "a.wav", 0.16)
+    command = ("translate", song, "--to", "piano", "-m", wavenet_model, "--device", "cpu")
+    auto, cpu, plain, exact = (
+        read_wav(umt(*command, *option, stdout_kind="data").stdout)
+        for option in ((), ("--engine", "cpu"), ("--engine", "reference"), ("--exact",))
+    )
+    np.testing.assert_array_equal(auto, cpu)
+    np.testing.assert_array_equal(auto, plain)
+    assert auto.shape == exact.shape
+    assert not np.array_equal(auto, exact)
+
+
+def test_an_unknown_engine_is_wrong_usage(umt, song, wavenet_model):
+    ran = umt("translate", song, "--to", "piano", "-m", wavenet_model, "--engine", "warp")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "'warp'; known: auto, cpu, reference" in ran.errors[0]
+
+
 def test_provenance_of_a_translation(umt, song, wavenet_model):
     ran = umt(
         *("translate", "./song.wav", "--to", "organ", "-m", wavenet_model, "--seed", 3),
@@ -135,7 +161,7 @@ def test_provenance_of_a_translation(umt, song, wavenet_model):
     assert found.tool == f"umt {core.__version__}"
     assert found.model_id == Translator.load(wavenet_model, domains=[]).id
     assert (found.model, found.domain, found.seed) == (str(wavenet_model), "organ", 3)
-    assert found.options["temperature"] == 0.5
+    assert found.options == {"temperature": 0.5, "engine": "auto", "exact": False}
     assert (found.start_seconds, found.seconds) == (0.2, 0.1)
     assert found.source == "./song.wav"
     assert found.source_sha256 == hashlib.sha256(song.read_bytes()).hexdigest()

@@ -28,6 +28,8 @@ def run(
         typer.Argument(metavar="IN.npy", help="Latents from `umt encode`; - is stdin."),
     ] = None,
     temperature: options.Temperature = None,
+    engine: options.Engine = None,
+    exact: options.Exact = None,
     output: options.Output = None,
     name: options.Name = None,
     force: options.Force = False,
@@ -62,4 +64,6 @@ def run(
         force=force,
         is_json=is_json,
     )
-    render_all(Batch(env), request, options.generation(temperature=temperature))
+    render_all(
+        Batch(env), request, options.generation(temperature=temperature, engine=engine, exact=exact)
+    )

@@ -30,6 +30,8 @@ def run(
         typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
     ] = None,
     temperature: options.Temperature = None,
+    engine: options.Engine = None,
+    exact: options.Exact = None,
     start: Annotated[float, typer.Option(metavar="S", help="Begin S seconds into the input.")] = 0,
     seconds: Annotated[
         float | None, typer.Option(metavar="N", help="Translate N seconds; all by default.")
@@ -71,4 +73,6 @@ def run(
         force=force,
         is_json=is_json,
     )
-    render_all(batch, request, options.generation(temperature=temperature))
+    render_all(
+        batch, request, options.generation(temperature=temperature, engine=engine, exact=exact)
+    )

@@ -1,0 +1,11 @@
+"""Sampling from a WaveNet decoder: latents to waveform.
+
+`generation` cuts latents into chunks (`chunks`), has an engine advance many of them side by
+side, and joins the results (`joining`). Engines do the same with different means:
+`reference` plainly, `cpu` in batches of matrix products.
+"""
+
+from core.families.wavenet.sampling.generation import generate
+from core.families.wavenet.sampling.options import WaveNetOptions
+
+__all__ = ["WaveNetOptions", "generate"]

@@ -1,0 +1,129 @@
+"""Joins: from chunks that overlap by a frame to one waveform without audible seams.
+
+Two chunks play the same latents with different draws, so they agree in sound but not in
+phase. In the frame that both have, the later chunk may be delayed by up to a fifth of a
+frame, and the crossfade, a fifth of a frame long, may lie anywhere: delay and place are those
+where the two waveforms differ least, relative to their energy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from core.families.wavenet.sampling.chunks import Chunk
+
+JOIN_PARTS = 5  # of a frame: one is the length of a crossfade and the longest delay
+
+
+def find_join(before: Tensor, after: Tensor, length: int) -> tuple[int, int]:
+    """Find where two waveforms are most alike.
+
+    Args:
+        before: float [T], the earlier chunk's.
+        after: float [length + T], the later chunk's, from `length` samples earlier on.
+        length: Samples of a crossfade, and the longest delay.
+
+    Returns:
+        Sample of `before` at which to begin the crossfade, and delay of `after` in samples.
+    """
+    # Row d holds `after` delayed by d samples: of equals, as in silence, the first is taken.
+    delayed = after.unfold(0, len(before), 1).flip(0)
+    difference = _windowed_sums((delayed - before).square(), length)
+    energy = _windowed_sums(delayed.square() + before.square(), length)
+    unlikeness = difference / (energy + 1e-6 * length)
+    delay, place = divmod(int(unlikeness.argmin()), unlikeness.shape[1])
+    return place, delay
+
+
+def _windowed_sums(values: Tensor, length: int) -> Tensor:
+    """Return sums over `length` neighbours in the last dimension, float64 [..., T - length + 1]."""
+    total = F.pad(values.double().cumsum(-1), (1, 0))
+    return total[..., length:] - total[..., :-length]
+
+
+@dataclass
+class _Part:
+    """What is there of a chunk: its waveform from `begin` on, already delayed."""
+
+    chunk: Chunk
+    begin: int
+    waveform: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.waveform)
+
+    def between(self, start: int, stop: int) -> Tensor:
+        return self.waveform[start - self.begin : stop - self.begin]
+
+
+class Joiner:
+    """Takes the frames of chunks as they are generated, gives one waveform in order.
+
+    Args:
+        hop_length: Samples per latent frame.
+    """
+
+    def __init__(self, hop_length: int) -> None:
+        self.hop_length = hop_length
+        self.length = hop_length // JOIN_PARTS
+        self.joins: list[tuple[int, int]] = []  # place and delay, in samples
+        self._parts: list[_Part] = []  # by chunk; the first is the one that plays
+        self._given = 0  # samples
+
+    def open(self, chunk: Chunk) -> None:
+        """Expect a chunk; they come in order."""
+        self._parts.append(_Part(chunk, chunk.warmup * self.hop_length))
+
+    def add(self, chunk: Chunk, waveform: Tensor) -> None:
+        """Take the next samples of a chunk, float [t]."""
+        part = self._parts[chunk.index - self._parts[0].chunk.index]
+        part.waveform = torch.cat([part.waveform, waveform])
+
+    def take(self, *, last: bool) -> Tensor:
+        """Return what can be played now, float [t].
+
+        Args:
+            last: Whether the input has ended and all its chunks are complete.
+        """
+        taken = [torch.zeros(0)]
+        while len(self._parts) > 1 and (join := self._join(*self._parts[:2])) is not None:
+            taken.append(join)
+            self._parts.pop(0)
+        if self._parts:
+            playing = self._parts[0]
+            end = playing.chunk.end * self.hop_length
+            # A delayed chunk has samples beyond its end, which nobody needs.
+            taken.append(self._play(playing, end if last else end - self.hop_length))
+        return torch.cat(taken)
+
+    def _play(self, part: _Part, end: int) -> Tensor:
+        """Return a part's samples up to `end`, as far as they are there."""
+        end = min(end, part.end)
+        played = part.between(self._given, end)
+        self._given += len(played)
+        part.waveform, part.begin = part.waveform[max(0, end - part.begin) :], max(part.begin, end)
+        return played
+
+    def _join(self, before: _Part, after: _Part) -> Tensor | None:
+        """Return the rest of a part and its crossfade into the next, None if it is too early."""
+        start, stop = (before.chunk.end - 1) * self.hop_length, before.chunk.end * self.hop_length
+        if before.end < stop or after.end < stop:
+            return None
+        place, delay = find_join(
+            before.between(start, stop), after.between(start - self.length, stop), self.length
+        )
+        place += start
+        after.begin += delay
+        self.joins.append((place, delay))
+        ramp = torch.linspace(0, 1, self.length + 2)[1:-1]
+        rest = self._play(before, place)
+        fading, rising = (part.between(place, place + self.length) for part in (before, after))
+        self._given = place + self.length
+        return torch.cat([rest, torch.lerp(fading, rising, ramp)])

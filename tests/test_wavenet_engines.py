@@ -1,0 +1,181 @@
+"""The engines of the WaveNet family against the teacher-forced network, and one another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.config import get_preset
+from core.families.wavenet import mulaw
+from core.families.wavenet.network import WaveNet
+from core.families.wavenet.sampling import batch, reference
+from core.families.wavenet.sampling.cpu import MEMORY_BYTES, CpuEngine, streams_per_worker
+from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.sampling.reference import ReferenceEngine
+
+ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine}
+
+
+@pytest.fixture
+def model(tiny):
+    """The tiny configuration with 50 samples a frame: shorter than its memory of 64."""
+    return replace(tiny.model, hop_length=50)
+
+
+@pytest.fixture
+def network(generator, model, trained):
+    return trained(WaveNet(model))
+
+
+@pytest.fixture
+def deep_network(generator, trained):
+    """The paper's depth; skip channels unlike the residual ones."""
+    narrow = {"residual_channels": 4, "skip_channels": 9, "latent_dim": 2, "hop_length": 272}
+    return trained(WaveNet(replace(get_preset("paper").model, **narrow)))
+
+
+def run(engine, latents, uniforms):
+    """Return the codes, int64 [N, T], of latents [N, L, D] and draws [N, T]."""
+    frames = uniforms.split(uniforms.shape[1] // latents.shape[1], dim=1)
+    return torch.cat([engine.advance(latents[:, i], part) for i, part in enumerate(frames)], dim=1)
+
+
+def logits_of(kind, network, latents, codes, monkeypatch):
+    """Return an engine's logits, float [N, T, Q], when it is fed these codes."""
+    found = torch.zeros(codes.numel(), mulaw.N_CLASSES)
+
+    def forced(logits, uniform, temperature):
+        # The "draw" says which sample of which stream this is, and the code to take.
+        numbers = uniform.long()
+        found[numbers // 256] = logits
+        return numbers % 256
+
+    for module in (reference, batch):
+        monkeypatch.setattr(module, "choose", forced)
+    numbers = torch.arange(codes.numel()).view_as(codes) * 256 + codes
+    engine = ENGINES[kind](network, temperature=1.0, n_streams=len(codes))
+    assert torch.equal(run(engine, latents, numbers.double()), codes)
+    engine.close()
+    return found.view(*codes.shape, -1)
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("depth", ["network", "deep_network"])
+def test_stepping_gives_the_teacher_forced_logits(kind, depth, request, monkeypatch):
+    network = request.getfixturevalue(depth)
+    n_streams, n_frames = (3, 8) if depth == "network" else (2, 4)
+    latents = torch.randn(n_streams, n_frames, network.mix_condition.in_channels)
+    codes = torch.randint(256, (n_streams, n_frames * network.hop_length))
+    stepped = logits_of(kind, network, latents, codes, monkeypatch)
+    with torch.no_grad():
+        whole = network(codes, latents).transpose(1, 2)
+    torch.testing.assert_close(stepped, whole, atol=1e-4, rtol=0)
+    assert whole.std() > 100 * 1e-4
+
+
+def test_engines_take_the_same_codes_from_the_same_history(network, model, monkeypatch):
+    latents, codes = torch.randn(2, 40, model.latent_dim), torch.randint(256, (2, 2000))
+    uniform = torch.rand(2, 2000, dtype=torch.float64)
+    plain, fast = (
+        choose(logits_of(kind, network, latents, codes, monkeypatch), uniform, 1.0)
+        for kind in ("reference", "cpu")
+    )
+    assert (plain == fast).float().mean() >= 0.999
+
+
+def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, model):
+    latents, uniforms = torch.randn(1, 20, model.latent_dim), torch.zeros(1, 1000)
+    plain, fast = (
+        run(engine(network, temperature=0.0, n_streams=1), latents, uniforms.double())
+        for engine in ENGINES.values()
+    )
+    assert torch.equal(plain, fast)
+    assert len(plain.unique()) > 3, "a constant would not tell engines apart"
+
+
+def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(network, model):
+    latents = torch.randn(21, 6, model.latent_dim)
+    uniforms = torch.rand(21, 300, dtype=torch.float64)
+    together = run(CpuEngine(network, temperature=1.0, n_streams=21), latents, uniforms)
+    order = torch.randperm(21)
+    shuffled = run(
+        CpuEngine(network, temperature=1.0, n_streams=21), latents[order], uniforms[order]
+    )
+    assert torch.equal(shuffled, together[order])
+    latents[1:], uniforms[1:] = 0.0, 0.0
+    alone = run(CpuEngine(network, temperature=1.0, n_streams=21), latents, uniforms)
+    assert torch.equal(alone[0], together[0])
+    assert not torch.equal(alone[1], together[1])
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_restarted_stream_is_as_good_as_new_and_the_others_go_on(kind, network, model):
+    latents = torch.randn(2, 4, model.latent_dim)
+    uniforms = torch.rand(2, 200, dtype=torch.float64)
+    untouched = run(ENGINES[kind](network, temperature=1.0, n_streams=2), latents, uniforms)
+    engine = ENGINES[kind](network, temperature=1.0, n_streams=2)
+    run(engine, latents[:, 2:], uniforms[:, 100:])
+    engine.restart(0)
+    engine.restart(1)
+    assert torch.equal(run(engine, latents[:, :2], uniforms[:, :100]), untouched[:, :100])
+    engine.restart(0)
+    later = run(engine, latents[:, 2:], uniforms[:, 100:])
+    assert torch.equal(later[1], untouched[1, 100:])
+    assert not torch.equal(later[0], untouched[0, 100:])
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_streams_are_divided_among_workers_and_torchs_threads_left_as_they_were(
+    two_threads, network, model
+):
+    engine = CpuEngine(network, temperature=1.0)
+    each = streams_per_worker(network, 2)
+    assert engine.n_streams == 2 * each
+    latents = torch.randn(engine.n_streams, 2, model.latent_dim)
+    uniforms = torch.rand(engine.n_streams, 100, dtype=torch.float64)
+    divided = run(engine, latents, uniforms)
+    assert torch.get_num_threads() == 2
+    engine.close()
+    one = CpuEngine(network, temperature=1.0, n_streams=each)
+    assert torch.equal(run(one, latents[each:], uniforms[each:]), divided[each:])
+
+
+def test_a_closed_engine_stops_within_a_frame(network, model, monkeypatch):
+    engine = CpuEngine(network, temperature=1.0, n_streams=1)
+    steps = []
+
+    def watched(logits, uniform, temperature):
+        steps.append(1)
+        engine._stopping.set()
+        return choose(logits, uniform, temperature)
+
+    monkeypatch.setattr(batch, "choose", watched)
+    run(engine, torch.randn(1, 1, model.latent_dim), torch.rand(1, 50, dtype=torch.float64))
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "paper", "paper-4s"])
+def test_streams_fit_the_memory_meant_for_them(preset):
+    with torch.device("meta"):
+        network = WaveNet(get_preset(preset).model)
+    each = streams_per_worker(network, 2)
+    past = sum(layer.dilation * layer.dilated.in_channels for layer in network.layers)
+    assert 8 <= each <= 64
+    assert 2 * each * past * 4 <= MEMORY_BYTES
+
+
+def test_sampling_leaves_the_network_alone(network, model):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    engine = CpuEngine(network, temperature=1.0, n_streams=1)
+    run(engine, torch.randn(1, 1, model.latent_dim), torch.rand(1, 50, dtype=torch.float64))
+    torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in network.parameters())
