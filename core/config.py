@@ -195,6 +195,10 @@ class TrainingConfig:
         weight_decay: Decoupled weight decay.
         clip_value: Largest absolute gradient value; 0 for no limit.
         clip_norm: Largest gradient norm; 0 for no limit.
+        ema_decay: Share that the running average of the weights keeps at each update; the model
+            is saved and validated with that average. 0 saves the weights as they are.
+        accumulate: Parts that a process works on one after the other to make up an update, for
+            memory; the encoder then runs twice.
         validate_steps: Updates between validations; the model file is written then.
         validation_items: Items per domain of a validation.
         seed: Seed of the weights, the items and the noise.
@@ -213,6 +217,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    accumulate: int = 1
     validate_steps: int = 1000
     validation_items: int = 16
     seed: int = 0
@@ -223,6 +229,8 @@ class TrainingConfig:
         )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise _impossible("training", "betas", self.betas, "0 <= beta < 1")
+        if self.ema_decay >= 1:
+            raise _impossible("training", "ema_decay", self.ema_decay, "less than 1")
 
 
 @dataclass(frozen=True)

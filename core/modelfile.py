@@ -205,7 +205,10 @@ def find_model(requested: str | None, domains: Sequence[str], *, cwd: Path) -> F
     if requested:
         return _resolve(requested, "as asked", cwd)
     if from_environment := os.environ.get("UMT_MODEL"):
-        return _resolve(from_environment, "from $UMT_MODEL", cwd)
+        try:
+            return _resolve(from_environment, "from $UMT_MODEL", cwd)
+        except UsageError as error:
+            raise UsageError(f"$UMT_MODEL: {error}") from error
     models = list_models(cwd)
     for model in models:
         if model.reason != "run":

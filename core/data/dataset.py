@@ -7,7 +7,7 @@ workers, sees the items that an uninterrupted one would have seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,30 @@ class Batch:
     items: Tensor
     source: Tensor
     target: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch with its audio on a device."""
+        source, target = (x.to(device, non_blocking=True) for x in (self.source, self.target))
+        return replace(self, source=source, target=target)
+
+    def share_memory(self) -> Batch:
+        """Move the audio to where other processes read it; for a `DataLoader`'s worker.
+
+        Left to the worker's queue, a failure to do so would end in a thread that tells nobody,
+        and the batch would be waited for for ever.
+        """
+        for tensor in (self.source, self.target):
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+        return self
+
+    def pin_memory(self) -> Batch:
+        """Return the same batch with its audio where a GPU reads it fast; for a `DataLoader`."""
+        return replace(self, source=self.source.pin_memory(), target=self.target.pin_memory())
+
+    def split(self, n_parts: int) -> list[Batch]:
+        """Cut every group of items into as many equal parts."""
+        tensors = (x.chunk(n_parts, dim=1) for x in (self.items, self.source, self.target))
+        return [Batch(self.domains, *part) for part in zip(*tensors, strict=True)]
 
 
 class Segments:
@@ -157,6 +181,11 @@ class Batches(Dataset[Batch]):
         items = training.batch_size // self.groups
         self.items = items
         share = items // n_processes
+        if share % training.accumulate:
+            raise DataError(
+                f"accumulate={training.accumulate} does not divide the {share} items of a domain "
+                "that a process has in a step"
+            )
         self.own = range(rank * share, (rank + 1) * share)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from core.data.dataset import Batch, Batches, Segments
-from core.errors import DataError, TrainingError
+from core.errors import DataError, TrainingError, UsageError
 from core.model import Translator
 from core.modelfile import MODEL_FILE
 from core.training import expectations
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from core.training.adding import Addition
 
 LOG_STEPS = 10
+MOST_WORKERS = 8  # that prepare batches for one GPU
 OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
 
 
@@ -91,6 +92,11 @@ def train(
     """
     _share_threads()
     accelerator = Accelerator(cpu=device == "cpu")
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise UsageError(
+            f"mixed precision {accelerator.mixed_precision} would need loss scaling; training "
+            "takes no or bf16 (accelerate launch --mixed_precision)"
+        )
     if not accelerator.is_main_process:
         loop = _Loop(config, domains, run, accelerator, reporter=Reporter(), addition=addition)
         return loop.train(max_minutes, should_stop)
@@ -164,7 +170,7 @@ class _Loop:
         called, first = time.monotonic(), self.step
         self.meter.start(self.step)
         try:
-            for batch in self.meter.timed(self._loader()):
+            for batch in self.meter.timed(self._loaded()):
                 losses = self.updater.update(batch, self.step)
                 self.step += 1
                 self.seconds = time.monotonic() - began
@@ -199,14 +205,27 @@ class _Loop:
         yield from expectations.of_minutes(minutes)
         yield from expectations.of_steps(self.config.training.steps, self.batches)
 
-    def _loader(self) -> Iterable[Batch]:
-        return DataLoader(
+    def _loaded(self) -> Iterator[Batch]:
+        """Yield the batches of the steps to come."""
+        on_gpu = self.accelerator.device.type == "cuda"
+        loader = DataLoader(
             self.batches,
             sampler=range(self.step, self.config.training.steps),
             batch_size=None,
-            num_workers=1,
+            # One makes what a CPU can learn from; a GPU's own cores have little else to do.
+            num_workers=min(MOST_WORKERS, _own_cores()) if on_gpu else 1,
+            collate_fn=Batch.share_memory,  # type: ignore[arg-type]
+            pin_memory=on_gpu,
             worker_init_fn=_leave_signals_to_the_loop,
         )
+        try:
+            yield from loader
+        except (OSError, RuntimeError) as error:
+            cause = str(error).strip().splitlines()[-1]
+            raise TrainingError(
+                f"a worker could not make a batch or pass it on: {cause}; is there shared "
+                "memory left, and is the data still there? Then run the same command again"
+            ) from error
 
     def _reason_to_stop(
         self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None
@@ -248,21 +267,23 @@ class _Loop:
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
             raise diverged(f"weights are not finite after step {self.step}")
-        if is_due:
-            self.figures = self.validator.figures()
-            record = {"step": self.step, **self.figures}
-            log.write(record)
-        self._save()
+        with self.updater.average.in_place():
+            if is_due:
+                self.figures = self.validator.figures()
+                record = {"step": self.step, **self.figures}
+                log.write(record)
+            self._save_model()
+        save_checkpoint(self.run / "checkpoints", self.step, self._state())
         if is_due:
             self.reporter.validated(record, self.validator.yardsticks)
             self._notice(self.validator.advice(self.figures))
         if is_due and reason in (None, OUT_OF_TIME):
-            sounds = self.validator.examples(self.step)
-            log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
+            with self.updater.average.in_place():
+                sounds = self.validator.examples(self.step)
+                log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
         log.flush()
 
-    def _save(self) -> None:
-        """Write the model file and the checkpoint."""
+    def _save_model(self) -> None:
         self.model.training_record = {
             "steps": self.step,
             "seconds": round(self.seconds),
@@ -274,7 +295,6 @@ class _Loop:
             self.model.save(self.run / MODEL_FILE)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.run}: cannot save the model: {error}") from error
-        save_checkpoint(self.run / "checkpoints", self.step, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -324,9 +344,14 @@ def _mean_level_db(domains: Sequence[Domain]) -> float:
 
 def _share_threads() -> None:
     """Use this process's share of the cores; `accelerate launch` would leave it one."""
+    torch.set_num_threads(_own_cores())
+
+
+def _own_cores() -> int:
+    """Return this process's share of the cores that it may use."""
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(max(1, (cores or 1) // local_processes))
+    return max(1, (cores or 1) // local_processes)
 
 
 def _leave_signals_to_the_loop(worker: int) -> None:

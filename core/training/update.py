@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError
 from core.families.noise import noise_of_items
+from core.training.averaging import Average
 from core.training.schedule import learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from accelerate import Accelerator
@@ -38,6 +39,7 @@ class Updater:
     Attributes:
         optimizer: Of the encoder and all decoders, as far as they are not frozen.
         classifier_optimizer: Of the domain classifier.
+        average: The running average of the weights that the optimizer moves.
         has_confusion: Whether an encoder that learns has domains to forget: more than one.
     """
 
@@ -48,6 +50,7 @@ class Updater:
         self.has_confusion = learns and len(model.domains) > 1
         self.optimizer = _adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = _adam([model.classifier], self.training)
+        self.average = Average(model, self.training.ema_decay)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one update.
@@ -64,26 +67,17 @@ class Updater:
         """
         self._set_learning_rate(step)
         self.model.train()
-        device = self.accelerator.device
-        source, target = batch.source.to(device), batch.target.to(device)
-        ids = [self.model.domains.index(name) for name in batch.domains]
-        item_ids = torch.tensor(ids, device=device).repeat_interleave(source.shape[1])
-        with self.accelerator.autocast():
-            with self._noise(batch.items, OF_ENCODER):
-                latents = self.model.encoder(source.flatten(0, 1))
-            figures = {}
-            if self.has_confusion:
-                figures = self._train_classifier(latents.detach(), item_ids)
-            losses = self._reconstruction_losses(latents, target, batch)
-            total = torch.stack(list(losses.values())).mean()
-            if self.has_confusion:
-                total = total + self._confusion_loss(latents, item_ids)
-        if not math.isfinite(float(total.detach())):
-            raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
+        parts = batch.to(self.accelerator.device).split(self.training.accumulate)
+        latents = self._encode(parts[0]) if len(parts) == 1 else None
+        figures = self._train_classifier(parts, latents) if self.has_confusion else {}
+        losses: dict[str, float] = {}
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        self._apply(self.optimizer)
-        return figures | {name: float(loss.detach()) for name, loss in losses.items()}
+        for part in parts:
+            for name, loss in self._add_gradients(part, latents, step).items():
+                losses[name] = losses.get(name, 0.0) + loss / len(parts)
+        moved = self._apply(self.optimizer)
+        self.average.update(moved)
+        return figures | losses
 
     def _set_learning_rate(self, step: int) -> None:
         rate = learning_rate(self.training, step)
@@ -91,14 +85,30 @@ class Updater:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
+    def _encode(self, batch: Batch) -> Tensor:
+        """Return the latents of all items, float [B, L, D], group after group."""
+        with self.accelerator.autocast(), self._noise(batch.items, OF_ENCODER):
+            latents: Tensor = self.model.encoder(batch.source.flatten(0, 1))
+        return latents
+
     def _noise(self, items: Tensor, purpose: int) -> AbstractContextManager[None]:
         keys = [[self.training.seed, item, purpose] for item in items.flatten().tolist()]
         return noise_of_items(keys, self.accelerator.device)
 
-    def _train_classifier(self, latents: Tensor, ids: Tensor) -> dict[str, float]:
-        """Do the first phase, on latents without gradient."""
-        logits = self.model.classifier(latents)
-        loss = classifier_loss(logits, ids)
+    def _ids(self, batch: Batch) -> Tensor:
+        """Return the domain of each item, int64 [B]."""
+        ids = torch.tensor([self.model.domains.index(name) for name in batch.domains])
+        return ids.repeat_interleave(batch.source.shape[1]).to(self.accelerator.device)
+
+    def _train_classifier(self, parts: Sequence[Batch], latents: Tensor | None) -> dict[str, float]:
+        """Do the first phase, on latents without gradient; those of a single part are given."""
+        if latents is None:
+            with torch.no_grad():
+                latents = torch.cat([self._encode(part) for part in parts])
+        ids = torch.cat([self._ids(part) for part in parts])
+        with self.accelerator.autocast():
+            logits = self.model.classifier(latents.detach())
+            loss = classifier_loss(logits, ids)
         self.classifier_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._apply(self.classifier_optimizer)
@@ -109,11 +119,24 @@ class Updater:
             "confusion/chance": 1 / len(self.model.domains),
         }
 
-    def _reconstruction_losses(
-        self, latents: Tensor, target: Tensor, batch: Batch
-    ) -> dict[str, Tensor]:
+    def _add_gradients(self, part: Batch, latents: Tensor | None, step: int) -> dict[str, float]:
+        """Do the second phase for a part but for its step; return the losses of its domains."""
+        if latents is None:
+            latents = self._encode(part)
+        with self.accelerator.autocast():
+            losses = self._reconstruction_losses(latents, part)
+            total = torch.stack(list(losses.values())).mean()
+            if self.has_confusion:
+                total = total + self._confusion_loss(latents, self._ids(part))
+        if not math.isfinite(float(total.detach())):
+            raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
+        (total / self.training.accumulate).backward()  # type: ignore[no-untyped-call]
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _reconstruction_losses(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of each domain of the batch, by its name in the log."""
         losses = {}
+        target = batch.target
         groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
         for name, own, wanted, items in groups:
             with self._noise(items, OF_DECODER):
@@ -126,8 +149,8 @@ class Updater:
         self.model.classifier.requires_grad_(requires_grad=True)
         return loss
 
-    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """Average gradients over processes, limit them, and step.
+    def _apply(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+        """Average gradients over processes, limit them, and step; return what was moved.
 
         Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
         which Adam skips, so that it does not drift by its momentum.
@@ -149,18 +172,21 @@ class Updater:
         if self.training.clip_norm:
             nn.utils.clip_grad_norm_(with_gradient, self.training.clip_norm)
         optimizer.step()
+        return with_gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizers' states, for a checkpoint."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
+            "average": self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+        self.average.load_state_dict(state["average"])
 
 
 def diverged(what: str) -> TrainingError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -379,6 +380,31 @@ def test_full_disk_is_an_error_that_leaves_no_half_file(duo, tmp_path, train, fu
         train(tiny_config(steps=1), duo, tmp_path / "run")
     assert not [path for path in (tmp_path / "run").iterdir() if path.suffix == ".part"]
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_batch_that_cannot_be_passed_on_is_an_error_and_not_waited_for(
+    duo, tmp_path, train, full_disk
+):
+    expected = pytest.raises(TrainingError, match=r"could not make a batch.*shared memory left")
+    with expected, full_disk(12_000):  # a batch has 19 kB
+        train(tiny_config(steps=1), duo, tmp_path / "run")
+
+
+def test_data_that_disappears_is_an_error(duo, tmp_path, train):
+    def lose_it():
+        for domain in duo:
+            (domain.directory / domain.tracks[0].file).unlink(missing_ok=True)
+
+    with pytest.raises(TrainingError, match=r"could not make a batch.*No such file.*0\.npy"):
+        train(tiny_config(steps=50), duo, tmp_path / "run", should_stop=lose_it)
+
+
+def test_half_precision_without_loss_scaling_is_refused(duo, tmp_path, train, monkeypatch):
+    monkeypatch.setattr(
+        loop, "Accelerator", lambda **options: SimpleNamespace(mixed_precision="fp16")
+    )
+    with pytest.raises(UsageError, match=r"mixed precision fp16 would need loss scaling.*bf16"):
+        train(tiny_config(steps=1), duo, tmp_path / "run")
 
 
 def test_run_folder_that_cannot_be_made_is_an_error(duo, tmp_path, train):

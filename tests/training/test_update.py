@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from core.data.dataset import Batches
+from core.errors import DataError
 from core.training.schedule import learning_rate
 from core.training.update import Updater
 
@@ -88,18 +89,15 @@ def test_encoder_is_passed_back_through_once(trio, tmp_path):
     assert len(passes) == 1
 
 
-def test_classifier_hears_detached_latents(trio, tmp_path, monkeypatch):
-    trained = make_loop(config_with(), trio, tmp_path)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_classifier_learns_from_latents_without_gradient(trio, tmp_path, accumulate):
+    trained = make_loop(config_with(accumulate=accumulate), trio, tmp_path)
     heard = []
-    train_classifier = trained.updater._train_classifier
-
-    def spy(latents, ids):
-        heard.append(latents)
-        return train_classifier(latents, ids)
-
-    monkeypatch.setattr(trained.updater, "_train_classifier", spy)
+    trained.model.classifier.register_forward_pre_hook(
+        lambda module, inputs: heard.append(inputs[0].requires_grad)
+    )
     trained.updater.update(trained.batches[0], 0)
-    assert [latents.requires_grad for latents in heard] == [False]
+    assert heard == [False, *[True] * accumulate]  # its own phase, then the encoder's
 
 
 def test_classifier_is_not_moved_by_the_encoders_phase(trio, tmp_path):
@@ -247,3 +245,43 @@ def test_noise_and_losses_do_not_depend_on_how_a_batch_is_shared(tmp_path):
         assert halves[0][name] != pytest.approx(halves[1][name], rel=1e-3)
         mean = (halves[0][name] + halves[1][name]) / 2
         assert mean == pytest.approx(whole[name], rel=1e-5)
+
+
+def test_parts_add_up_to_the_whole_batch(tmp_path):
+    """Of both phases, with noise, for two domains a step."""
+    domains = store_music(tmp_path / "data", 44100, bass=2.0, reed=2.0)
+    config = spectral_config(batch_size=8).updated("training", clip_norm=0.0)
+    whole = make_loop(config, domains, tmp_path)
+    models, figures = [], []
+    for accumulate in (1, 2, 4):
+        changed = config.updated("training", accumulate=accumulate)
+        model = copy.deepcopy(whole.model)
+        model.config = changed
+        figures.append(Updater(model, whole.accelerator).update(whole.batches[1], 1))
+        models.append(model)
+    for model, found in zip(models[1:], figures[1:], strict=True):
+        assert found == pytest.approx(figures[0], rel=1e-4)
+        for own, other in zip(model.parameters(), models[0].parameters(), strict=True):
+            if own.grad is not None:
+                scale = float(other.grad.abs().max())
+                torch.testing.assert_close(own.grad, other.grad, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_parts_that_do_not_divide_the_items_are_an_error(trio, tmp_path):
+    with pytest.raises(DataError, match="accumulate=3 does not divide the 4 items of a domain"):
+        make_loop(config_with(accumulate=3), trio, tmp_path)
+
+
+@pytest.mark.parametrize("family", ["wavenet", "spectral"])
+def test_update_in_bfloat16_is_near_to_that_in_float32(tmp_path, family):
+    rate = 44100 if family == "spectral" else 2000
+    domains = store_music(tmp_path / "data", rate, bass=3.0, reed=3.0)
+    config = spectral_config(batch_size=4) if family == "spectral" else config_with()
+    exact = make_loop(config, domains, tmp_path)
+    rough = Updater(copy.deepcopy(exact.model), exact.accelerator)
+    with torch.autocast("cpu", torch.bfloat16):
+        figures = rough.update(exact.batches[0], 0)
+    assert figures == pytest.approx(
+        exact.updater.update(exact.batches[0], 0), rel=0.1
+    )  # its noise too
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in rough.model.parameters())
