@@ -58,7 +58,7 @@ class Batch:
         Left to the worker's queue, a failure to do so would end in a thread that tells nobody,
         and the batch would be waited for for ever.
         """
-        for tensor in (self.source, self.target):
+        for tensor in (self.items, self.source, self.target):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
         return self
 
