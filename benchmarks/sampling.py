@@ -1,0 +1,296 @@
+"""Measure the sampling of WaveNet models: `python -m benchmarks.sampling --help`.
+
+Each row is measured in a process of its own, with fresh weights, which are as fast as
+trained ones. `textbook` is the baseline in the same run; see `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from benchmarks.textbook import TextbookLoop
+from core.config import get_preset
+from core.families.wavenet.network import WaveNet
+from core.families.wavenet.sampling import WaveNetOptions, generate
+from core.families.wavenet.sampling.batch import BLOCK
+from core.families.wavenet.sampling.chunks import plan
+from core.families.wavenet.sampling.cpu import CpuEngine
+from core.model import ENCODE_WINDOW_SECONDS, Translator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HEADER = (
+    f"{'preset':9}{'what':17}{'streams':>8}{'samples/s':>11}{'RTF':>9}{'CPU s/s':>9}{'first s':>9}"
+    f"{'MB':>7}{'of mm':>7}{'(CPU)':>7}"
+)
+CHAIN_SECONDS = 0.1  # of sound, of what is too slow for more
+
+
+@dataclass
+class Row:
+    """What was measured.
+
+    Attributes:
+        preset: The networks' sizes.
+        what: Engine and mode, or a part of the whole.
+        streams: How many advance together.
+        sound_seconds: Length of the result.
+        work_seconds: Time that it took by the clock.
+        cpu_seconds: Processor time that it took, over all threads.
+        first_sound_seconds: Time until the first samples could be played.
+        peak_mb: Most memory of the process, 10^6 bytes.
+        share: Multiply-adds a second, of all that were executed, against what `torch.mm`
+            reaches on the same matrices; None where it was not measured.
+        cpu_share: The same by processor time, which other programs disturb less.
+    """
+
+    preset: str
+    what: str
+    streams: int
+    sample_rate: int
+    sound_seconds: float
+    work_seconds: float
+    cpu_seconds: float
+    first_sound_seconds: float | None = None
+    peak_mb: float = 0.0
+    share: float | None = None
+    cpu_share: float | None = None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples of the result for each second by the clock."""
+        return self.sound_seconds * self.sample_rate / self.work_seconds
+
+    @property
+    def real_time_factor(self) -> float:
+        """Compute seconds per second of sound; lower is better."""
+        return self.work_seconds / self.sound_seconds
+
+
+class Clock:
+    """Seconds since it was made: by the clock, and of processor time."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Return both."""
+        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+
+
+def textbook(preset: str, seconds: float) -> Row:
+    """Measure the textbook loop, on a tenth of a second at most."""
+    model = get_preset(preset).model
+    loop = TextbookLoop(WaveNet(model))
+    frame = torch.randn(model.latent_dim)
+    loop.generate(frame, 10)
+    count = round(min(seconds, CHAIN_SECONDS) * model.sample_rate)
+    clock = Clock()
+    loop.generate(frame, count)
+    return Row(preset, "textbook", 1, model.sample_rate, count / model.sample_rate, *clock.read())
+
+
+def chain(preset: str, seconds: float, *, engine: str) -> Row:
+    """Measure one unbroken chain, on a tenth of a second at most."""
+    options = WaveNetOptions(engine=engine, exact=True)
+    return _decode(preset, min(seconds, CHAIN_SECONDS), f"{engine}, exact", options)
+
+
+def chunks(preset: str, seconds: float) -> Row:
+    """Measure the CPU engine on a whole song: warm-ups, joins and idle streams included."""
+    row = _decode(preset, seconds, "cpu", WaveNetOptions(engine="cpu"))
+    engine = CpuEngine(WaveNet(get_preset(preset).model), temperature=1.0)
+    row.streams = engine.n_streams
+    least, least_cpu = _least_seconds(preset, engine, seconds)
+    row.share, row.cpu_share = least / row.work_seconds, least_cpu / row.cpu_seconds
+    return row
+
+
+def _decode(preset: str, seconds: float, what: str, options: WaveNetOptions) -> Row:
+    model = get_preset(preset).model
+    network = WaveNet(model)
+    latents = torch.randn(round(seconds * model.sample_rate / model.hop_length), model.latent_dim)
+    blocks = iter(latents.split(100))
+    clock = Clock()
+    n_samples, first = _play(generate(network, blocks, seed=0, options=options), clock)
+    sound = n_samples / model.sample_rate
+    return Row(preset, what, 1, model.sample_rate, sound, *clock.read(), first)
+
+
+def translation(preset: str, seconds: float) -> Row:
+    """Measure encoding and decoding a song that is there from the beginning."""
+    model = Translator.create(get_preset(preset), ["a"]).eval()
+    clock = Clock()
+    latents = model.encode_blocks([_song(seconds, model.sample_rate)])
+    n_samples, first = _play(model.decode_blocks(latents, to="a"), clock)
+    sound = n_samples / model.sample_rate
+    return Row(preset, "translate", 0, model.sample_rate, sound, *clock.read(), first)
+
+
+def encoding(preset: str, seconds: float) -> Row:
+    """Measure the encoder, on four of its windows at most."""
+    model = Translator.create(get_preset(preset), ["a"]).eval()
+    seconds = min(seconds, 4 * ENCODE_WINDOW_SECONDS)
+    song = _song(seconds, model.sample_rate)
+    list(model.encode_blocks([song[: model.sample_rate]]))
+    clock = Clock()
+    list(model.encode_blocks([song]))
+    return Row(preset, "encode", 0, model.sample_rate, seconds, *clock.read())
+
+
+def _song(seconds: float, sample_rate: int) -> np.ndarray:
+    noise = np.random.default_rng(0).standard_normal(round(seconds * sample_rate))
+    return (0.1 * noise).astype(np.float32)
+
+
+def _play(blocks: Iterator[object], clock: Clock) -> tuple[int, float]:
+    """Take all blocks; return the samples in them and after how many seconds the first came."""
+    n_samples, first = 0, 0.0
+    for block in blocks:
+        first = first or clock.read()[0]
+        n_samples += len(block)  # type: ignore[arg-type]
+    return n_samples, first
+
+
+def _least_seconds(preset: str, engine: CpuEngine, seconds: float) -> tuple[float, float]:
+    """Return how long all products of a song would take as `torch.mm`, and nothing else.
+
+    Returns:
+        Seconds by the clock, and of processor time.
+    """
+    model = get_preset(preset).model
+    n_workers = torch.get_num_threads()
+    each = engine.n_streams // n_workers
+    channels, skip = model.residual_channels, model.skip_channels
+    layers = model.decoder_blocks * model.decoder_layers
+    shapes = {
+        (each * BLOCK, channels, 2 * channels): layers / BLOCK,
+        (each, channels, 2 * channels): layers,
+        (each, channels, channels + skip): layers,
+        (each, skip, skip): 1,
+        (each, skip, 256): 1,
+    }
+    times = [(count, *_mm_seconds(shape, n_workers)) for shape, count in shapes.items()]
+    rounds = _n_rounds(engine.n_streams, seconds * model.sample_rate / model.hop_length)
+    n_steps = model.hop_length * rounds
+    by_clock = n_steps * sum(count * clock for count, clock, _ in times)
+    return by_clock, n_steps * n_workers * sum(count * cpu for count, _, cpu in times)
+
+
+def _n_rounds(n_streams: int, n_frames: float) -> int:
+    """Return how many times the engine advances by a frame until a song is complete."""
+    free = [0] * n_streams
+    for chunk in plan():
+        if chunk.start >= n_frames:
+            return max(free)
+        first = free.index(min(free))
+        free[first] += min(chunk.end, round(n_frames)) - chunk.warmup
+    raise AssertionError
+
+
+def _mm_seconds(shape: tuple[int, int, int], n_workers: int) -> tuple[float, float]:
+    """Return the time of one product when each worker does its own, over many weights.
+
+    Returns:
+        Seconds by the clock, and of one worker's processor time; the best of some tries.
+    """
+    rows, inner, columns = shape
+    clocks, cpus = [], []
+
+    def work() -> None:
+        x, out = torch.randn(rows, inner), torch.empty(rows, columns)
+        # As many weights as the paper's layers have: they do not all fit a core's cache.
+        weights = [torch.randn(inner, columns) for _ in range(40)]
+        for _ in range(8):
+            start, cpu_start = time.perf_counter(), time.thread_time()
+            for weight in weights:
+                torch.mm(x, weight, out=out)
+            clocks.append((time.perf_counter() - start) / len(weights))
+            cpus.append((time.thread_time() - cpu_start) / len(weights))
+
+    torch.set_num_threads(1)
+    threads = [Thread(target=work) for _ in range(n_workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.set_num_threads(n_workers)
+    return min(clocks), min(cpus)
+
+
+def _measured(case: Callable[..., Row], preset: str, seconds: float, *, n_threads: int) -> Row:
+    torch.set_num_threads(n_threads)
+    torch.manual_seed(0)
+    row = case(preset, seconds)
+    row.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return row
+
+
+CASES: dict[str, Callable[[str, float], Row]] = {
+    "textbook": textbook,
+    "reference": partial(chain, engine="reference"),
+    "exact": partial(chain, engine="cpu"),
+    "chunks": chunks,
+    "encode": encoding,
+    "translate": translation,
+}
+
+
+def main() -> None:
+    """Measure what the command line asks for; a table on stdout, JSON where --json says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", default="small,paper")
+    parser.add_argument("--cases", default=",".join(CASES), help="of " + ", ".join(CASES))
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the song")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args()
+    print(f"{platform.machine()}, torch {torch.__version__}, {args.threads} threads")
+    print(HEADER)
+    rows = []
+    for preset in args.presets.split(","):
+        for name in args.cases.split(","):
+            # One process a case, so that memory is its own.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                row = pool.submit(
+                    _measured, CASES[name], preset, args.seconds, n_threads=args.threads
+                ).result()
+            rows.append(row)
+            print(_line(row), flush=True)
+    if args.json:
+        facts = {"version": 1, "machine": platform.machine(), "threads": args.threads}
+        figures = [
+            asdict(row)
+            | {"samples_per_second": row.samples_per_second, "rtf": row.real_time_factor}
+            for row in rows
+        ]
+        args.json.write_text(json.dumps(facts | {"rows": figures}, indent=2) + "\n")
+
+
+def _line(row: Row) -> str:
+    first = "" if row.first_sound_seconds is None else f"{row.first_sound_seconds:.2f}"
+    shares = ["" if x is None else f"{100 * x:.0f} %" for x in (row.share, row.cpu_share)]
+    return (
+        f"{row.preset:9}{row.what:17}{row.streams or '':>8}{row.samples_per_second:>11.0f}"
+        f"{row.real_time_factor:>9.2f}{row.cpu_seconds / row.sound_seconds:>9.2f}{first:>9}"
+        f"{row.peak_mb:>7.0f}{shares[0]:>7}{shares[1]:>7}"
+    )
+
+
+if __name__ == "__main__":
+    main()
