@@ -1,0 +1,69 @@
+"""The benchmarks: a baseline that is right, and a command that reports what it measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.sampling import _n_rounds
+from benchmarks.textbook import TextbookLoop
+from core.families.wavenet.network import WaveNet
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_textbook_loop_samples_the_same_network(generator, tiny, trained):
+    network = trained(WaveNet(tiny.model))
+    latents = torch.randn(1, 1, tiny.model.latent_dim)
+    codes = torch.randint(256, (1, tiny.model.hop_length))
+    with torch.no_grad():
+        whole = network(codes, latents)[0, :, :100].T
+    loop, stepped = TextbookLoop(network), []
+    for code in codes[0, :100].tolist():
+        stepped.append(loop.logits(latents[0, 0]))
+        loop.codes = [loop.codes[1], code]
+    torch.testing.assert_close(torch.stack(stepped), whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("n_streams", "n_frames", "rounds"),
+    [(64, 2, 2), (64, 4, 4), (1, 4, 6), (64, 3, 3)],
+)
+def test_rounds_of_a_song(n_streams, n_frames, rounds):
+    """Chunks of two frames, the second with two more for its warm-up."""
+    assert _n_rounds(n_streams, n_frames) == rounds
+
+
+@pytest.mark.slow
+def test_the_benchmark_reports_what_it_measured(tmp_path):
+    options = ["--presets", "tiny", "--seconds", "0.5", "--threads", "1"]
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.sampling",
+            *options,
+            "--json",
+            tmp_path / "figures.json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert rows[0]["what"] == "textbook"
+    assert len(rows) == 6 == len(ran.stdout.splitlines()) - 2
+    for row in rows:
+        assert row["rtf"] == pytest.approx(row["work_seconds"] / row["sound_seconds"])
+        assert row["samples_per_second"] > 0
+    (chunks,) = [row for row in rows if row["what"] == "cpu"]
+    assert chunks["first_sound_seconds"] <= chunks["work_seconds"]
+    assert 0 < chunks["cpu_share"] < 1.5
