@@ -554,7 +554,7 @@ def test_interrupted_run_leaves_complete_tracks_and_the_next_one_finishes(tmp_pa
     left = tree(tmp_path / "data" / "bach")
     assert len(left) == 2
     assert all(name.endswith(".npy") for name in left)
-    (tmp_path / "data" / "bach" / ".x.npy.1.tmp").write_bytes(b"from a killed process")
+    (tmp_path / "data" / "bach" / ".x.npy.1.part").write_bytes(b"from a killed process")
     converted = []
     original = convert._convert
     monkeypatch.setattr(
@@ -606,7 +606,7 @@ def converting(long_recordings, tmp_path):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_until(lambda: list(tmp_path.rglob("*.tmp")))
+    wait_until(lambda: list(tmp_path.rglob("*.part")))
     yield process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -996,3 +996,14 @@ def test_what_is_no_musicnet_is_refused_clearly(tmp_path, damage, message):
     with pytest.raises(DataError, match=message):
         prepare_musicnet(root, data=tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_second_prep_into_the_same_domain_is_refused_while_the_first_is_at_work(
+    converting, long_recordings, tmp_path
+):
+    other = tmp_path / "others" / long_recordings.name
+    other.mkdir(parents=True)
+    (other / "x.wav").write_bytes(b"never read")
+    with pytest.raises(DataError, match=r"another umt prep is at work in .*run this again"):
+        prep(other, tmp_path / "data")
+    assert converting.poll() is None

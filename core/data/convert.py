@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import unicodedata
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,6 +25,7 @@ from core.audio.reading import open_audio, resample_blocks
 from core.data.recordings import Source
 from core.data.workers import check_stop
 from core.errors import AudioError, DataError
+from core.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +125,7 @@ def _unreadable(error: Exception, source: Source) -> Rejected:
 
 def _convert(source: Source, target: Path, sample_rate: int) -> tuple[int, float]:
     """Write the `.npy`; return its length and the gain."""
-    with _new_file(target) as handle:
+    with replacing(target) as temporary, temporary.open("wb") as handle:
         gain = 1.0
         n_samples, peak = _write_samples(handle, _read(source, sample_rate), gain)
         if peak > 1.0:
@@ -206,17 +205,6 @@ def _stored_blocks(target: Path, sample_rate: int) -> Iterator[np.ndarray]:
         while (block := np.fromfile(handle, dtype="<i2", count=sample_rate)).size:
             check_stop()
             yield block.astype(np.float32) / FULL_SCALE
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[BinaryIO]:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            yield handle
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _file_name(relative: str, sha256: str, sample_rate: int) -> str:

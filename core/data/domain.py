@@ -7,7 +7,6 @@ The folder's name is the domain's name. Does not read audio: see `core.data.prep
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, UsageError
+from core.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,15 +223,12 @@ def write_domain_file(domain: Domain) -> None:
         "tracks": [asdict(track) for track in domain.tracks],
     }
     file = domain.directory / DOMAIN_FILE
-    temporary = file.with_name(f".{DOMAIN_FILE}.{os.getpid()}.tmp")
     try:
-        # ASCII with escapes: keeps even file names that are no valid Unicode.
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            # ASCII with escapes: keeps even file names that are no valid Unicode.
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
     except OSError as error:
         raise DataError(f"cannot write {file}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(domain: Domain) -> None:
@@ -239,7 +236,7 @@ def remove_leftovers(domain: Domain) -> None:
     named = {track.file for track in domain.tracks}
     for file in domain.directory.iterdir():
         if (file.suffix == ".npy" and file.name not in named) or re.fullmatch(
-            r"\..+\.tmp", file.name
+            r"\..+\.part", file.name
         ):
             file.unlink(missing_ok=True)
 

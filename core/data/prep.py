@@ -7,6 +7,9 @@ augmentation are made from these later, by the training side.
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +35,7 @@ from core.data.workers import Workers
 from core.errors import AudioError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
     "DEFAULT_SPLIT",
@@ -169,15 +172,16 @@ def _prepare_collections(
     prepared = []
     with Workers(jobs) as workers:
         for collection in collections:
-            update = DomainUpdate(
-                collection,
-                data / collection.name,
-                sample_rate=sample_rate,
-                shares=shares,
-                happenings=happenings,
-                progress=progress,
-            )
-            domain = update.run(workers)
+            with _held(data / collection.name):
+                update = DomainUpdate(
+                    collection,
+                    data / collection.name,
+                    sample_rate=sample_rate,
+                    shares=shares,
+                    happenings=happenings,
+                    progress=progress,
+                )
+                domain = update.run(workers)
             if domain is not None:
                 prepared.append(PreparedDomain(domain, update.n_converted, update.n_dropped))
     return PrepReport(
@@ -186,6 +190,31 @@ def _prepare_collections(
         tuple(happenings.warnings),
         tuple(happenings.failures),
     )
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Keep a domain's folder for this process alone; made if missing, removed if left empty."""
+    missing = [path for path in (directory, directory.parent) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(
+            f"cannot make {directory}: {error.strerror}; choose another --out"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(
+            f"another umt prep is at work in {directory}; run this again when it has ended"
+        ) from error
+    finally:
+        os.close(handle)
+        with suppress(OSError):  # what holds something stays
+            for path in missing:
+                path.rmdir()
 
 
 def _name_domains(directories: Sequence[Path], name: str | None) -> dict[str, Path]:

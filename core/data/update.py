@@ -8,7 +8,6 @@ never overwrites what the present `domain.json`, or a training run, refers to.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ from core.data.domain import (
 from core.data.recordings import Collection, Source
 from core.data.report import Happenings, split_warnings
 from core.data.splitting import assign_tracks, carry_over, cut_track
-from core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -173,8 +171,6 @@ class DomainUpdate:
         """Convert recordings; return them as tracks that wait for their parts."""
         n_settled = n_pending - len(to_store)
         self._progress(self._collection.name, n_settled, n_pending)
-        if to_store:
-            _make_directory(self._directory)
         tasks = [(*pair, self._directory, self._sample_rate) for pair in to_store]
         results = {}
         for index, result in workers.run(store_track, tasks):
@@ -262,14 +258,3 @@ class DomainUpdate:
 
     def _refuse(self, reason: str) -> None:
         self._happenings.failures.append((str(self._collection.root), reason))
-        with suppress(OSError):  # it holds something: an earlier domain stays
-            self._directory.rmdir()
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot make {directory}: {error.strerror}; choose another --out"
-        ) from error
