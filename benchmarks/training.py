@@ -1,0 +1,167 @@
+"""The training step against a textbook one, in the same run: items a second and where time goes.
+
+    python benchmarks/training.py [--preset small] [--batch-size 4] [--steps 5] [--device cpu]
+
+The textbook step does the same mathematics as it is written down: the encoder runs once for
+the classifier's phase and again for the other; a WaveNet's latents are repeated to the sample
+rate before each layer's 1x1 convolution; Adam goes through the parameters one after the other;
+and batches are made between updates. The losses of both are compared first. Steps of both take
+turns, so that whatever else the machine does slows both. The data is noise, written for the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from core.config import get_preset
+from core.confusion import classifier_loss, confusion_loss
+from core.data.dataset import Batch, Batches, Segments
+from core.data.domain import Domain, Part, Track
+from core.families.wavenet.network import GatedLayer
+from core.model import Translator
+from core.training.update import Updater
+
+
+def write_noise(directory: Path, name: str, sample_rate: int) -> Domain:
+    """Store half a minute of noise as a prepared domain."""
+    samples = np.random.default_rng(0).integers(-3000, 3000, 30 * sample_rate).astype(np.int16)
+    np.save(directory / f"{name}.npy", samples)
+    part = (Part("train", 0, len(samples)),)
+    track = Track(f"{name}.npy", name, name, len(samples), 0, len(samples), -20.0, part)
+    return Domain(name, sample_rate, (track,), directory)
+
+
+class TextbookLayer(GatedLayer):
+    """A gated layer whose condition is computed for every sample."""
+
+    def forward(self, x: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advance one layer; see `GatedLayer.forward`."""
+        repeated = latents.repeat_interleave(x.shape[2] // latents.shape[2], dim=2)
+        both = self.dilated(F.pad(x, (self.dilation, 0))) + self.condition(repeated)
+        gate, filtered = both.chunk(2, dim=1)
+        y = gate.sigmoid() * filtered.tanh()
+        return x + self.residual(y), self.skip(y)
+
+
+class Textbook:
+    """The same update as `Updater`'s, phase by phase, without noise in common."""
+
+    def __init__(self, model: Translator) -> None:
+        self.model = model
+        for module in model.modules():
+            if isinstance(module, GatedLayer):
+                module.__class__ = TextbookLayer
+        training = model.config.training
+        rate, betas = training.learning_rate, training.betas
+        both = [*model.encoder.parameters(), *model.decoders.parameters()]
+        options: dict[str, Any] = {"lr": rate, "betas": betas, "foreach": False}
+        self.optimizer = torch.optim.AdamW(both, **options)
+        self.classifier_optimizer = torch.optim.AdamW(model.classifier.parameters(), **options)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Do one update; return the losses."""
+        model, device = self.model, self.model.device
+        model.train()
+        batch = batch.to(device)
+        source = batch.source.flatten(0, 1)
+        ids = torch.tensor([model.domains.index(name) for name in batch.domains], device=device)
+        ids = ids.repeat_interleave(batch.source.shape[1])
+        with torch.no_grad():
+            latents = model.encoder(source)
+        self.classifier_optimizer.zero_grad()
+        classifier_loss(model.classifier(latents), ids).backward()
+        self.classifier_optimizer.step()
+        latents = model.encoder(source)
+        groups = zip(batch.domains, latents.chunk(len(batch.target)), batch.target, strict=True)
+        losses = {name: model.decoders[name].loss(own, wanted) for name, own, wanted in groups}
+        total = torch.stack(list(losses.values())).mean()
+        total = total + confusion_loss(model.classifier(latents), ids, model.config.confusion)
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def gemm_rate(device: torch.device) -> float:
+    """Return the multiply-adds a second of a large float32 matrix product, times two."""
+    n = 1024 if device.type == "cpu" else 8192
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        float((a @ b)[0, 0])
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    options = parser.parse_args()
+    config = get_preset(options.preset)
+    config = config.updated(
+        "training", batch_size=options.batch_size, clip_norm=0.0, clip_value=0.0
+    )
+    rate = config.model.sample_rate
+    seconds = config.training.segment_seconds
+    length = round(seconds * rate / config.model.hop_length) * config.model.hop_length
+    with tempfile.TemporaryDirectory() as folder:
+        domains = [write_noise(Path(folder), name, rate) for name in ("one", "two")]
+        segments = [Segments(d, "train", sample_rate=rate, length=length) for d in domains]
+        batches = Batches(segments, config, rank=0, n_processes=1)
+        accelerator = Accelerator(cpu=options.device == "cpu")
+        model = Translator.create(config, ["one", "two"]).to(accelerator.device)
+        textbook = Textbook(copy.deepcopy(model))
+        updater = Updater(model, accelerator)
+        compare(updater, textbook, batches, options.steps, config.training.batch_size)
+
+
+def compare(
+    updater: Updater, textbook: Textbook, batches: Batches, n_steps: int, batch_size: int
+) -> None:
+    """Time both, step about, and print what was found."""
+    loader = iter(DataLoader(batches, sampler=range(n_steps + 1), batch_size=None, num_workers=1))
+    first = next(loader)
+    with FlopCounterMode(display=False) as counter:  # also warms up
+        ours = updater.update(first, 0)
+    theirs = textbook.update(first)
+    for name, loss in theirs.items():
+        print(f"loss {name}: umt {ours[f'loss/{name}']:.4f}, textbook {loss:.4f}")
+    spent = {"umt": 0.0, "waiting": 0.0, "textbook": 0.0}
+    for step in range(1, n_steps + 1):
+        began = time.perf_counter()
+        batch = next(loader)
+        waited = time.perf_counter()
+        updater.update(batch, step)
+        done = time.perf_counter()
+        textbook.update(batches[step])
+        spent["waiting"] += waited - began
+        spent["umt"] += done - began
+        spent["textbook"] += time.perf_counter() - done
+    for name in ("umt", "textbook"):
+        print(f"{name}: {n_steps * batch_size / spent[name]:.2f} items/s")
+    print(f"ratio: {spent['textbook'] / spent['umt']:.2f}")
+    print(f"waiting for data: {spent['waiting'] / spent['umt']:.1%} of umt's time")
+    flops = counter.get_total_flops() * n_steps / (spent["umt"] - spent["waiting"])
+    peak = gemm_rate(updater.accelerator.device)
+    print(f"{flops / 1e9:.1f} GFLOP/s, {flops / peak:.1%} of a matrix product's {peak / 1e9:.0f}")
+
+
+if __name__ == "__main__":
+    main()
