@@ -27,9 +27,9 @@ class ResidualLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map float [B, C, T] to float [B, C, T]."""
         y = self.dilated(F.relu(x) if self.leading_relu else x)
-        # In place: the convolution's output is needed by nobody else.
+        # In place, as below: the convolutions' outputs are needed by nobody else.
         mixed: Tensor = self.mix(F.relu_(y))
-        return x + mixed
+        return mixed.add_(x)
 
 
 class WaveNetEncoder(Encoder):
