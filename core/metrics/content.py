@@ -69,16 +69,13 @@ class Score:
     Attributes:
         value: the score, or None where the source has nothing to keep.
         chance: what other music scores on this pair, or None for too short or silent pairs.
-        per_second: contributions of the seconds that count, in order; their mean is `value`, but
-            for the unequal number of frames in them. Bootstrap these for an interval.
     """
 
     value: float | None
     chance: float | None
-    per_second: tuple[float, ...]
 
 
-NOTHING = Score(None, None, ())
+NOTHING = Score(None, None)
 
 
 @dataclass(frozen=True)
@@ -92,13 +89,6 @@ class Match:
     def mean(self) -> float:
         """Return the weighted mean agreement."""
         return float(np.average(self.agreement, weights=self.weights))
-
-    def by_second(self, frame_rate: int) -> tuple[float, ...]:
-        """Return the weighted mean agreement of each second of the source that counts."""
-        seconds = self.frames // frame_rate
-        totals = np.bincount(seconds, weights=self.weights)
-        sums = np.bincount(seconds, weights=self.weights * self.agreement)
-        return tuple((sums[totals > 0] / totals[totals > 0]).tolist())
 
 
 Matcher = Callable[[Frames, Sequence[Frames]], list[Match]]
@@ -133,52 +123,101 @@ def evaluate(
         AudioError: as `validate`.
     """
     validate(source, output, sample_rate)
-    pair = _same_length(
-        at_analysis_rate(source, sample_rate, name="source"),
-        at_analysis_rate(output, sample_rate, name="output"),
+    return compare(
+        listen(at_analysis_rate(source, sample_rate, name="source")),
+        listen(at_analysis_rate(output, sample_rate, name="output")),
     )
-    chromas = [chroma_frames(waveform) for waveform in pair]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What this module hears in one file: heard once, it can be compared with many others.
+
+    Attributes:
+        chromas: float64 [L, 12], at 10 frames a second.
+        onsets: float64 [L'], at 100 frames a second.
+    """
+
+    chromas: Frames
+    onsets: Frames
+
+    def part(self, first_second: int, n_seconds: int) -> Heard:
+        """Return what was heard in a stretch of the file."""
+        last_second = first_second + n_seconds
+        return Heard(
+            self.chromas[first_second * CHROMA_RATE : last_second * CHROMA_RATE],
+            self.onsets[first_second * ONSET_RATE : last_second * ONSET_RATE],
+        )
+
+
+def listen(waveform: Waveform) -> Heard:
+    """Hear a waveform [T] at 16 kHz."""
+    return Heard(chroma_frames(waveform), onset_envelope(waveform))
+
+
+def compare(source: Heard, output: Heard, *, has_chance: bool = True) -> dict[str, Score]:
+    """Compute what `evaluate` does, from two files that were heard before.
+
+    Args:
+        source: What was translated.
+        output: What came out of it.
+        has_chance: Whether chance is worked out too, which takes most of the time.
+    """
+    rotations = ROTATIONS if has_chance else ()
+    chromas = _same_length(source.chromas, output.chromas)
     return {
-        "chroma": chroma(*chromas),
-        "aligned_chroma": aligned_chroma(*chromas),
-        "onset": onset(*(onset_envelope(waveform) for waveform in pair)),
+        "chroma": chroma(*chromas, rotations),
+        "aligned_chroma": aligned_chroma(*chromas, rotations),
+        "onset": onset(*_same_length(source.onsets, output.onsets), rotations),
     }
 
 
-def _same_length(source: Waveform, output: Waveform) -> tuple[Waveform, Waveform]:
-    length = max(len(source), len(output))
-    return (
-        np.pad(source, (0, length - len(source))),
-        np.pad(output, (0, length - len(output))),
-    )
+def _same_length(first: Frames, second: Frames) -> tuple[Frames, Frames]:
+    """Let silence, which is all zeros in either kind of frames, follow the shorter one."""
+    length = max(len(first), len(second))
+
+    def padded(frames: Frames) -> Frames:
+        return np.pad(frames, [(0, length - len(frames)), *[(0, 0)] * (frames.ndim - 1)])
+
+    return padded(first), padded(second)
 
 
-def chroma(source: Frames, output: Frames) -> Score:
+def chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
     """Score chroma frames [L, 12] of both files, frame by frame."""
-    return _score(_frame_by_frame, source, output, CHROMA_RATE) if source.any() else NOTHING
+    if not source.any():
+        return NOTHING
+    return _score(_frame_by_frame, source, output, CHROMA_RATE, rotations)
 
 
-def aligned_chroma(source: Frames, output: Frames) -> Score:
+def aligned_chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
     """Score chroma frames [L, 12] of both files, over the pairs that alignment joins."""
-    return _score(_along_path, source, output, CHROMA_RATE) if source.any() else NOTHING
+    if not source.any():
+        return NOTHING
+    return _score(_along_path, source, output, CHROMA_RATE, rotations)
 
 
-def onset(source: Frames, output: Frames) -> Score:
+def onset(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
     """Score the onset envelopes [L] of both files."""
-    has_attacks = source.std() > NO_ATTACK
-    return _score(_at_best_lag, source, output, ONSET_RATE) if has_attacks else NOTHING
+    if not source.std() > NO_ATTACK:
+        return NOTHING
+    return _score(_at_best_lag, source, output, ONSET_RATE, rotations)
 
 
-def _score(matcher: Matcher, source: Frames, output: Frames, frame_rate: int) -> Score:
+def _score(
+    matcher: Matcher,
+    source: Frames,
+    output: Frames,
+    frame_rate: int,
+    rotations: Sequence[float],
+) -> Score:
     length = len(output) // frame_rate
-    far = [share for share in ROTATIONS if share * length >= MIN_ROTATION_SECONDS]
+    far = [share for share in rotations if share * length >= MIN_ROTATION_SECONDS]
     far = [share for share in far if (1 - share) * length >= MIN_ROTATION_SECONDS]
     rotated = [np.roll(output, round(share * len(output)), axis=0) for share in far]
     match, *others = matcher(source, [output, *rotated])
     return Score(
         value=match.mean(),
         chance=float(np.median([other.mean() for other in others])) if others else None,
-        per_second=match.by_second(frame_rate),
     )
 
 

@@ -51,22 +51,30 @@ def log_spectral_distance_db(
     Raises:
         AudioError: either is not a mono waveform of finite floats with at least one sample.
     """
-    pair = [
+    heard = [
         at_analysis_rate(waveform, sample_rate, name=name)
         for waveform, name in ((output, "output"), (reference, "reference"))
     ]
-    length = len(pair[1])
-    fitted = np.pad(pair[0][:length], (0, max(0, length - len(pair[0]))))
-    if not pair[1].any():
+    if not heard[1].any():
         return None
-    difference = _mel_decibels(fitted) - _mel_decibels(pair[1])
-    return float(difference.square().mean(dim=0).sqrt().mean())
+    return distance_db(*(mel_decibels(waveform, len(heard[1])) for waveform in heard))
 
 
-def _mel_decibels(waveform: Waveform) -> torch.Tensor:
-    """Return [L, 128] decibels, as librosa 0.8's defaults at 16 kHz give them."""
-    level = np.sqrt(np.mean(waveform**2)) + np.finfo(np.float32).eps
-    padded = np.pad(waveform / level, LSD_WINDOW // 2, mode="reflect")
+def distance_db(output: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the distance in dB of two arrays [L, 128] that `mel_decibels` made."""
+    return float((output - reference).square().mean(dim=0).sqrt().mean())
+
+
+def mel_decibels(waveform: Waveform, length: int) -> torch.Tensor:
+    """Return [L, 128] decibels, as librosa 0.8's defaults at 16 kHz give them.
+
+    Args:
+        waveform: float32 [T] at 16 kHz, cut or padded with silence to the length.
+        length: in samples, at least 1.
+    """
+    fitted = np.pad(waveform[:length], (0, max(0, length - len(waveform))))
+    level = np.sqrt(np.mean(fitted**2)) + np.finfo(np.float32).eps
+    padded = np.pad(fitted / level, LSD_WINDOW // 2, mode="reflect")
     frames = torch.from_numpy(padded).unfold(0, LSD_WINDOW, LSD_HOP)
     filters = mel_filters(LSD_WINDOW, LSD_MELS, 0.0, ANALYSIS_RATE / 2)
     window = torch.hann_window(LSD_WINDOW)

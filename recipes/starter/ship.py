@@ -10,29 +10,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from core.data.domain import Domain, load_domains
+from core.data.domain import load_domains
+from core.evaluation.judge import recordings
 from core.metrics.timbre_training import train_classifier
 from core.model import Translator
 from core.modelfile import MODEL_FILE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PRETRAINED = Path(__file__).resolve().parents[2] / "core" / "pretrained"
-
-
-def recordings(domain: Domain, split: str) -> Iterator[np.ndarray]:
-    """Yield the parts of a domain that belong to a split, float32 [T] each."""
-    for track in domain.tracks:
-        stored = np.load(domain.directory / track.file, mmap_mode="r")
-        for part in track.parts:
-            if part.split == split:
-                yield stored[part.start : part.stop].astype(np.float32) / 32768
 
 
 def main() -> None:
@@ -46,7 +33,7 @@ def main() -> None:
     )
     domains = load_domains(options.data, None)
     classifier = train_classifier(
-        {domain.name: recordings(domain, "train") for domain in domains},
+        {domain.name: list(recordings(domain, "train")) for domain in domains},
         domains[0].sample_rate,
         seed=0,
     )

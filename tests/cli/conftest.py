@@ -19,6 +19,8 @@ from core.config import get_preset
 from umtcli.app import main
 from umtcli.console import Environment, StreamKind
 
+from .browser import Browser, open_browser
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -47,6 +49,7 @@ WAVENET = get_preset("tiny").updated(
 RATE = SPECTRAL.model.sample_rate
 HOP = SPECTRAL.model.hop_length
 WIDTH = SPECTRAL.model.latent_dim
+TUNE_RATE = 22050
 
 
 @dataclass(frozen=True)
@@ -199,3 +202,41 @@ def read_wav(data: bytes) -> np.ndarray:
 def leftovers(folder: Path) -> list[str]:
     """Return the temporary files of results below a folder."""
     return [path.name for path in folder.rglob(".umt-*")]
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory) -> Path:
+    """Where the browser saves files."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(downloads) -> Iterator[Browser]:
+    """One window for all tests."""
+    with open_browser(downloads) as window:
+        yield window
+
+
+def write_tune(path: Path, *, seconds: float = 4.0, hertz: float = 262.0, decay: float = 2.0):
+    """Write half-second tones with harmonics."""
+    t = np.arange(TUNE_RATE // 2) / TUNE_RATE
+    steps = [0, 4, 7, 12, 9, 5, 2, 7]
+    tones = [
+        sum(np.sin(2 * np.pi * hertz * 2 ** (s / 12) * k * t) / k for k in range(1, 5))
+        * np.exp(-decay * t)
+        for s in (steps * int(seconds))[: int(2 * seconds)]
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, (0.15 * np.concatenate(tones)).astype(np.float32), TUNE_RATE)
+    return path
+
+
+@pytest.fixture
+def paired_music(tmp_path) -> Path:
+    """Two pieces, two domains, two renderings."""
+    for piece, hertz in (("one", 262), ("two", 311)):
+        for domain, decay in (("organ", 0), ("piano", 4)):
+            for rendering, offset in (("loud", 0), ("soft", 0.5)):
+                path = tmp_path / "pairs" / piece / f"{domain}--{rendering}.wav"
+                write_tune(path, hertz=hertz, decay=decay + offset)
+    return tmp_path / "pairs"

@@ -55,7 +55,7 @@ def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):
     made = umt("translate", "tune.wav", "--to", "piano", stdout_kind="data")
     found = figures(umt("eval", "--json", stdin=made.stdout))
     assert (found["source"], found["target"]) == ("tune.wav", "piano")
-    assert set(found["content"]) == {"chroma", "aligned_chroma", "onset"}
+    assert {"chroma", "aligned_chroma", "onset"} < set(found["metrics"])
 
 
 def test_only_the_translated_part_of_the_source_is_compared(umt, tune):
@@ -69,7 +69,7 @@ def test_a_changed_source_is_not_compared(umt, tune):
     made = umt("translate", "tune.wav", "--to", "piano", stdout_kind="data")
     soundfile.write(tune, melody(base_hz=300, decay=4), 22050)
     ran = umt("eval", "--json", stdin=made.stdout)
-    assert figures(ran)["content"] is None
+    assert "chroma" not in figures(ran)["metrics"]
     assert "tune.wav has changed" in ran.stderr
 
 
@@ -80,13 +80,46 @@ def test_audio_without_provenance_is_measured_alone_and_says_so(umt, tune):
     assert b"chroma" not in ran.stdout
 
 
+def row(found: dict, metric: str, name: str = "translation") -> dict:
+    return found["metrics"][metric]["rows"][name]
+
+
 def test_identical_audio_scores_one_and_other_music_near_chance(umt, tune):
-    same = figures(umt("eval", tune, "--source", tune, "--json"))["content"]
-    assert same["chroma"]["value"] == pytest.approx(1, abs=1e-3)
-    assert same["onset"]["value"] == pytest.approx(1, abs=1e-3)
+    same = figures(umt("eval", tune, "--source", tune, "--json"))
+    assert row(same, "chroma")["value"] == pytest.approx(1, abs=1e-3)
+    assert row(same, "chroma")["share"] == pytest.approx(1, abs=1e-3)
+    assert row(same, "onset")["value"] == pytest.approx(1, abs=1e-3)
     soundfile.write("other.wav", melody(base_hz=262 * 2 ** (6 / 12), decay=4)[::-1], 22050)
-    other = figures(umt("eval", "other.wav", "--source", tune, "--json"))["content"]
-    assert other["chroma"]["value"] < (1 + other["chroma"]["chance"]) / 2
+    other = figures(umt("eval", "other.wav", "--source", tune, "--json"))
+    assert row(other, "chroma")["share"] < 0.5
+
+
+def test_a_song_stands_beside_its_yardsticks(umt, tune):
+    for name, hertz, decay in (("out", 262, 1), ("true", 262, 0), ("font", 262, 0.3)):
+        soundfile.write(f"{name}.wav", melody(base_hz=hertz, decay=decay), 22050)
+    options = ("--source", tune, "--to", "organ")
+    references = ("--reference", "true.wav", "--reference", "font.wav")
+    found = figures(umt("eval", "out.wav", *options, *references, "--json"))
+    distances = found["metrics"]["log_spectral_distance_db"]["rows"]
+    assert list(distances) == ["translation", "copy", "true", "other_rendering", "noise"]
+    assert distances["true"]["value"] == pytest.approx(0, abs=1e-3)
+    assert distances["true"]["share"] == pytest.approx(1)
+    assert distances["noise"]["share"] == pytest.approx(0)
+    assert 0 < distances["other_rendering"]["value"] < distances["copy"]["value"]
+    assert distances["copy"]["value"] < distances["noise"]["value"]
+    # What the starter's classifier knows of organs stands for other music.
+    assert row(found, "target_probability", "wrong_piece")["value"] > 0.8
+    low, high = row(found, "chroma")["interval"]
+    assert low <= row(found, "chroma")["value"] <= high
+
+
+def test_a_directory_is_measured_file_by_file(umt, tune, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("b.wav", "a.wav"):
+        (made / name).write_bytes(tune.read_bytes())
+    found = json.loads(umt("eval", made, "--source", tune, "--json").stdout)["results"]
+    assert [own["input"] for own in found] == [str(made / "a.wav"), str(made / "b.wav")]
 
 
 def test_silence_gives_dashes_and_no_nan(umt):
@@ -108,8 +141,10 @@ def test_a_bad_file_fails_and_the_others_are_measured(umt, tune, tmp_path):
 @pytest.mark.parametrize(
     "args",
     [
-        ("--data", "data", "song.wav"),
-        ("--data", "data", "--paired", "pairs"),
+        ("--data", "data", "--model", "m", "song.wav"),
+        ("--paired", "pairs", "song.wav"),
+        ("--paired", "pairs", "--source", "song.wav"),
+        ("--data", "data", "--html", "page.html"),
         ("--model", "m.safetensors"),
         ("--paired", "missing"),
     ],
@@ -168,9 +203,39 @@ def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spect
                 soundfile.write(path, melody(base_hz=base_hz, decay=decay), RATE)
     ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
     assert ran.code == 0, ran.stderr
-    rows = json.loads(ran.stdout)["results"]
-    assert len(rows) == 2 * len(DOMAINS) * (len(DOMAINS) - 1)
-    assert {row["rendering"] for row in rows} == {"loud", "soft"}
-    # Both renderings of a target are the same file here.
-    assert all(row["distance_other_db"] == pytest.approx(0, abs=1e-3) for row in rows)
-    assert all(row["distance_copy_db"] > 1 for row in rows)
+    content = json.loads(ran.stdout)
+    pairs = content["results"]
+    assert len(pairs) == 2 * len(DOMAINS) * (len(DOMAINS) - 1)
+    assert {pair["rendering"] for pair in pairs} == {"loud", "soft"}
+    for pair in pairs:
+        distances = {name: own["log_spectral_distance_db"] for name, own in pair["rows"].items()}
+        # Both renderings of a target are the same file here.
+        assert distances["other_rendering"] == pytest.approx(0, abs=1e-3)
+        assert distances["true"] == pytest.approx(0, abs=1e-3)
+        assert 1 < distances["copy"] < distances["noise"]
+    means = content["metrics"]["log_spectral_distance_db"]["rows"]
+    values = [pair["rows"]["copy"]["log_spectral_distance_db"] for pair in pairs]
+    assert means["copy"]["value"] == pytest.approx(np.mean(values))
+    assert {(own["source"], own["target"]) for own in content["matrix"]} == {
+        ("organ", "piano"),
+        ("piano", "organ"),
+    }
+
+
+def test_figures_of_a_matrix_are_those_of_its_pairs(umt, tmp_path, spectral_model):
+    for piece, base_hz in (("one", 262), ("two", 330)):
+        for domain, decay in zip(DOMAINS, (0, 4), strict=True):
+            path = tmp_path / "pairs" / piece / f"{domain}--font.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, melody(base_hz=base_hz, decay=decay), RATE)
+    ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
+    content = json.loads(ran.stdout)
+    for own in content["matrix"]:
+        values = [
+            pair["rows"]["wrong_piece"]["chroma"]
+            for pair in content["results"]
+            if (pair["source"], pair["target"]) == (own["source"], own["target"])
+        ]
+        mean = own["metrics"]["chroma"]["rows"]["wrong_piece"]
+        assert mean["value"] == pytest.approx(np.mean(values))
+        assert mean["interval"] == pytest.approx([min(values), max(values)])

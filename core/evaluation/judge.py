@@ -1,0 +1,94 @@
+"""The timbre classifier that judges: the shipped one, or one of the user's own domains.
+
+The shipped classifier knows the starter model's domains. For others it is trained on the train
+split of prepared data, once, and kept there as `timbre.safetensors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.errors import ModelError
+from core.metrics.timbre import TimbreClassifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from core.data.domain import Domain
+
+CACHE_NAME = "timbre.safetensors"
+
+
+def shipped_classifier() -> TimbreClassifier:
+    """Load the classifier that is shipped with the starter model."""
+    return TimbreClassifier.load(Path(str(files("core.pretrained"))) / CACHE_NAME)
+
+
+def classifier_of(
+    domains: Sequence[Domain], directory: Path, *, on_training: Callable[[], None] | None = None
+) -> TimbreClassifier:
+    """Return the classifier of prepared domains, which is trained if there is none of them yet.
+
+    Args:
+        domains: At least two.
+        directory: The prepared data; the classifier is kept in it.
+        on_training: Called before training begins, which takes about a minute.
+
+    Raises:
+        DataError: A single domain, or one with less than 32 s of sound.
+    """
+    path = directory / CACHE_NAME
+    fingerprint = _fingerprint(domains)
+    if path.is_file():
+        try:
+            kept = TimbreClassifier.load(path)
+        except ModelError:  # of another version, or cut off: it can be made again
+            kept = None
+        if kept is not None and kept.training.get("data") == fingerprint:
+            return kept
+    from core.metrics.timbre_training import train_classifier
+
+    if on_training is not None:
+        on_training()
+    classifier = train_classifier(
+        {domain.name: list(recordings(domain, "train")) for domain in domains},
+        domains[0].sample_rate,
+    )
+    classifier.training["data"] = fingerprint
+    classifier.save(path)
+    return classifier
+
+
+def recordings(domain: Domain, split: str) -> Iterator[NDArray[np.int16]]:
+    """Yield the recordings of a split, int16 [T] each, mapped from their files."""
+    for track in domain.tracks:
+        stored = np.load(domain.directory / track.file, mmap_mode="r")
+        for part in track.parts:
+            if part.split == split:
+                yield stored[part.start : part.stop]
+
+
+def _fingerprint(domains: Sequence[Domain]) -> str:
+    """Return what changes when the recordings that the classifier learns from do."""
+    facts = [
+        [
+            domain.name,
+            domain.sample_rate,
+            [
+                [track.source_sha256, part.start, part.stop]
+                for track in domain.tracks
+                for part in track.parts
+                if part.split == "train"
+            ],
+        ]
+        for domain in domains
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,0 +1,225 @@
+"""A model against the truth: music that exists on several instruments.
+
+In: a translator and a directory `PIECE/DOMAIN--RENDERING.EXTENSION`, in which all files of a
+piece hold the same notes at the same time, each played by one domain in one rendering (by one
+SoundFont, say). Out: the figures of each translation beside all of its yardsticks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.audio.reading import read_audio
+from core.errors import DataError
+from core.evaluation.scorecard import Rows, ScoreCard, card_of_many
+from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures
+from core.metrics import spoiling
+from core.metrics.catalogue import COPY, NOISE, OTHER_RENDERING, TRANSLATION, TRUE, WRONG_PIECE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from core.metrics.timbre import TimbreClassifier
+    from core.model import Translator
+
+PAIRED_NAME = re.compile(r"(?P<domain>.+)--(?P<rendering>.+)")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The files of one piece of music.
+
+    Attributes:
+        name: Its directory's.
+        rendering: What the input and the first true rendering are made with.
+        others: Further renderings; the last one is no reference, but a yardstick.
+        files: By rendering and domain.
+    """
+
+    name: str
+    rendering: str
+    others: tuple[str, ...]
+    files: dict[str, dict[str, Path]]
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """One translation beside its yardsticks.
+
+    Attributes:
+        piece: The piece.
+        rendering: What the input was made with.
+        source: Domain of the input.
+        target: Domain of the output.
+        rows: Figures by row of `core.metrics.catalogue`.
+        output: What the model made, float32 [T] at its rate; None where it was not kept.
+    """
+
+    piece: str
+    rendering: str
+    source: str
+    target: str
+    rows: Rows
+    output: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The score cards of many translations.
+
+    Attributes:
+        n_pieces: How many pieces of music they are of.
+        overall: Of all together.
+        cells: By source and target.
+    """
+
+    n_pieces: int
+    overall: ScoreCard
+    cells: dict[tuple[str, str], ScoreCard]
+
+
+def find_pieces(directory: Path, domains: Sequence[str]) -> list[Piece]:
+    """Find the pieces that some of the domains play.
+
+    Pieces take turns in the rendering that is translated, so that each is heard.
+
+    Raises:
+        DataError: There are none, or none that two domains play in one rendering.
+    """
+    pieces: list[Piece] = []
+    for path in sorted(path for path in directory.iterdir() if path.is_dir()):
+        renderings: dict[str, dict[str, Path]] = defaultdict(dict)
+        for file in sorted(path.iterdir()):
+            match = PAIRED_NAME.fullmatch(file.stem)
+            if match and match["domain"] in domains:
+                renderings[match["rendering"]][match["domain"]] = file
+        names = sorted(name for name, files in renderings.items() if len(files) > 1)
+        if names:
+            turn = len(pieces) % len(names)
+            first, *others = names[turn:] + names[:turn]
+            pieces.append(Piece(path.name, first, tuple(others), dict(renderings)))
+    if not pieces:
+        raise DataError(
+            f"{directory}: no PIECE/DOMAIN--RENDERING files of two of {', '.join(domains)}; "
+            "recipes/starter renders some"
+        )
+    return pieces
+
+
+def evaluate_paired(
+    model: Translator, pieces: Sequence[Piece], classifier: TimbreClassifier
+) -> Iterator[PairFigures]:
+    """Translate each piece from each of its domains into each other one, and compare.
+
+    Args:
+        model: With the decoders of all domains.
+        pieces: From `find_pieces`.
+        classifier: Of the domains, or of others; then nothing is said on the target's timbre.
+
+    Yields:
+        Figures of each piece, source and target.
+    """
+    for number, piece in enumerate(pieces):
+        other_music = pieces[(number + 1) % len(pieces)] if len(pieces) > 1 else None
+        yield from _PieceComparison(model, piece, other_music, classifier).compare()
+
+
+def pairs_of(pieces: Sequence[Piece]) -> int:
+    """Return how many translations `evaluate_paired` makes of the pieces."""
+    sizes = (len(piece.files[piece.rendering]) for piece in pieces)
+    return sum(size * (size - 1) for size in sizes)
+
+
+def summarise(found: Sequence[PairFigures]) -> Matrix:
+    """Put the figures of many translations together."""
+    groups: dict[tuple[str, str], list[tuple[str, Rows]]] = defaultdict(list)
+    for pair in found:
+        groups[pair.source, pair.target].append((pair.piece, pair.rows))
+    everything = [entry for group in groups.values() for entry in group]
+    return Matrix(
+        n_pieces=len({pair.piece for pair in found}),
+        overall=card_of_many(everything),
+        cells={names: card_of_many(group) for names, group in groups.items()},
+    )
+
+
+class _PieceComparison:
+    """The sounds of one piece, each read and heard once."""
+
+    def __init__(
+        self,
+        model: Translator,
+        piece: Piece,
+        other_music: Piece | None,
+        classifier: TimbreClassifier,
+    ) -> None:
+        self.model, self.piece, self.classifier = model, piece, classifier
+        self.played = self._read(piece, piece.rendering)
+        # Of several renderings the last one is a yardstick, and no reference.
+        renderings = [self.played, *(self._read(piece, name) for name in piece.others)]
+        self.other_rendering = renderings.pop() if piece.others else {}
+        self.references = {
+            domain: [own[domain] for own in renderings if domain in own] for domain in self.played
+        }
+        self.other_music = self._read_other_music(other_music) if other_music else {}
+        self.noise = {domain: self._noise_figures(domain) for domain in self.played}
+
+    def _read(self, piece: Piece, rendering: str) -> dict[str, Sound]:
+        rate = self.model.sample_rate
+        files = piece.files[rendering]
+        return {domain: self._sound(read_audio(files[domain], rate)) for domain in files}
+
+    def _read_other_music(self, piece: Piece) -> dict[str, Sound]:
+        """Read another piece, repeated or cut: what is missing would count as silence."""
+        length = len(next(iter(self.played.values())).waveform)
+        sounds = self._read(piece, piece.rendering)
+        return {
+            domain: self._sound(np.resize(sound.waveform, length))
+            for domain, sound in sounds.items()
+        }
+
+    def _sound(self, waveform: NDArray[np.float32]) -> Sound:
+        return Sound(waveform, self.model.sample_rate, self.classifier)
+
+    def _noise_figures(self, target: str) -> Figures:
+        heard = self._sound(spoiling.noise(self.played[target].waveform))
+        distance = figures(heard, Goal(None, None, None, self.references[target]))
+        return distance | quality_figures(heard, self._known(target))
+
+    def _known(self, domain: str) -> str | None:
+        return domain if domain in self.classifier.domains else None
+
+    def compare(self) -> Iterator[PairFigures]:
+        """Translate from each domain into each other one."""
+        for source, played in self.played.items():
+            latents = self.model.encode(played.waveform, played.sample_rate)
+            for target in self.played:
+                if target != source:
+                    output = self.model.decode(latents, to=target)[: len(played.waveform)]
+                    yield PairFigures(
+                        self.piece.name,
+                        self.piece.rendering,
+                        source,
+                        target,
+                        self._rows(self._sound(output), source, target),
+                        output,
+                    )
+
+    def _rows(self, output: Sound, source: str, target: str) -> Rows:
+        played = self.played[source]
+        goal = Goal(played, self._known(target), self._known(source), self.references[target])
+        rows = {TRANSLATION: figures(output, goal), COPY: figures(played, goal)}
+        if target in self.other_music:
+            rows[WRONG_PIECE] = figures(self.other_music[target], goal)
+        rows[TRUE] = figures(self.played[target], goal)
+        if target in self.other_rendering:
+            rows[OTHER_RENDERING] = figures(self.other_rendering[target], goal)
+        return rows | {NOISE: self.noise[target]}

@@ -1,0 +1,195 @@
+"""A translation of one song, beside its yardsticks.
+
+In: what came out, what went in, and true renderings if there are any. Out: a score card. Without
+another piece of the target to hold against it, "other music" is the translation itself rotated in
+time for content (`core.metrics.content`), and the domain's training audio for everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from core.evaluation.scorecard import Rows, ScoreCard, card_of_one, interval_around
+from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures
+from core.metrics import content, spoiling, timbre
+from core.metrics.catalogue import (
+    COPY,
+    METRICS,
+    NOISE,
+    OTHER_RENDERING,
+    TRANSLATION,
+    TRUE,
+    WRONG_PIECE,
+)
+from core.metrics.intervals import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from core.metrics.timbre import TimbreClassifier
+
+PART_SECONDS = 5  # long enough for every figure, short enough for an interval
+MAX_PARTS = 24
+NOISE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class SongFigures:
+    """What was found out about one piece of audio.
+
+    Attributes:
+        seconds: Its length.
+        target: The domain it should be in; None if unknown to the classifier.
+        source_domain: What the classifier takes the source for.
+        heard: Probability of each domain; None for silence.
+        source_heard: The same of the source; None without one.
+        card: Figures beside their yardsticks.
+        typical: The 5, 50 and 95 % points of each quality figure in the target's training audio.
+    """
+
+    seconds: float
+    target: str | None
+    source_domain: str | None
+    heard: dict[str, float] | None
+    source_heard: dict[str, float] | None
+    card: ScoreCard
+    typical: Mapping[str, tuple[float, float, float]]
+
+
+def evaluate_song(
+    output: Sound,
+    *,
+    source: Sound | None = None,
+    target: str | None = None,
+    references: Sequence[Sound] = (),
+) -> SongFigures:
+    """Measure a piece of audio, alone or against what it was made from and what it should be.
+
+    Args:
+        output: What is judged.
+        source: What it was translated from, aligned with it.
+        target: The domain it should be in; one that the classifier does not know is left out.
+        references: True renderings of the same music by the target. Of several, the last one is
+            kept out as a yardstick, and the others are what the distance is to.
+    """
+    classifier = output.classifier
+    known = target if target in classifier.domains else None
+    goal = Goal(source, known, _heard_as(source), references[:-1] or references)
+    rows: Rows = {TRANSLATION: figures(output, goal)}
+    if source is not None:
+        rows[COPY] = figures(source, goal)
+    rows[WRONG_PIECE] = _chance(output, source) | _typical(classifier, known, goal.source_domain)
+    if references:
+        rows[TRUE] = figures(references[0], goal)
+    if len(references) > 1:
+        rows[OTHER_RENDERING] = figures(references[-1], goal)
+    rows[NOISE] = _noise(output, goal)
+    return SongFigures(
+        seconds=len(output.waveform) / output.sample_rate,
+        target=known,
+        source_domain=goal.source_domain,
+        heard=output.probabilities or None,
+        source_heard=(source.probabilities or None) if source is not None else None,
+        card=card_of_one(rows, {TRANSLATION: _intervals(output, goal, rows[TRANSLATION])}),
+        typical=dict(classifier.references[known].quality) if known else {},
+    )
+
+
+def _heard_as(source: Sound | None) -> str | None:
+    heard = source.probabilities if source is not None else {}
+    return max(heard, key=heard.__getitem__) if heard else None
+
+
+def _chance(output: Sound, source: Sound | None) -> Figures:
+    """Return what other music scores against the source: the output, rotated in time."""
+    if source is None:
+        return {}
+    scores = content.compare(source.content, output.content)
+    return {name: score.chance for name, score in scores.items() if score.chance is not None}
+
+
+@torch.no_grad()
+def _typical(
+    classifier: TimbreClassifier, target: str | None, source_domain: str | None
+) -> Figures:
+    """Return the figures of the target's own training audio, which is other music."""
+    if target is None:
+        return {}
+    reference = classifier.references[target]
+    heard = classifier.probabilities_of(reference.samples) or {}
+    found: Figures = {
+        "target_probability": heard.get(target),
+        "frechet_distance": timbre.frechet_distance(reference.samples, reference),
+        "kernel_distance": timbre.kernel_distance(reference.samples, reference),
+    }
+    if source_domain not in (None, target):
+        found["source_probability"] = heard.get(str(source_domain))
+    return found | {name: middle for name, (_, middle, _) in reference.quality.items()}
+
+
+def _noise(output: Sound, goal: Goal) -> Figures:
+    seconds = None if goal.references else NOISE_SECONDS
+    length = None if seconds is None else seconds * output.sample_rate
+    heard = Sound(spoiling.noise(output.waveform[:length]), output.sample_rate, output.classifier)
+    found = quality_figures(heard, goal.target)
+    if goal.references:
+        alone = Goal(None, None, None, goal.references)
+        found["log_spectral_distance_db"] = figures(heard, alone)["log_spectral_distance_db"]
+    return found
+
+
+def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval | None]:
+    """Return the intervals of all figures that stretches of a song have by themselves.
+
+    Seconds next to one another sound alike, so that they are drawn in stretches of five.
+    """
+    starts = _starts(int(len(output.waveform) / output.sample_rate))
+    parts = [_figures_of_part(output, goal, start) for start in starts]
+    found = {
+        name: interval_around(value, [own.get(name) for own in parts])
+        for name, value in whole.items()
+        if METRICS[name].question != "target"
+    }
+    return found | _probability_intervals(output, goal)
+
+
+def _figures_of_part(output: Sound, goal: Goal, start: int) -> Figures:
+    cut = slice(start * output.sample_rate, (start + PART_SECONDS) * output.sample_rate)
+    sound = Sound(output.waveform[cut], output.sample_rate, output.classifier)
+    found = quality_figures(sound, goal.target)
+    if goal.source is not None:
+        heard = (own.content.part(start, PART_SECONDS) for own in (goal.source, output))
+        scores = content.compare(*heard, has_chance=False)
+        found |= {name: score.value for name, score in scores.items()}
+    return found
+
+
+@torch.no_grad()
+def _probability_intervals(output: Sound, goal: Goal) -> dict[str, Interval | None]:
+    if not len(output.embeddings):
+        return {}
+    shares = output.classifier.network.head(output.embeddings).softmax(dim=1)
+    found = {}
+    for name, domain in (
+        ("target_probability", goal.target),
+        ("source_probability", goal.source_domain),
+    ):
+        if domain is not None:
+            own = shares[:, output.classifier.domains.index(domain)].tolist()
+            found[name] = mean_interval(own, _stretches(len(own)))
+    return found
+
+
+def _stretches(n_seconds: int) -> list[int]:
+    return [second // PART_SECONDS for second in range(n_seconds)]
+
+
+def _starts(seconds: int) -> list[int]:
+    """Return where the stretches of a song begin, in seconds; not all of a long one."""
+    n_parts = seconds // PART_SECONDS
+    places = np.linspace(0, n_parts - 1, min(n_parts, MAX_PARTS)).astype(int)
+    return [PART_SECONDS * int(place) for place in places]

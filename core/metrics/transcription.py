@@ -1,0 +1,210 @@
+"""Which notes are left in a translation, as a transcription network hears them. An extra.
+
+`pip install umtcli[transcription]` brings `onnxruntime` and `mir_eval`; without them there are no
+such figures. The network is basic-pitch's, shipped in `core/metrics/basic_pitch` with its licence:
+Bittner et al. 2022, "A lightweight instrument-agnostic model for polyphonic note transcription and
+multipitch estimation". It gives, for each of the 88 piano keys and 86 times a second, how likely
+the key sounds and how likely it is struck.
+
+`pitch_correlation`: correlation of what sounds in the two files, over all keys and frames. Range
+    -1 to 1, higher is better; identical audio gives 1.
+`note_f1_150ms`, `note_f1_50ms`: notes of the source that are found in the output, and the other way
+    round: F measure of matched notes, right within a quarter tone and so many milliseconds at
+    their start; ends do not count. Raffel et al. 2014, "mir_eval". Range 0 to 1, higher is better.
+    50 ms is the field's convention, and punishes instruments that speak slowly, even perfectly
+    played: read it beside the true rendering's.
+
+Conventions: the shorter file is followed by silence. A source in which nothing sounds has no notes
+to keep: every value is None. An output in which nothing sounds has kept nothing: 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soxr
+
+from core.metrics.spectra import ANALYSIS_RATE, Waveform, at_analysis_rate
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Posteriors = npt.NDArray[np.float32]
+
+MODEL_RATE = 22_050  # Hz
+HOP = 256  # samples in a frame
+WINDOW_SAMPLES = 2 * MODEL_RATE - HOP  # what the network takes, 172 frames
+MARGIN_FRAMES = 15  # at each end of a window, where the network lacks context
+WINDOW_FRAMES = 172
+STEP_FRAMES = WINDOW_FRAMES - 2 * MARGIN_FRAMES
+LOWEST_KEY = 21  # MIDI number of the first of 88
+
+# A note begins where a key is struck, and lasts while it sounds.
+STRUCK, SOUNDS = 0.5, 0.3
+LEAST_FRAMES = 11  # 128 ms; the network's own threshold for a note
+PATIENCE_FRAMES = 11  # of silence that do not end a note
+PITCH_TOLERANCE_CENTS = 50.0
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Notes in order of their start: seconds [N, 2] of start and end, and Hz [N]."""
+
+    intervals: npt.NDArray[np.float64]
+    hertz: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the network hears in one file.
+
+    Attributes:
+        sounding: float32 [L, 88], probability that a key sounds.
+        notes: The notes made of it.
+    """
+
+    sounding: Posteriors
+    notes: Notes
+
+
+@cache
+def is_available() -> bool:
+    """Return whether the extra is installed."""
+    return all(find_spec(name) is not None for name in ("onnxruntime", "mir_eval"))
+
+
+def evaluate(
+    source: npt.NDArray[np.floating], output: npt.NDArray[np.floating], sample_rate: int
+) -> dict[str, float | None]:
+    """Compute every figure of this module.
+
+    Args:
+        source: float [T], what was translated.
+        output: float [T'], what came out of it, aligned with the source.
+        sample_rate: Of both, in Hz.
+
+    Raises:
+        AudioError: One is not a mono waveform of finite floats with at least one sample.
+    """
+    return compare(
+        listen(at_analysis_rate(source, sample_rate, name="source")),
+        listen(at_analysis_rate(output, sample_rate, name="output")),
+    )
+
+
+def listen(waveform: Waveform) -> Heard:
+    """Hear a waveform [T] at 16 kHz."""
+    sounding, struck = _posteriors(soxr.resample(waveform, ANALYSIS_RATE, MODEL_RATE))
+    return Heard(sounding, find_notes(sounding, struck))
+
+
+def _posteriors(waveform: Waveform) -> tuple[Posteriors, Posteriors]:
+    """Return how likely each key sounds and is struck, float32 [L, 88] each."""
+    n_frames = 1 + len(waveform) // HOP
+    n_windows = -(-n_frames // STEP_FRAMES)
+    before = MARGIN_FRAMES * HOP
+    length = (n_windows - 1) * STEP_FRAMES * HOP + WINDOW_SAMPLES
+    padded = np.pad(waveform, (before, max(0, length - before - len(waveform))))
+    session = _session()
+    parts: list[tuple[Posteriors, Posteriors]] = []
+    for window in range(n_windows):
+        first = window * STEP_FRAMES * HOP
+        samples = padded[first : first + WINDOW_SAMPLES].astype(np.float32)
+        given = {session.get_inputs()[0].name: samples[None, :, None]}
+        names = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]
+        sounding, struck = session.run(names, given)
+        kept = slice(MARGIN_FRAMES, WINDOW_FRAMES - MARGIN_FRAMES)
+        parts.append((sounding[0, kept], struck[0, kept]))
+    sounding, struck = (np.concatenate(own)[:n_frames] for own in zip(*parts, strict=True))
+    return sounding, struck
+
+
+@cache
+def _session() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with as_file(files("core.metrics") / "basic_pitch" / "nmp.onnx") as path:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def find_notes(sounding: Posteriors, struck: Posteriors) -> Notes:
+    """Make notes out of what the network says of each key and frame, float32 [L, 88] each."""
+    found = []
+    for key in range(sounding.shape[1]):
+        onsets = _peaks(struck[:, key])
+        for number, start in enumerate(onsets):
+            limit = onsets[number + 1] if number + 1 < len(onsets) else len(sounding)
+            end = _end_of_note(sounding[:, key], start, limit)
+            if end - start >= LEAST_FRAMES:
+                found.append((start, end, key))
+    found.sort()
+    frames = np.array([note[:2] for note in found], dtype=float).reshape(-1, 2)
+    keys = np.array([note[2] for note in found], dtype=float)
+    return Notes(frames * HOP / MODEL_RATE, 440 * 2 ** ((keys + LOWEST_KEY - 69) / 12))
+
+
+def _peaks(struck: Posteriors) -> list[int]:
+    """Return the frames in which a key [L] is struck: local maxima above the threshold."""
+    before, after = np.pad(struck, (1, 0))[:-1], np.pad(struck, (0, 1))[1:]
+    return np.flatnonzero((struck >= STRUCK) & (struck > before) & (struck >= after)).tolist()
+
+
+def _end_of_note(sounding: Posteriors, start: int, limit: int) -> int:
+    """Return the frame at which a key [L] that was struck has fallen silent."""
+    end = start
+    for frame in range(start, limit):
+        if sounding[frame] >= SOUNDS:
+            end = frame + 1
+        elif frame - end >= PATIENCE_FRAMES:
+            break
+    return end
+
+
+def compare(source: Heard, output: Heard) -> dict[str, float | None]:
+    """Compute what `evaluate` does, from two files that were heard before."""
+    return {
+        "pitch_correlation": pitch_correlation(source.sounding, output.sounding),
+        "note_f1_150ms": note_f1(source.notes, output.notes, 0.15),
+        "note_f1_50ms": note_f1(source.notes, output.notes, 0.05),
+    }
+
+
+def pitch_correlation(source: Posteriors, output: Posteriors) -> float | None:
+    """Return the correlation of what sounds, float32 [L, 88] each; None where nothing does."""
+    if source.max(initial=0) < SOUNDS:
+        return None
+    length = max(len(source), len(output))
+    first, second = (
+        np.pad(own, ((0, length - len(own)), (0, 0))).astype(np.float64).ravel()
+        for own in (source, output)
+    )
+    first, second = first - first.mean(), second - second.mean()
+    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / scale if output.max(initial=0) >= SOUNDS else 0.0
+
+
+def note_f1(source: Notes, output: Notes, tolerance_seconds: float) -> float | None:
+    """Return the F measure of the notes of two files; None if the source has none."""
+    from mir_eval.transcription import precision_recall_f1_overlap
+
+    if not len(source.hertz):
+        return None
+    if not len(output.hertz):
+        return 0.0
+    _, _, f1, _ = precision_recall_f1_overlap(
+        source.intervals,
+        source.hertz,
+        output.intervals,
+        output.hertz,
+        onset_tolerance=tolerance_seconds,
+        pitch_tolerance=PITCH_TOLERANCE_CENTS,
+        offset_ratio=None,
+    )
+    return float(f1)
