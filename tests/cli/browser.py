@@ -89,6 +89,13 @@ class Browser:
         found = self._do("element", {"using": "css selector", "value": selector})[ELEMENT]
         self._do(f"element/{found}/value", {"text": text})
 
+    def wait_for_file(self, path: Path) -> None:
+        """Wait until a download is complete."""
+        end = time.monotonic() + WAIT_SECONDS
+        while not path.is_file():
+            assert time.monotonic() < end, f"never saved: {path}"
+            time.sleep(0.05)
+
     def complaints(self) -> list[str]:
         """Return the console's warnings and errors since the last call."""
         lines = self._do("se/log", {"type": "browser"})

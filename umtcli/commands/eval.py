@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  # typer reads it at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.failures import Batch
-from umtcli.models import choose_model, load_translator
-from umtcli.sources import find_sources
-from umtcli.streams import Destination, check_destination, choose_inputs, open_destination
-
-if TYPE_CHECKING:
-    from umtcli.console import Environment
-    from umtcli.evaluating.songs import Request
+from umtcli.evaluating.asked import Asked
 
 EXAMPLES = """\
 umt translate song.wav --to piano | umt eval
 umt eval song.piano.wav --source song.wav --to piano --html report.html
 umt eval --model runs/fast --data data
 umt eval --model runs/fast --paired corpus/paired --html report.html
+umt eval out/*.wav --listening-test listen
+umt eval --ratings listen/answers*.json
 
 Each figure stands beside its yardsticks, in columns:
 unchanged input    what the source itself scores
@@ -81,6 +76,17 @@ def run(
         Path | None,
         typer.Option(metavar="PAGE", help="Write a page to look at and to listen to, too."),
     ] = None,
+    listening_test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measure nothing, and write a blind listening test of translations instead.",
+        ),
+    ] = None,
+    ratings: Annotated[
+        bool,
+        typer.Option("--ratings", help="IN are the answers of a listening test's listeners."),
+    ] = False,
     device: options.Device = "auto",
     force: options.Force = False,
     is_json: options.Json = False,
@@ -96,111 +102,47 @@ def run(
     With --paired its translations are held against the same notes truly played by the target.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    page = None if html is None else Destination(html)
-    if page is not None:
-        check_destination(page, force=force)
-    if (model is not None or paired is not None) and (inputs or source or to or reference):
-        raise UsageError("--model and --paired measure a model: leave out IN, --source, --to, …")
-    if paired is not None:
-        _evaluate_paired(env, model, paired, data, device, page=page, force=force, is_json=is_json)
-    elif data is not None and not inputs:
-        if html is not None:
-            raise UsageError("--html is for audio and for --paired; --data has a table and --json")
-        _evaluate_model(env, model, data, device, is_json=is_json)
-    elif model is not None:
-        raise UsageError("to measure a model, name prepared domains too: --data data")
-    else:
-        from umtcli.evaluating.songs import Request
-
-        request = Request(source, to, tuple(reference or ()))
-        _evaluate_audio(env, inputs or [], request, data, page=page, force=force, is_json=is_json)
-
-
-def _evaluate_audio(
-    env: Environment,
-    given: list[str],
-    request: Request,
-    data: Path | None,
-    *,
-    page: Destination | None,
-    force: bool,
-    is_json: bool,
-) -> None:
-    from umtcli.evaluating.songs import (
-        evaluate_subject,
-        load_classifier,
-        read_subject,
-        show_subject,
-        subject_json,
+    asked = Asked(
+        inputs=inputs or (),
+        source=source,
+        target=to,
+        references=reference or (),
+        model=model,
+        data=data,
+        paired=paired,
+        page=html,
+        test=listening_test,
+        device=device,
+        force=force,
+        is_json=is_json,
     )
-
-    batch = Batch(env)
-    classifier = load_classifier(env, data)
-    found = []
-    for name in find_sources(batch, choose_inputs(env, given)):
-        with batch.item(name):
-            subject = read_subject(env, name, request)
-            figures = evaluate_subject(env, subject, classifier)
-            batch.results.append(subject_json(subject, figures))
-            if page is not None:
-                found.append((subject, figures))
-            if not is_json:
-                show_subject(env, subject, figures)
-    if page is not None and found:
-        from umtcli.report.results import songs_page
-
-        _write_page(env, page, songs_page(found), force=force)
-    batch.finish("eval", is_json=is_json)
-
-
-def _evaluate_model(
-    env: Environment, requested: str | None, data: Path, device: str, *, is_json: bool
-) -> None:
-    from core.data.domain import load_domains
-    from umtcli.evaluating import models
-
-    prepared = load_domains(data, None)
-    found, header = choose_model(env, requested, [])
-    domains = models.known_domains(env, prepared, found, header)
-    translator = load_translator(found, [domain.name for domain in domains], device)
-    rows = models.evaluate_domains(translator, domains)
-    if is_json:
-        facts = {"model": found.name, "id": header.id}
-        env.write_json("eval", facts | models.domains_json(translator, rows))
+    _check(asked, ratings=ratings)
+    asked.check_page()
+    if ratings:
+        from umtcli.evaluating.listening import show_ratings as work
+    elif listening_test is not None:
+        from umtcli.evaluating.listening import write_test as work
+    elif paired is not None:
+        from umtcli.evaluating.pairs import measure_pairs as work
+    elif data is not None and not inputs:
+        from umtcli.evaluating.models import measure_model as work
     else:
-        models.show_domains(env, translator, rows)
+        from umtcli.evaluating.songs import measure_songs as work
+    work(env, asked)
 
 
-def _evaluate_paired(
-    env: Environment,
-    requested: str | None,
-    directory: Path,
-    data: Path | None,
-    device: str,
-    *,
-    page: Destination | None,
-    force: bool,
-    is_json: bool,
-) -> None:
-    from umtcli.evaluating import pairs
-    from umtcli.evaluating.songs import load_classifier
-
-    if not directory.is_dir():
-        raise UsageError(f"--paired {directory}: not a directory")
-    found, header = choose_model(env, requested, [])
-    translator = load_translator(found, header.domains, device)
-    result = pairs.evaluate_pairs(env, translator, directory, load_classifier(env, data))
-    if page is not None:
-        from umtcli.report.results import pairs_page
-
-        _write_page(env, page, pairs_page(result, found.name, translator.sample_rate), force=force)
-    if is_json:
-        env.write_json("eval", {"model": found.name, "id": header.id, **pairs.pairs_json(result)})
-    else:
-        pairs.show_pairs(env, result, found.name)
-
-
-def _write_page(env: Environment, page: Destination, text: str, *, force: bool) -> None:
-    with open_destination(env, page, force=force) as stream:
-        stream.write(text.encode())
-    env.notice(f"wrote {page}")
+def _check(asked: Asked, *, ratings: bool) -> None:
+    """Refuse options that do not go together."""
+    is_about_model = asked.model is not None or asked.paired is not None
+    if ratings:
+        others = (asked.source, asked.target, asked.references, asked.data, asked.page, asked.test)
+        if any(others) or is_about_model or not asked.inputs:
+            raise UsageError("--ratings takes the files that a listening test's page saved")
+    elif is_about_model and asked.is_about_audio:
+        raise UsageError("--model and --paired measure a model: leave out IN, --source, --to, …")
+    elif asked.test is not None and (asked.page or asked.is_json or asked.data):
+        raise UsageError("--listening-test measures nothing: leave out --html, --json and --data")
+    elif asked.paired is None and asked.data is None and asked.model is not None:
+        raise UsageError("to measure a model, name prepared domains too: --data data")
+    elif asked.paired is None and asked.data and not asked.inputs and asked.page:
+        raise UsageError("--html is for audio and for --paired; --data has a table and --json")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AudioError, UsageError
+from umtcli.models import choose_model, load_translator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
     from core.model import Translator
     from core.modelfile import FoundModel, ModelHeader
     from umtcli.console import Environment
+    from umtcli.evaluating.asked import Asked
+
+
+def measure_model(env: Environment, asked: Asked) -> None:
+    """Measure a model on the prepared domains that it knows, and show what was found."""
+    from core.data.domain import load_domains
+
+    assert asked.data is not None
+    prepared = load_domains(asked.data, None)
+    found, header = choose_model(env, asked.model, [])
+    domains = known_domains(env, prepared, found, header)
+    model = load_translator(found, [domain.name for domain in domains], asked.device)
+    rows = evaluate_domains(model, domains)
+    if asked.is_json:
+        facts = {"model": found.name, "id": header.id}
+        env.write_json("eval", facts | domains_json(model, rows))
+    else:
+        show_domains(env, model, rows)
 
 
 def known_domains(

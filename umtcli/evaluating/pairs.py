@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from core.errors import UsageError
 from core.metrics.catalogue import METRICS
 from umtcli.console import Progress
+from umtcli.evaluating.songs import load_classifier
 from umtcli.evaluating.tables import card_json, card_table, matrix_table, warning_of
+from umtcli.models import choose_model, load_translator
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core.evaluation.paired import Matrix, PairFigures, Piece
     from core.metrics.timbre import TimbreClassifier
     from core.model import Translator
+    from core.modelfile import FoundModel, ModelHeader
     from umtcli.console import Environment
+    from umtcli.evaluating.asked import Asked
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,45 @@ class PairedResult:
     matrix: Matrix
 
 
-def evaluate_pairs(
-    env: Environment, model: Translator, directory: Path, classifier: TimbreClassifier
-) -> PairedResult:
-    """Translate and measure, showing progress."""
-    from core.evaluation.paired import evaluate_paired, find_pieces, pairs_of, summarise
+def measure_pairs(env: Environment, asked: Asked) -> None:
+    """Translate and measure, and show what was found."""
+    assert asked.paired is not None
+    found, header, model, pieces = open_pairs(env, asked)
+    result = _evaluate(env, model, pieces, load_classifier(env, asked.data))
+    if asked.page is not None:
+        from umtcli.report.results import pairs_page
 
-    pieces = find_pieces(directory, model.domains)
+        asked.write_page(env, pairs_page(result, found.name, model.sample_rate))
+    if asked.is_json:
+        env.write_json("eval", {"model": found.name, "id": header.id, **pairs_json(result)})
+    else:
+        show_pairs(env, result, found.name)
+
+
+def open_pairs(
+    env: Environment, asked: Asked
+) -> tuple[FoundModel, ModelHeader, Translator, list[Piece]]:
+    """Find the model and the pieces of its domains.
+
+    Raises:
+        UsageError: There is no such directory.
+        DataError: It holds no such pieces.
+    """
+    from core.evaluation.paired import find_pieces
+
+    assert asked.paired is not None
+    if not asked.paired.is_dir():
+        raise UsageError(f"--paired {asked.paired}: not a directory")
+    found, header = choose_model(env, asked.model, [])
+    pieces = find_pieces(asked.paired, header.domains)
+    return found, header, load_translator(found, header.domains, asked.device), pieces
+
+
+def _evaluate(
+    env: Environment, model: Translator, pieces: list[Piece], classifier: TimbreClassifier
+) -> PairedResult:
+    from core.evaluation.paired import evaluate_paired, pairs_of, summarise
+
     found: list[PairFigures] = []
     with Progress(env, "comparing", pairs_of(pieces), unit="translations") as progress:
         for pair in evaluate_paired(model, pieces, classifier):

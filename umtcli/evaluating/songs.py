@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import AudioError
 from umtcli.evaluating.tables import card_json, card_table, warning_of
-from umtcli.streams import STREAM
+from umtcli.failures import Batch
+from umtcli.sources import find_sources
+from umtcli.streams import STREAM, choose_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from core.evaluation.song import SongFigures
     from core.metrics.timbre import TimbreClassifier
     from umtcli.console import Environment
+    from umtcli.evaluating.asked import Asked
 
 EVALUATION_RATE = 44100  # Hz; what everything is measured at
 
@@ -51,19 +56,34 @@ class Subject:
         return "stdin" if self.name == STREAM else self.name
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user said about all inputs.
+def measure_songs(env: Environment, asked: Asked) -> None:
+    """Measure the inputs one after the other, and show what was found."""
+    batch = Batch(env)
+    classifier = load_classifier(env, asked.data)
+    found = []
+    for subject in read_subjects(batch, asked):
+        with batch.item(subject.name):
+            figures = evaluate_subject(env, subject, classifier)
+            batch.results.append(subject_json(subject, figures))
+            if asked.page is not None:
+                found.append((subject, figures))
+            if not asked.is_json:
+                show_subject(env, subject, figures)
+    if found:
+        from umtcli.report.results import songs_page
 
-    Attributes:
-        source: What they were translated from, if they do not say.
-        target: The domain they should be in, if they do not say.
-        references: True renderings of the same music.
-    """
+        asked.write_page(env, songs_page(found))
+    batch.finish("eval", is_json=asked.is_json)
 
-    source: Path | None
-    target: str | None
-    references: tuple[Path, ...]
+
+def read_subjects(batch: Batch, asked: Asked) -> Iterator[Subject]:
+    """Read the inputs, one at a time; those that cannot be read fail."""
+    for name in find_sources(batch, choose_inputs(batch.env, asked.inputs)):
+        subject = None
+        with batch.item(name):
+            subject = _read_subject(batch.env, name, asked)
+        if subject is not None:
+            yield subject
 
 
 def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
@@ -80,32 +100,32 @@ def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
     )
 
 
-def read_subject(env: Environment, name: str, request: Request) -> Subject:
+def _read_subject(env: Environment, name: str, asked: Asked) -> Subject:
     """Read one input, and its source if that is given or can be found."""
     from core.audio.reading import open_audio, read_audio
 
     with open_audio(env.stdin if name == STREAM else name, name=name) as audio:
         provenance = audio.provenance
         waveform = _read(audio)
-    source_name, source = _read_source(env, name, provenance, request)
+    source_name, source = _read_source(env, name, provenance, asked)
     return Subject(
         name=name,
         waveform=waveform,
         source_name=source_name,
         source=source,
-        target=request.target or (provenance.domain if provenance else None),
-        reference_names=tuple(str(path) for path in request.references),
-        references=tuple(read_audio(path, EVALUATION_RATE) for path in request.references),
+        target=asked.target or (provenance.domain if provenance else None),
+        reference_names=tuple(str(path) for path in asked.references),
+        references=tuple(read_audio(path, EVALUATION_RATE) for path in asked.references),
     )
 
 
 def _read_source(
-    env: Environment, name: str, provenance: Provenance | None, request: Request
+    env: Environment, name: str, provenance: Provenance | None, asked: Asked
 ) -> tuple[str | None, NDArray[np.float32] | None]:
     from core.audio.reading import open_audio, read_audio
 
-    if request.source is not None:
-        return str(request.source), read_audio(request.source, EVALUATION_RATE)
+    if asked.source is not None:
+        return str(asked.source), read_audio(asked.source, EVALUATION_RATE)
     path = _find_source(env, name, provenance)
     if path is None or provenance is None:
         return None, None
