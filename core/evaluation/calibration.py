@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.metrics.timbre import TimbreClassifier
 
 RATE = 44_100  # Hz
+EXCERPT_SECONDS = 15
 RANGE_PERCENTILES = (5, 95)
 
 Observation = tuple[str, dict[str, Figures]]  # the rendering, and figures by row or kind of damage
@@ -37,50 +38,39 @@ def observe(
     """Measure perfect translations, their yardsticks and their spoilt versions.
 
     Args:
-        pieces: At least two, all in the same domains and in two renderings or more; each domain
-            is once a source and once a target of each piece.
+        pieces: At least two, all in the same domains and in two renderings or more.
         classifier: Of their domains.
         numbers: Which of the pieces, one after the other; default: all of them.
 
     Yields:
-        The rendering that was heard, and its figures.
+        The rendering that was heard, and its figures; half as many a piece as there are
+        domains, each of which is a source or a target once.
     """
-    numbers = numbers or range(len(pieces))
-    domains = sorted(pieces[0].files[pieces[0].rendering])
-
-    def read(number: int) -> dict[str, Sound]:
-        piece = pieces[number % len(pieces)]
-        return _read(piece, piece.rendering, domains, classifier)
-
-    others = read(numbers.start)
-    for number in numbers:
-        # What is the wrong music for this piece is the right one for the next.
-        played, others = others, read(number + 1)
-        piece = pieces[number]
-        shift = 1 + number % (len(domains) - 1)
-        *nearer, last = [_read(piece, name, domains, classifier) for name in piece.others]
-        for index, source in enumerate(domains):
-            target = domains[(index + shift) % len(domains)]
-            references = [own[target] for own in (played, *nearer) if target in own]
-            goal = Goal(played[source], target, source, references)
-            rows = {
-                TRUE: figures(played[target], goal),
-                COPY: figures(played[source], goal),
-                WRONG_PIECE: figures(others[target], goal),
-                OTHER_RENDERING: figures(last[target], goal),
-            }
-            yield piece.rendering, rows | _spoilt(played[target], goal)
+    for number in numbers or range(len(pieces)):
+        piece, other_music = pieces[number], pieces[(number + 1) % len(pieces)]
+        domains = sorted(piece.files[piece.rendering])
+        order = np.random.default_rng(number).permutation(domains).tolist()
+        for source, target in zip(order[::2], order[1::2], strict=False):
+            yield piece.rendering, _observe_pair(piece, other_music, source, target, classifier)
 
 
-def _read(
-    piece: Piece, rendering: str, domains: Sequence[str], classifier: TimbreClassifier
-) -> dict[str, Sound]:
-    files = piece.files[rendering]
-    return {
-        domain: Sound(read_audio(files[domain], RATE), RATE, classifier)
-        for domain in domains
-        if domain in files
+def _observe_pair(
+    piece: Piece, other_music: Piece, source: str, target: str, classifier: TimbreClassifier
+) -> dict[str, Figures]:
+    def read(own: Piece, rendering: str, domain: str) -> Sound:
+        waveform = read_audio(own.files[rendering][domain], RATE)[: EXCERPT_SECONDS * RATE]
+        return Sound(waveform, RATE, classifier)
+
+    played, truth = (read(piece, piece.rendering, domain) for domain in (source, target))
+    *nearer, last = (read(piece, name, target) for name in piece.others)
+    goal = Goal(played, target, source, [truth, *nearer])
+    rows = {
+        TRUE: figures(truth, goal),
+        COPY: figures(played, goal),
+        WRONG_PIECE: figures(read(other_music, other_music.rendering, target), goal),
+        OTHER_RENDERING: figures(last, goal),
     }
+    return rows | _spoilt(truth, goal)
 
 
 def _spoilt(truth: Sound, goal: Goal) -> dict[str, Figures]:

@@ -1,12 +1,12 @@
-"""What `umt eval` measures: a piece of audio, or a whole model on held-out tracks.
+"""What a model has learnt, on held-out tracks of prepared domains: sound, and what latents know.
 
-In: waveforms, or a translator and prepared domains. Out: plain values. The definitions of
-the figures, with units and ranges, are in `core.metrics`.
+In: a translator and prepared domains. Out: the family's held-out figure beside figures that need
+no model or only a small one, and how much of the instrument is left in the latents. The
+definitions are in `core.metrics.coding` and `core.metrics.latents`.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,19 @@ import torch
 
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
+from core.metrics import tones
+from core.metrics.coding import autoregressive_bits
+from core.metrics.latents import NoteTest, note_test, probe_accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from core.data.domain import Domain
     from core.model import Translator
 
 ITEMS_PER_SPLIT = 64
-PAIRED_NAME = re.compile(r"(?P<domain>.+)--(?P<rendering>.+)")
 BATCH_ITEMS = 8
+NOTE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,54 +39,135 @@ class DomainFigures:
         split: The split.
         minutes: How much audio the split holds.
         figure: The family's held-out figure.
-        confusion_accuracy: Share of segments whose domain the confusion network names.
+        yardsticks: The same figure of guesses that are not the model's, by name.
+        confusion_accuracy: Share of segments whose domain the confusion network names; None for
+            a domain that was added to a trained model, which that network does not know.
     """
 
     domain: str
     split: str
     minutes: float
     figure: float
-    confusion_accuracy: float
+    yardsticks: dict[str, float]
+    confusion_accuracy: float | None
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class ModelFigures:
+    """What was found out about a model.
+
+    Attributes:
+        domains: Figures of each domain and split.
+        probe_accuracy: How often a probe names the domain of held-out latents; None without
+            training and held-out audio of two domains.
+        probe_chance: What guessing gives.
+        notes: The paper's test of notes; None if the latents are all alike.
+    """
+
+    domains: list[DomainFigures]
+    probe_accuracy: float | None
+    probe_chance: float | None
+    notes: NoteTest | None
+
+
+@torch.no_grad()
 def evaluate_model(
     model: Translator, domains: Sequence[Domain], splits: Sequence[str]
-) -> Iterator[DomainFigures]:
+) -> ModelFigures:
     """Measure a model on held-out segments, drawn the same way at every call.
 
     Args:
         model: With the decoders of all those domains.
         domains: Prepared domains that the model knows.
         splits: Those to measure; a domain without audio in a split is left out.
-
-    Yields:
-        Figures, domain by domain.
     """
-    training = model.config.training
-    wanted = training.segment_seconds * model.sample_rate
-    length = max(1, round(wanted / model.hop_length)) * model.hop_length
+    found: list[DomainFigures] = []
+    latents: dict[str, dict[str, torch.Tensor]] = {}
     for domain in domains:
-        for split in splits:
-            try:
-                segments = Segments(domain, split, sample_rate=model.sample_rate, length=length)
-            except DataError:
-                if domain.minutes(split):
-                    raise
-                continue
-            figure, accuracy = _measure(model, domain.name, segments)
-            yield DomainFigures(domain.name, split, domain.minutes(split), figure, accuracy)
+        items = {
+            split: segments
+            for split in splits
+            if (segments := _items(model, domain, split)) is not None
+        }
+        for split, waveform in items.items():
+            encoded = _encode(model, waveform)
+            latents.setdefault(domain.name, {})[split] = encoded
+            figure, accuracy = _measure(model, domain.name, waveform, encoded)
+            yardsticks = _yardsticks(model, domain.name, items.get("train"), waveform)
+            minutes = domain.minutes(split)
+            found.append(DomainFigures(domain.name, split, minutes, figure, yardsticks, accuracy))
+    probed = [own for own in latents.values() if "train" in own and len(own) > 1]
+    probe = probe_accuracy([own["train"] for own in probed], [_heldout(own) for own in probed])
+    chance = None if probe is None else 1 / len(probed)
+    return ModelFigures(found, probe, chance, note_test(_encode_notes(model)))
 
 
-def _measure(model: Translator, name: str, segments: Segments) -> tuple[float, float]:
+def _items(model: Translator, domain: Domain, split: str) -> torch.Tensor | None:
+    """Return segments of a split, float32 [N, T]; None if it is empty."""
+    wanted = model.config.training.segment_seconds * model.sample_rate
+    length = max(1, round(wanted / model.hop_length)) * model.hop_length
+    try:
+        segments = Segments(
+            domain,
+            split,
+            sample_rate=model.sample_rate,
+            length=length,
+            # As an added domain was trained: see `core.training.adding`.
+            level_db=None if domain.name in model.classified else model.level_db,
+        )
+    except DataError:
+        if domain.minutes(split):
+            raise
+        return None
+    return fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
+
+
+def _encode(model: Translator, waveform: torch.Tensor) -> torch.Tensor:
+    parts = [model.encoder(part.to(model.device)) for part in torch.split(waveform, BATCH_ITEMS)]
+    return torch.cat(parts)
+
+
+def _measure(
+    model: Translator, name: str, waveform: torch.Tensor, latents: torch.Tensor
+) -> tuple[float, float | None]:
     """Return the family's figure and the confusion network's accuracy, means over items."""
     figures, right = [], 0
-    items = fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
-    decoder = model.decoders[name]
-    for waveform in torch.split(items, BATCH_ITEMS):
-        on_device = waveform.to(model.device)
-        latents = model.encoder(on_device)
-        figures.append(float(decoder.heldout_figure(latents, on_device)))
-        found = model.classifier(latents).argmax(1)
+    parts = zip(torch.split(waveform, BATCH_ITEMS), torch.split(latents, BATCH_ITEMS), strict=True)
+    for part, encoded in parts:
+        on_device = part.to(model.device)
+        figures.append(float(model.decoders[name].heldout_figure(encoded, on_device)))
+        found = model.classifier(encoded).argmax(1)
         right += int((found == model.domains.index(name)).sum())
-    return float(np.mean(figures)), right / ITEMS_PER_SPLIT
+    accuracy = right / len(waveform) if name in model.classified else None
+    return float(np.mean(figures)), accuracy
+
+
+def _yardsticks(
+    model: Translator, name: str, training: torch.Tensor | None, waveform: torch.Tensor
+) -> dict[str, float]:
+    decoder = model.decoders[name]
+    found = dict(decoder.yardsticks(waveform))
+    codes = decoder.codes(waveform)
+    known = None if training is None else decoder.codes(training)
+    if codes is not None and known is not None:
+        bits = autoregressive_bits(known, codes, decoder.n_codes)
+        if bits is not None:
+            found["linear prediction"] = bits
+    return found
+
+
+def _heldout(splits: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([latents for split, latents in splits.items() if split != "train"])
+
+
+def _encode_notes(model: Translator) -> torch.Tensor:
+    """Return latents of notes of our own, float [I, N, D], each averaged over the note."""
+    frames = round(NOTE_SECONDS * model.sample_rate / model.hop_length)
+    seconds = max(1, frames) * model.hop_length / model.sample_rate
+    rows = []
+    for name in tones.INSTRUMENTS:
+        notes = [
+            tones.play(name, pitch, seconds, model.sample_rate) for pitch in tones.TEST_PITCHES
+        ]
+        rows.append(_encode(model, torch.from_numpy(np.stack(notes))).mean(dim=1))
+    return torch.stack(rows).cpu()

@@ -40,7 +40,13 @@ class Encoder(nn.Module, ABC):
 
 
 class Decoder(nn.Module, ABC):
-    """Maps latents to the waveform of one domain."""
+    """Maps latents to the waveform of one domain.
+
+    Attributes:
+        n_codes: How many classes `codes` has.
+    """
+
+    n_codes: int = 0
 
     @abstractmethod
     def loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
@@ -62,6 +68,15 @@ class Decoder(nn.Module, ABC):
         Args:
             waveform: float [B, T], the audio that the figure is taken on.
         """
+
+    def codes(self, waveform: Tensor) -> Tensor | None:
+        """Return the classes whose bits the figure counts, int64 [B, T]; None for other figures.
+
+        Args:
+            waveform: float [B, T].
+        """
+        del waveform
+        return None
 
     @abstractmethod
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:

@@ -177,7 +177,14 @@ def test_a_model_is_measured_per_domain_and_split_beside_chance(umt, tmp_path, w
     rows = {(row["domain"], row["split"]): row for row in content["results"]}
     assert set(rows) == {(name, split) for name in DOMAINS for split in ("train", "validation")}
     # Random weights know nothing: about the 8 bits of a uniform guess.
-    assert all(7 < row["figure"] < 9 for row in rows.values())
+    for found in rows.values():
+        yardsticks = found["yardsticks"]
+        assert 7 < found["figure"] < 9
+        assert yardsticks["uniform"] == 8 > yardsticks["unigram"] > yardsticks["linear prediction"]
+    # Both domains are the same recording: nothing tells their latents apart.
+    assert content["probe_accuracy"] == pytest.approx(0.5)
+    assert content["probe_chance"] == 0.5
+    assert 0 <= content["notes"]["auc"] <= 1
     assert "accordion is unknown" in ran.stderr
 
 
@@ -192,6 +199,7 @@ def test_measuring_a_model_does_not_wait_for_stdin(tmp_path, wavenet_model):
     )
     assert done.returncode == 0, done.stderr
     assert DOMAINS[0].encode() in done.stdout
+    assert b"one note on several instruments" in done.stdout
 
 
 def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spectral_model):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.data.domain import Domain
-    from core.evaluation.model import DomainFigures
+    from core.evaluation.model import ModelFigures
     from core.model import Translator
     from core.modelfile import FoundModel, ModelHeader
     from umtcli.console import Environment
@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 def measure_model(env: Environment, asked: Asked) -> None:
     """Measure a model on the prepared domains that it knows, and show what was found."""
-    from core.data.domain import load_domains
+    from core.data.domain import SPLITS, load_domains
+    from core.evaluation.model import evaluate_model
 
     assert asked.data is not None
     prepared = load_domains(asked.data, None)
     found, header = choose_model(env, asked.model, [])
     domains = known_domains(env, prepared, found, header)
     model = load_translator(found, [domain.name for domain in domains], asked.device)
-    rows = evaluate_domains(model, domains)
+    figures = evaluate_model(model, domains, SPLITS)
+    if not figures.domains:
+        raise AudioError(f"{asked.data} holds no audio")
     if asked.is_json:
         facts = {"model": found.name, "id": header.id}
-        env.write_json("eval", facts | domains_json(model, rows))
+        env.write_json("eval", facts | domains_json(model, figures))
     else:
-        show_domains(env, model, rows)
+        show_domains(env, model, figures)
 
 
 def known_domains(
@@ -56,42 +59,43 @@ def known_domains(
     return known
 
 
-def evaluate_domains(model: Translator, domains: Sequence[Domain]) -> list[DomainFigures]:
-    """Measure a model on each split of each domain.
-
-    Raises:
-        AudioError: The domains hold no audio.
-    """
-    from core.data.domain import SPLITS
-    from core.evaluation.model import evaluate_model
-
-    rows = list(evaluate_model(model, domains, SPLITS))
-    if not rows:
-        raise AudioError("the prepared domains hold no audio")
-    return rows
-
-
-def domains_json(model: Translator, rows: Sequence[DomainFigures]) -> dict[str, Any]:
+def domains_json(model: Translator, figures: ModelFigures) -> dict[str, Any]:
     """Return what was found out as JSON values."""
     return {
         "figure": model.family_description.figure,
-        "chance": 1 / len(model.domains),
-        "results": [asdict(row) for row in rows],
+        "chance": 1 / len(model.classified),
+        "probe_accuracy": figures.probe_accuracy,
+        "probe_chance": figures.probe_chance,
+        "notes": None if figures.notes is None else asdict(figures.notes),
+        "results": [asdict(row) for row in figures.domains],
     }
 
 
-def show_domains(env: Environment, model: Translator, rows: Sequence[DomainFigures]) -> None:
-    """Write what was found out as a table."""
+def show_domains(env: Environment, model: Translator, figures: ModelFigures) -> None:
+    """Write what was found out as a table and two lines."""
     from rich.table import Table
 
     family = model.family_description
-    ceiling = family.figure_ceiling
-    unit = family.figure if ceiling is None else f"{family.figure} (untrained {ceiling:.2f})"
+    names = list(dict.fromkeys(name for row in figures.domains for name in row.yardsticks))
     table = Table("domain", "split", box=None)
-    chance = 1 / len(model.domains)
-    for heading in ("minutes", unit, f"confusion accuracy (chance {chance:.2f})"):
+    chance = 1 / len(model.classified)
+    for heading in ("minutes", family.figure, *names, f"confusion accuracy (chance {chance:.2f})"):
         table.add_column(heading, justify="right")
-    for row in rows:
-        cells = (f"{row.minutes:.1f}", f"{row.figure:.3f}", f"{row.confusion_accuracy:.2f}")
-        table.add_row(row.domain, row.split, *cells)
+    for row in figures.domains:
+        yardsticks = (row.yardsticks.get(name) for name in names)
+        cells = ["-" if value is None else f"{value:.2f}" for value in yardsticks]
+        accuracy = "-" if row.confusion_accuracy is None else f"{row.confusion_accuracy:.2f}"
+        ends = (f"{row.minutes:.1f}", f"{row.figure:.3f}")
+        table.add_row(row.domain, row.split, *ends, *cells, accuracy)
     env.write_table(table)
+    if figures.probe_accuracy is not None:
+        env.write_text(
+            f"latents: a probe names the domain of {figures.probe_accuracy:.0%} of held-out "
+            f"segments (chance {figures.probe_chance:.0%})\n"
+        )
+    if figures.notes is not None:
+        own = figures.notes
+        env.write_text(
+            f"latents: one note on several instruments {own.same_note:.2f} apart, several notes "
+            f"on one instrument {own.same_instrument:.2f}; AUC {own.auc:.2f}\n"
+        )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class WaveNetDecoder(WaveNet, Decoder):
     """An autoregressive model of a domain's mu-law codes, conditioned on latents."""
 
+    n_codes = mulaw.N_CLASSES
+
     def loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in nats a sample; see `Decoder.loss`."""
         codes = mulaw.encode(waveform)
@@ -36,6 +38,10 @@ class WaveNetDecoder(WaveNet, Decoder):
         share = counts / counts.sum()
         entropy = -torch.xlogy(share, share).sum() / math.log(2)
         return {"uniform": math.log2(mulaw.N_CLASSES), "unigram": float(entropy)}
+
+    def codes(self, waveform: Tensor) -> Tensor:
+        """Return mu-law codes."""
+        return mulaw.encode(waveform)
 
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
         """Draw audio sample by sample; see `Decoder.generate` and `sampling`."""
