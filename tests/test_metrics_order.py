@@ -23,7 +23,10 @@ CHECKED = ("chroma", "aligned_chroma", "onset", "log_spectral_distance_db", "tar
 def observations(tmp_path_factory):
     pieces = find_pieces(write_paired_music(tmp_path_factory.mktemp("pairs")), tuple(DOMAINS))
     training = {
-        name: [play(melody(100 + n, 12), RATE, brightness) for n, brightness in enumerate((1, 1.3))]
+        name: [
+            play(melody(100 + n, 12), RATE, brightness)
+            for n, brightness in enumerate((1, 1.15, 1.3))
+        ]
         for name, play in DOMAINS.items()
     }
     return list(observe(pieces, train_classifier(training, RATE)))

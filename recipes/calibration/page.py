@@ -2,8 +2,8 @@
 
     python recipes/calibration/page.py
 
-The definitions come from `core.metrics.catalogue`, the figures from `core/metrics/calibration.json`.
-A test fails when the page and the package differ.
+The definitions come from `core.metrics.catalogue`, the figures from its `calibration.json`. A test
+fails when the page and the package differ.
 """
 
 from __future__ import annotations
