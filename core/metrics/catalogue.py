@@ -12,7 +12,7 @@ on yardsticks too, the rows of a score card:
 
 and is also given as a share of the way between its two ends: from the row that counts as 0 % to
 the row that counts as 100 %. A share may be above 100 % or below 0 %; it is None where an end is
-unknown or the two ends are the same.
+unknown, or where the two ends look the same in the decimals that are shown.
 
 `positive` and `negative` name the pairs that the metric must tell apart: rows as above, or a true
 rendering that was spoilt (`core.metrics.spoiling`). `calibration.json` holds how well it does, on
@@ -97,7 +97,7 @@ class Metric:
         """
         zero = rows.get(self.zero)
         full = next((rows[row] for row in self.full if rows.get(row) is not None), None)
-        if value is None or zero is None or full is None or abs(full - zero) < 1e-6:
+        if value is None or zero is None or full is None or abs(full - zero) < 10**-self.digits:
             return None
         if self.is_two_sided:
             return 1 - abs(value - full) / abs(zero - full)
