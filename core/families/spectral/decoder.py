@@ -138,17 +138,6 @@ class SpectralDecoder(Decoder):
             for name, output in found.items()
         }
 
-    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
-        """Return the distance of silence, and of other audio of the same batch."""
-        rate = self.config.sample_rate
-        found = {"silence": torch.zeros_like(waveform)}
-        if len(waveform) > 1:
-            found["other audio"] = waveform.roll(1, dims=0)
-        return {
-            name: float(multi_resolution_loss(output, waveform, rate))
-            for name, output in found.items()
-        }
-
     def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
         """Generate in windows; `seed` is that of the noise. See `Decoder.generate`."""
         del options
