@@ -235,3 +235,10 @@ def test_run_of_another_parent_or_start_is_refused(add, parent, voice, train, tm
     shutil.move(other, parent)
     with pytest.raises(UsageError, match=r"was started with parent [0-9a-f]{12}, now "):
         add(like="reed")
+
+
+def test_decoder_that_starts_from_another_is_not_said_to_need_many_updates(add, told):
+    add("like", like="reed")
+    assert not any("updates of a decoder" in notice for notice in told.notices)
+    add("fresh")
+    assert any("6 updates of a decoder" in notice for notice in told.notices)
