@@ -14,12 +14,10 @@ from core.evaluation.listening import (
     CLIP_SECONDS,
     Lineup,
     Rated,
-    guessing_probability,
     make_test,
     prepare_clip,
-    read_answers,
-    summarise_answers,
 )
+from core.evaluation.ratings import guessing_probability, read_answers, summarise_answers
 
 RATE = 8000
 

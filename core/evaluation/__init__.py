@@ -8,5 +8,7 @@ text; the command line shows them. What each figure means is in `core.metrics`.
 - `song`: a translation against its source and, if there are any, true renderings.
 - `paired`: a model against the same notes truly played by the target.
 - `model`: a model on held-out tracks: its family's figure and what its latents know.
+- `listening`, `ratings`: a blind listening test, and what its listeners said.
+- `calibration`: how well each metric tells right from wrong.
 - `judge`: the timbre classifier to listen with.
 """

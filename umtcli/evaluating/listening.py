@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.evaluation.listening import KEY_NAME, Lineup, Rated, make_test, read_answers
+from core.evaluation.listening import KEY_NAME, Lineup, Rated, make_test
+from core.evaluation.ratings import read_answers
 from core.metrics.catalogue import COPY, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.console import Progress
 from umtcli.evaluating.pairs import open_pairs
@@ -22,8 +23,9 @@ from umtcli.streams import Destination, check_destination, open_destination
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.evaluation.listening import Ratings, Test
+    from core.evaluation.listening import Test
     from core.evaluation.paired import Piece
+    from core.evaluation.ratings import Ratings
     from core.metrics.intervals import Interval
     from core.model import Translator
     from umtcli.console import Environment
