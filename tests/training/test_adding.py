@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from core.errors import UsageError
-from core.evaluation import evaluate_model
+from core.evaluation.model import evaluate_model
 from core.model import Translator
 from core.modelfile import part_of, read_header
 from core.training.adding import Addition, config_for
@@ -166,7 +166,7 @@ def test_confusion_network_is_not_asked_about_a_domain_that_it_does_not_know(add
     assert model.classified == OLD
     accuracy = {
         row.domain: row.confusion_accuracy
-        for row in evaluate_model(model, [*duo, *voice], ["validation"])
+        for row in evaluate_model(model, [*duo, *voice], ["validation"]).domains
     }
     assert accuracy["voice"] is None
     assert accuracy["bass"] + accuracy["reed"] == pytest.approx(1.0, abs=0.5)

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from core.evaluation.model import evaluate_model
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.wavenet import mulaw
 from core.model import Translator
@@ -130,14 +131,13 @@ def test_time_spent_waiting_for_data_is_measured(monkeypatch):
 
 def test_running_run_can_be_evaluated(duo, tmp_path, train):
     """The model file is whole and current while training goes on."""
-    from core.evaluation import evaluate_model
-
     run, seen = tmp_path / "run", []
 
     def look():
         if (run / "model.safetensors").exists():
             model = Translator.load(run / "model.safetensors")
-            seen.append([row.figure for row in evaluate_model(model, duo, ["validation"])])
+            figures = evaluate_model(model, duo, ["validation"])
+            seen.append([row.figure for row in figures.domains])
 
     train(tiny_config(steps=5, validate_steps=2), duo, run, should_stop=look)
     assert len(seen) == 3  # after updates 3, 4 and 5
