@@ -48,7 +48,8 @@ class Row:
     Attributes:
         preset: The networks' sizes.
         what: Engine and mode, or a part of the whole.
-        streams: How many advance together.
+        streams: How many advance together; 0 where that is no question.
+        sample_rate: Of the result, Hz.
         sound_seconds: Length of the result.
         work_seconds: Time that it took by the clock.
         cpu_seconds: Processor time that it took, over all threads.

@@ -15,7 +15,7 @@ from core.evaluation.paired import find_pieces
 from core.metrics.catalogue import COPY, METRICS, OTHER_RENDERING, TRUE, WRONG_PIECE
 from core.metrics.timbre import train_classifier
 
-# Two pieces, one pair each: what is asked of every single pair, not of averages.
+# Three pieces, one pair each: metrics whose means over so few stand far apart.
 CHECKED = ("chroma", "aligned_chroma", "onset", "log_spectral_distance_db", "target_probability")
 
 

@@ -184,8 +184,9 @@ def calibration() -> dict[str, Any]:
     """Return the published calibration; empty before there is one.
 
     Returns:
-        `metrics`: by name `positive`, `negative` (each `mean`, `low`, `high` and `n`; low and
-        high hold 90 % of the pairs) and `auc`; and what it was measured on.
+        `metrics`: by name `auc`, `auc_held_out` (of the held-out rendering alone) and `rows`
+        (by name `mean`, `low`, `high` and `n`; low and high hold 90 % of the figures); and
+        what it was measured on.
     """
     path = files("core.metrics") / "calibration.json"
     if not path.is_file():

@@ -16,13 +16,7 @@ Chance is the median score of the source against the output rotated in time by f
 other music by the same instruments in the same key. What lies between chance and 1 is what the
 figure says. Read no score without it; compare no score across pieces without it.
 
-Calibration: 12 held-out pieces in six instrument groups and four SoundFonts, 360 pairs of the same
-piece on another instrument against 432 pairs with another piece; mean (5 to 95 % of pairs):
-
-    score            same piece            other piece            AUC
-    chroma           0.92 (0.86 to 0.97)   0.47 (0.36 to 0.58)    1.000
-    aligned_chroma   0.95 (0.90 to 0.98)   0.68 (0.54 to 0.78)    1.000
-    onset            0.89 (0.66 to 0.98)   0.09 (-0.06 to 0.36)   1.000
+How well each score tells the same piece from another is in `docs/evaluation.md`.
 
 Conventions: the shorter waveform is taken to be followed by silence, so music that is missing
 counts as 0. Level does not matter. A frame is silent 40 dB below its file's loud frames; frames
