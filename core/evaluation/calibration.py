@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.audio.reading import read_audio
-from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures
+from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
 from core.metrics import spoiling
 from core.metrics.catalogue import COPY, METRICS, NOISE, OTHER_RENDERING, TRUE, WRONG_PIECE
 from core.metrics.intervals import separation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from core.evaluation.paired import Piece
+    from core.metrics.catalogue import Metric
     from core.metrics.timbre import TimbreClassifier
 
-RATE = 44_100  # Hz
+SAMPLE_RATE = 44_100  # Hz; what `umt eval` measures audio at
 EXCERPT_SECONDS = 15
 RANGE_PERCENTILES = (5, 95)
 
@@ -46,7 +47,7 @@ def observe(
         The rendering that was heard, and its figures; half as many a piece as there are
         domains, each of which is a source or a target once.
     """
-    for number in numbers or range(len(pieces)):
+    for number in range(len(pieces)) if numbers is None else numbers:
         piece, other_music = pieces[number], pieces[(number + 1) % len(pieces)]
         domains = sorted(piece.files[piece.rendering])
         order = np.random.default_rng(number).permutation(domains).tolist()
@@ -58,8 +59,8 @@ def _observe_pair(
     piece: Piece, other_music: Piece, source: str, target: str, classifier: TimbreClassifier
 ) -> dict[str, Figures]:
     def read(own: Piece, rendering: str, domain: str) -> Sound:
-        waveform = read_audio(own.files[rendering][domain], RATE)[: EXCERPT_SECONDS * RATE]
-        return Sound(waveform, RATE, classifier)
+        waveform = read_audio(own.files[rendering][domain], SAMPLE_RATE)
+        return Sound(waveform[: EXCERPT_SECONDS * SAMPLE_RATE], SAMPLE_RATE, classifier)
 
     played, truth = (read(piece, piece.rendering, domain) for domain in (source, target))
     *nearer, last = (read(piece, name, target) for name in piece.others)
@@ -79,14 +80,14 @@ def _spoilt(truth: Sound, goal: Goal) -> dict[str, Figures]:
         "smeared": spoiling.smeared(truth.waveform),
         "hissing": spoiling.hissing(truth.waveform),
         "clipped": spoiling.clipped(truth.waveform),
-        "interrupted": spoiling.interrupted(truth.waveform, RATE),
+        "interrupted": spoiling.interrupted(truth.waveform, SAMPLE_RATE),
     }
-    found = {}
-    for name, waveform in versions.items():
-        sound = Sound(waveform, RATE, truth.classifier)
-        distance = figures(sound, Goal(None, None, None, goal.references))
-        found[name] = distance | quality_figures(sound, goal.target)
-    return found
+    return {
+        name: sound_figures(
+            Sound(waveform, SAMPLE_RATE, truth.classifier), goal.target, goal.references
+        )
+        for name, waveform in versions.items()
+    }
 
 
 def summarise(observations: Sequence[Observation], held_out: str | None) -> dict[str, Any]:
@@ -104,20 +105,22 @@ def summarise(observations: Sequence[Observation], held_out: str | None) -> dict
     for name, metric in METRICS.items():
         rows = _by_row(observations, name)
         alone = _by_row([own for own in observations if own[0] == held_out], name)
-        sign = 1 if metric.is_higher_better else -1
-
-        def auc(found: dict[str, list[float]], pair: tuple[str, str], sign: int) -> float | None:
-            better, worse = ([sign * value for value in found[row]] for row in pair)
-            return separation(better, worse)
-
-        pair = (metric.positive, metric.negative)
-        if (overall := auc(rows, pair, sign)) is not None:
+        if (auc := _auc(metric, rows)) is not None:
             result[name] = {
-                "auc": overall,
-                "auc_held_out": auc(alone, pair, sign),
+                "auc": auc,
+                "auc_held_out": _auc(metric, alone),
                 "rows": {row: _range(values) for row, values in rows.items()},
             }
     return result
+
+
+def _auc(metric: Metric, rows: Mapping[str, Sequence[float]]) -> float | None:
+    """Return how often a positive pair has a better figure than a negative one."""
+    sign = 1 if metric.is_higher_better else -1
+    better, worse = (
+        [sign * value for value in rows.get(row, ())] for row in (metric.positive, metric.negative)
+    )
+    return separation(better, worse)
 
 
 def _by_row(observations: Sequence[Observation], name: str) -> dict[str, list[float]]:

@@ -17,7 +17,7 @@ import numpy as np
 from core.audio.reading import read_audio
 from core.errors import DataError
 from core.evaluation.scorecard import Rows, ScoreCard, card_of_many
-from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures
+from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
 from core.metrics import spoiling
 from core.metrics.catalogue import COPY, NOISE, OTHER_RENDERING, TRANSLATION, TRUE, WRONG_PIECE
 
@@ -191,8 +191,7 @@ class _PieceComparison:
 
     def _noise_figures(self, target: str) -> Figures:
         heard = self._sound(spoiling.noise(self.played[target].waveform))
-        distance = figures(heard, Goal(None, None, None, self.references[target]))
-        return distance | quality_figures(heard, self._known(target))
+        return sound_figures(heard, self._known(target), self.references[target])
 
     def _known(self, domain: str) -> str | None:
         return domain if domain in self.classifier.domains else None

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from core.evaluation.scorecard import Rows, ScoreCard, card_of_one, interval_around
-from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures
+from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures, sound_figures
 from core.metrics import content, spoiling, timbre
 from core.metrics.catalogue import (
     COPY,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PART_SECONDS = 5  # long enough for every figure, short enough for an interval
 MAX_PARTS = 24
-NOISE_SECONDS = 10
+NOISE_SECONDS = 10  # as much as its quality needs; a distance takes the whole length
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,9 @@ def _typical(
 
 
 def _noise(output: Sound, goal: Goal) -> Figures:
-    seconds = None if goal.references else NOISE_SECONDS
-    length = None if seconds is None else seconds * output.sample_rate
+    length = None if goal.references else NOISE_SECONDS * output.sample_rate
     heard = Sound(spoiling.noise(output.waveform[:length]), output.sample_rate, output.classifier)
-    found = quality_figures(heard, goal.target)
-    if goal.references:
-        alone = Goal(None, None, None, goal.references)
-        found["log_spectral_distance_db"] = figures(heard, alone)["log_spectral_distance_db"]
-    return found
+    return sound_figures(heard, goal.target, goal.references)
 
 
 def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval | None]:

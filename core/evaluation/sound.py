@@ -107,9 +107,7 @@ def figures(output: Sound, goal: Goal) -> Figures:
             found |= transcription.compare(goal.source.notes, output.notes)
     if goal.target is not None:
         found |= target_figures(output, goal.target, goal.source_domain)
-    if goal.references:
-        found["log_spectral_distance_db"] = _nearest_db(output, goal.references)
-    return found | quality_figures(output, goal.target)
+    return found | sound_figures(output, goal.target, goal.references)
 
 
 def target_figures(output: Sound, target: str, source_domain: str | None) -> Figures:
@@ -120,6 +118,14 @@ def target_figures(output: Sound, target: str, source_domain: str | None) -> Fig
         found["source_probability"] = output.probabilities.get(str(source_domain))
     found["frechet_distance"] = timbre.frechet_distance(output.embeddings, reference)
     found["kernel_distance"] = timbre.kernel_distance(output.embeddings, reference)
+    return found
+
+
+def sound_figures(output: Sound, target: str | None, references: Sequence[Sound]) -> Figures:
+    """Compute how clean it is, and how far from true renderings, wherever it comes from."""
+    found = quality_figures(output, target)
+    if references:
+        found = found | {"log_spectral_distance_db": _nearest_db(output, references)}
     return found
 
 
