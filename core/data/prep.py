@@ -7,9 +7,6 @@ augmentation are made from these later, by the training side.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +23,7 @@ from core.data.domain import (
     load_domains,
     read_domain_file,
 )
+from core.data.lock import locked_directory
 from core.data.musicnet import musicnet_collections
 from core.data.recordings import Collection
 from core.data.report import Happenings, PreparedDomain, PrepReport
@@ -35,7 +33,7 @@ from core.data.workers import Workers
 from core.errors import AudioError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "DEFAULT_SPLIT",
@@ -172,7 +170,7 @@ def _prepare_collections(
     prepared = []
     with Workers(jobs) as workers:
         for collection in collections:
-            with _held(data / collection.name):
+            with locked_directory(data / collection.name):
                 update = DomainUpdate(
                     collection,
                     data / collection.name,
@@ -190,31 +188,6 @@ def _prepare_collections(
         tuple(happenings.warnings),
         tuple(happenings.failures),
     )
-
-
-@contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Keep a domain's folder for this process alone; made if missing, removed if left empty."""
-    missing = [path for path in (directory, directory.parent) if not path.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(
-            f"cannot make {directory}: {error.strerror}; choose another --out"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DataError(
-            f"another umt prep is at work in {directory}; run this again when it has ended"
-        ) from error
-    finally:
-        os.close(handle)
-        with suppress(OSError):  # what holds something stays
-            for path in missing:
-                path.rmdir()
 
 
 def _name_domains(directories: Sequence[Path], name: str | None) -> dict[str, Path]:
