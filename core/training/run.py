@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TrainingError, UsageError
@@ -128,8 +127,3 @@ def cut_log(run: Path, step: int) -> None:
             continue  # the last line of a killed run may be half a line
     with replacing(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept))
-
-
-def with_steps(config: Config, steps: int) -> Config:
-    """Return the configuration with another number of steps."""
-    return replace(config, training=replace(config.training, steps=steps))

@@ -19,7 +19,7 @@ from core.model import Translator
 from core.modelfile import read_header
 from core.training import loop, validation
 from core.training.checkpoint import list_checkpoints
-from core.training.run import LOG_FILE, RUN_FILE, with_steps
+from core.training.run import LOG_FILE, RUN_FILE
 from core.training.update import Updater
 
 from .conftest import (
@@ -110,7 +110,7 @@ def test_finished_run_can_be_given_more_steps_and_is_left_alone_without(duo, tmp
     before = (run / "model.safetensors").read_bytes()
     assert train(tiny_config(steps=2), duo, run).step == 2
     assert (run / "model.safetensors").read_bytes() == before
-    assert train(with_steps(tiny_config(), 3), duo, run).step == 3
+    assert train(tiny_config(steps=3), duo, run).step == 3
     assert (run / "model.safetensors").read_bytes() != before
 
 
