@@ -16,18 +16,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from benchmarks.products import least_seconds
 from benchmarks.textbook import TextbookLoop
 from core.config import get_preset
 from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import WaveNetOptions, generate
-from core.families.wavenet.sampling.batch import BLOCK
-from core.families.wavenet.sampling.chunks import plan
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.model import ENCODE_WINDOW_SECONDS, Translator
 
@@ -117,7 +115,7 @@ def chunks(preset: str, seconds: float) -> Row:
     row = _decode(preset, seconds, "cpu", WaveNetOptions(engine="cpu"))
     engine = CpuEngine(WaveNet(get_preset(preset).model), temperature=1.0)
     row.streams = engine.n_streams
-    least, least_cpu = _least_seconds(preset, engine, seconds)
+    least, least_cpu = least_seconds(preset, engine, seconds)
     row.share, row.cpu_share = least / row.work_seconds, least_cpu / row.cpu_seconds
     return row
 
@@ -166,72 +164,6 @@ def _play(blocks: Iterator[object], clock: Clock) -> tuple[int, float]:
         first = first or clock.read()[0]
         n_samples += len(block)  # type: ignore[arg-type]
     return n_samples, first
-
-
-def _least_seconds(preset: str, engine: CpuEngine, seconds: float) -> tuple[float, float]:
-    """Return how long all products of a song would take as `torch.mm`, and nothing else.
-
-    Returns:
-        Seconds by the clock, and of processor time.
-    """
-    model = get_preset(preset).model
-    n_workers = torch.get_num_threads()
-    each = engine.n_streams // n_workers
-    channels, skip = model.residual_channels, model.skip_channels
-    layers = model.decoder_blocks * model.decoder_layers
-    shapes = {
-        (each * BLOCK, channels, 2 * channels): layers / BLOCK,
-        (each, channels, 2 * channels): layers,
-        (each, channels, channels + skip): layers,
-        (each, skip, skip): 1,
-        (each, skip, 256): 1,
-    }
-    times = [(count, *_mm_seconds(shape, n_workers)) for shape, count in shapes.items()]
-    rounds = _n_rounds(engine.n_streams, seconds * model.sample_rate / model.hop_length)
-    n_steps = model.hop_length * rounds
-    by_clock = n_steps * sum(count * clock for count, clock, _ in times)
-    return by_clock, n_steps * n_workers * sum(count * cpu for count, _, cpu in times)
-
-
-def _n_rounds(n_streams: int, n_frames: float) -> int:
-    """Return how many times the engine advances by a frame until a song is complete."""
-    free = [0] * n_streams
-    for chunk in plan():
-        if chunk.start >= n_frames:
-            return max(free)
-        first = free.index(min(free))
-        free[first] += min(chunk.end, round(n_frames)) - chunk.warmup
-    raise AssertionError
-
-
-def _mm_seconds(shape: tuple[int, int, int], n_workers: int) -> tuple[float, float]:
-    """Return the time of one product when each worker does its own, over many weights.
-
-    Returns:
-        Seconds by the clock, and of one worker's processor time; the best of some tries.
-    """
-    rows, inner, columns = shape
-    clocks, cpus = [], []
-
-    def work() -> None:
-        x, out = torch.randn(rows, inner), torch.empty(rows, columns)
-        # As many weights as the paper's layers have: they do not all fit a core's cache.
-        weights = [torch.randn(inner, columns) for _ in range(40)]
-        for _ in range(8):
-            start, cpu_start = time.perf_counter(), time.thread_time()
-            for weight in weights:
-                torch.mm(x, weight, out=out)
-            clocks.append((time.perf_counter() - start) / len(weights))
-            cpus.append((time.thread_time() - cpu_start) / len(weights))
-
-    torch.set_num_threads(1)
-    threads = [Thread(target=work) for _ in range(n_workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    torch.set_num_threads(n_workers)
-    return min(clocks), min(cpus)
 
 
 def _measured(case: Callable[..., Row], preset: str, seconds: float, *, n_threads: int) -> Row:

@@ -1,6 +1,6 @@
 """The training step against a textbook one, in the same run: items a second and FLOPs.
 
-    python benchmarks/training.py [--preset small] [--batch-size 4] [--steps 5] [--device cpu]
+    python -m benchmarks.training [--preset small] [--batch-size 4] [--steps 5] [--device cpu]
 
 The textbook step does the same mathematics as it is written down: the encoder runs once for
 the classifier's phase and again for the other; a WaveNet's latents are repeated to the sample
@@ -96,7 +96,7 @@ class Textbook:
 
 
 def gemm_rate(device: torch.device) -> float:
-    """Return the multiply-adds a second of a large float32 matrix product, times two."""
+    """Return the floating-point operations a second of a large float32 matrix product."""
     n = 1024 if device.type == "cpu" else 8192
     a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     best = float("inf")
@@ -109,7 +109,7 @@ def gemm_rate(device: torch.device) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="small")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5)

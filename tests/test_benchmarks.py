@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.sampling import _n_rounds
+from benchmarks.products import n_rounds
 from benchmarks.textbook import TextbookLoop
 from core.families.wavenet.network import WaveNet
 
@@ -36,7 +36,7 @@ def test_the_textbook_loop_samples_the_same_network(generator, tiny, trained):
 )
 def test_rounds_of_a_song(n_streams, n_frames, rounds):
     """Chunks of two frames, the second with two more for its warm-up."""
-    assert _n_rounds(n_streams, n_frames) == rounds
+    assert n_rounds(n_streams, n_frames) == rounds
 
 
 @pytest.mark.slow

@@ -1,0 +1,83 @@
+"""The limit that `sampling` measures against: a song's matrix products by `torch.mm` alone."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import torch
+
+from core.config import get_preset
+from core.families.wavenet import mulaw
+from core.families.wavenet.sampling.batch import BLOCK
+from core.families.wavenet.sampling.chunks import plan
+
+if TYPE_CHECKING:
+    from core.families.wavenet.sampling.cpu import CpuEngine
+
+
+def least_seconds(preset: str, engine: CpuEngine, seconds: float) -> tuple[float, float]:
+    """Return how long all products of a song would take as `torch.mm`, and nothing else.
+
+    Returns:
+        Seconds by the clock, and of processor time.
+    """
+    model = get_preset(preset).model
+    n_workers = torch.get_num_threads()
+    each = engine.n_streams // n_workers
+    channels, skip = model.residual_channels, model.skip_channels
+    layers = model.decoder_blocks * model.decoder_layers
+    shapes = {
+        (each * BLOCK, channels, 2 * channels): layers / BLOCK,
+        (each, channels, 2 * channels): layers,
+        (each, channels, channels + skip): layers,
+        (each, skip, skip): 1,
+        (each, skip, mulaw.N_CLASSES): 1,
+    }
+    times = [(count, *_mm_seconds(shape, n_workers)) for shape, count in shapes.items()]
+    rounds = n_rounds(engine.n_streams, seconds * model.sample_rate / model.hop_length)
+    n_steps = model.hop_length * rounds
+    by_clock = n_steps * sum(count * clock for count, clock, _ in times)
+    return by_clock, n_steps * n_workers * sum(count * cpu for count, _, cpu in times)
+
+
+def n_rounds(n_streams: int, n_frames: float) -> int:
+    """Return how many times the engine advances by a frame until a song is complete."""
+    free = [0] * n_streams
+    for chunk in plan():
+        if chunk.start >= n_frames:
+            return max(free)
+        first = free.index(min(free))
+        free[first] += min(chunk.end, round(n_frames)) - chunk.warmup
+    raise AssertionError
+
+
+def _mm_seconds(shape: tuple[int, int, int], n_workers: int) -> tuple[float, float]:
+    """Return the time of one product when each worker does its own, over many weights.
+
+    Returns:
+        Seconds by the clock, and of one worker's processor time; the best of some tries.
+    """
+    rows, inner, columns = shape
+    clocks, cpus = [], []
+
+    def work() -> None:
+        x, out = torch.randn(rows, inner), torch.empty(rows, columns)
+        # As many weights as the paper's layers have: they do not all fit a core's cache.
+        weights = [torch.randn(inner, columns) for _ in range(40)]
+        for _ in range(8):
+            start, cpu_start = time.perf_counter(), time.thread_time()
+            for weight in weights:
+                torch.mm(x, weight, out=out)
+            clocks.append((time.perf_counter() - start) / len(weights))
+            cpus.append((time.thread_time() - cpu_start) / len(weights))
+
+    torch.set_num_threads(1)
+    threads = [Thread(target=work) for _ in range(n_workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.set_num_threads(n_workers)
+    return min(clocks), min(cpus)
