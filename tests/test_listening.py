@@ -162,6 +162,12 @@ def test_a_rating_off_the_scale_is_refused(folder):
         read_answers([folder / "a.json"])
 
 
+def test_a_file_that_is_no_key_is_told_by_name(folder):
+    (folder / "key.json").write_text("{}")
+    with pytest.raises(DataError, match=r"key\.json: not the key of a listening test"):
+        read_answers([folder / "a.json"])
+
+
 def test_a_missing_key_is_told(folder):
     (folder / "key.json").unlink()
     with pytest.raises(DataError, match=r"no key\.json"):

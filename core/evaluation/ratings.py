@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_KINDS = {
+    ANSWERS_MARK: "the answers of a listening test; the page saves them",
+    KEY_MARK: "the key of a listening test; put the one here that was written with the page",
+}
+
 
 @dataclass(frozen=True)
 class Opinion:
@@ -100,7 +105,7 @@ def _read_json(path: Path, mark: str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: not a file of a listening test ({error})") from error
     if not isinstance(content, dict) or content.get(mark) != FORMAT_VERSION:
-        raise DataError(f"{path}: not the answers of a listening test; the page saves them")
+        raise DataError(f"{path}: not {_KINDS[mark]}")
     return content
 
 
@@ -108,7 +113,7 @@ def _find_key(path: Path, test: str) -> dict[str, Any]:
     for folder in (path.parent, path.parent / ".."):
         if (folder / KEY_NAME).is_file():
             key = _read_json(folder / KEY_NAME, KEY_MARK)
-            if key["test"] == test:
+            if key.get("test") == test:
                 return key
     raise DataError(f"{path}: no {KEY_NAME} of test {test} here or one level up; put it there")
 

@@ -17,7 +17,7 @@ umt eval song.piano.wav --source song.wav --to piano --html report.html
 umt eval --model runs/fast --data data
 umt eval --model runs/fast --paired corpus/paired --html report.html
 umt eval out/*.wav --listening-test listen
-umt eval --ratings listen/answers*.json
+umt eval --ratings listen/answers-*.json
 
 Each figure stands beside its yardsticks, in columns:
 unchanged input    what the source itself scores
@@ -137,7 +137,10 @@ def _check(asked: Asked, *, ratings: bool) -> None:
     if ratings:
         others = (asked.source, asked.target, asked.references, asked.data, asked.page, asked.test)
         if any(others) or is_about_model or not asked.inputs:
-            raise UsageError("--ratings takes the files that a listening test's page saved")
+            raise UsageError(
+                "--ratings takes the files that a listening test's page saved; name them as IN "
+                "and leave out --source, --to, --model, --data, --html, …"
+            )
     elif is_about_model and asked.is_about_audio:
         raise UsageError("--model and --paired measure a model: leave out IN, --source, --to, …")
     elif asked.test is not None and (asked.page or asked.is_json or asked.data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from core.errors import AudioError, UsageError
+from core.errors import DataError, UsageError
 from umtcli.models import choose_model, load_translator
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def measure_model(env: Environment, asked: Asked) -> None:
     model = load_translator(found, [domain.name for domain in domains], asked.device)
     figures = evaluate_model(model, domains, SPLITS)
     if not figures.domains:
-        raise AudioError(f"{asked.data} holds no audio")
+        raise DataError(
+            f"{asked.data}: no audio in the domains that {found.name} knows; "
+            "fill them with umt prep"
+        )
     if asked.is_json:
         facts = {"model": found.name, "id": header.id}
         env.write_json("eval", facts | domains_json(model, figures))
