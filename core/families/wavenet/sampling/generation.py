@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 BLOCKS_AHEAD = 2  # of latents, read before they are needed
 POLL_SECONDS = 0.2
+REFERENCE_STREAMS = 8  # it runs them one after the other: more would not be faster
 
 
 def generate(
     network: WaveNet, blocks: Iterator[Tensor], *, seed: int, options: WaveNetOptions
 ) -> Iterator[Tensor]:
     """Generate the waveform of latents; see `Decoder.generate`."""
-    engine = open_engine(network, options)
-    with closing(engine):
+    with closing(open_engine(network, options)) as engine:
         if options.exact:
             yield from _one_chain(engine, blocks, seed, network.hop_length)
         else:
@@ -60,10 +60,11 @@ def open_engine(network: WaveNet, options: WaveNetOptions) -> Engine:
         name = "cpu" if device == "cpu" else "reference"
     if name == "cpu" and device != "cpu":
         raise UsageError(f"engine=cpu does not run on {device}; add --device cpu")
-    n_streams = 1 if options.exact else None
     if name == "cpu":
+        n_streams = 1 if options.exact else None
         return CpuEngine(network, temperature=options.temperature, n_streams=n_streams)
-    return ReferenceEngine(network, temperature=options.temperature, n_streams=n_streams or 8)
+    n_streams = 1 if options.exact else REFERENCE_STREAMS
+    return ReferenceEngine(network, temperature=options.temperature, n_streams=n_streams)
 
 
 def _one_chain(
