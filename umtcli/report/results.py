@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import core
 from core.audio.reading import read_audio
-from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION
+from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.evaluating import tables
 from umtcli.evaluating.songs import EVALUATION_RATE, heard_text
 from umtcli.report.media import audio_uri, spectrogram_uri
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from umtcli.evaluating.songs import Subject
 
 CLIP_SECONDS = 10  # of each player below a matrix, which may have dozens
-TRUE_ROLE = "true"
+ROLES = ("source", TRANSLATION, TRUE)  # of those players; results.js names them too
 
 _ENDS = (
     "The share is of the way between a metric's two ends: for the music from other music to the "
     "true rendering, for the target from the unchanged input to the true rendering, for the "
     "quality from noise to the true rendering. In square brackets: 95 % bootstrap interval."
+)
+_SCALE = (
+    '<span class="keys" style="background: linear-gradient(to right, hsl(10 65% 72%), '
+    'hsl(105 65% 72%), hsl(200 65% 72%))"></span>'
 )
 
 
@@ -53,8 +57,8 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
         "pairs": {
             _pair_key(pair.source, pair.target): {
                 "source": f"played {pair.source}",
-                "translation": _pair_key(pair.source, pair.target),
-                TRUE_ROLE: f"played {pair.target}",
+                TRANSLATION: _pair_key(pair.source, pair.target),
+                TRUE: f"played {pair.target}",
             }
             for pair in heard
         },
@@ -72,18 +76,12 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
             f"<p class=quiet>Colour: share, <span>0 %</span> {_SCALE} 100 %. A cell also chooses "
             f"what is played below: the first {CLIP_SECONDS} s of {escape(piece.name)}.</p>",
             '<div class="players" aria-live="polite">',
-            *(_empty_player(role) for role in ("source", "translation", TRUE_ROLE)),
+            *map(_empty_player, ROLES),
             "</div>",
         )
     )
     block = json_block("matrix-data", data)
     return make_page(f"umt eval: {model_name}", body, script="results.js", data=block)
-
-
-_SCALE = (
-    '<span class="keys" style="background: linear-gradient(to right, hsl(10 65% 72%), '
-    'hsl(105 65% 72%), hsl(200 65% 72%))"></span>'
-)
 
 
 def _head(title: str, told: str) -> str:
@@ -131,7 +129,7 @@ def _card_table(card: ScoreCard, typical: Any) -> str:
     headings = ["figure", ROW_LABELS[TRANSLATION], "share", *(ROW_LABELS[row] for row in shown)]
     if typical:
         headings.append("typical of the target")
-    lines = ["<tr>", *(f'<th scope="col">{escape(text)}</th>' for text in headings), "</tr>"]
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings)
     body: list[str] = []
     for question, text in QUESTIONS.items():
         names = [name for name in card if METRICS[name].question == question]
@@ -142,7 +140,7 @@ def _card_table(card: ScoreCard, typical: Any) -> str:
     warning = tables.warning_of(card)
     told = f"<p>{escape(warning)}</p>" if warning else ""
     return (
-        f'<div class="scroll"><table><thead>{"".join(lines)}</thead>\n'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f'<tbody>{"".join(body)}</tbody></table></div>\n<p class="quiet">{_ENDS}</p>{told}'
     )
 
