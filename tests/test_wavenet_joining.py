@@ -10,6 +10,8 @@ import torch
 from core.families.wavenet.sampling.chunks import Chunk
 from core.families.wavenet.sampling.joining import JOIN_PARTS, Joiner, find_join
 
+pytestmark = pytest.mark.usefixtures("generator")
+
 HOP = 800
 
 

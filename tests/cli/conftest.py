@@ -193,6 +193,15 @@ def umt_on_path(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
+def leaves(value: object) -> list[object]:
+    """Return everything in a JSON value that is neither an object nor a list."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in leaves(item)]
+    return [value]
+
+
 def read_wav(data: bytes) -> np.ndarray:
     """Return the samples of a whole WAV, int16 (T,), known length or not."""
     samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")

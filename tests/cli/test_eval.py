@@ -12,7 +12,7 @@ import soundfile
 
 from core.data.domain import Domain, Part, Track, write_domain_file
 
-from .conftest import DOMAINS, RATE, umt_command
+from .conftest import DOMAINS, RATE, leaves, umt_command
 
 SECONDS = 10.0
 
@@ -39,16 +39,8 @@ def tune(tmp_path):
 def figures(ran) -> dict:
     content = json.loads(ran.stdout)
     assert (content["command"], content["version"]) == ("eval", 1)
-    assert not any(isinstance(v, float) and math.isnan(v) for v in _leaves(content))
+    assert not any(isinstance(v, float) and math.isnan(v) for v in leaves(content))
     return content["results"][0]
-
-
-def _leaves(value):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
 
 
 def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):

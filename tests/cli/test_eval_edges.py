@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from .conftest import TUNE_RATE, write_tune
+from .conftest import TUNE_RATE, leaves, write_tune
 
 
 def write(name: str, samples: np.ndarray) -> str:
@@ -30,14 +30,6 @@ ODD = {
     "an offset": lambda: np.full(2 * TUNE_RATE, 0.2),
     "full scale": lambda: np.sign(noise(2)),
 }
-
-
-def leaves(value):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value]
 
 
 @pytest.mark.parametrize("kind", ODD)
