@@ -6,8 +6,6 @@ In: prepared domains and a configuration. Out: a run's folder with checkpoints, 
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader
 
-from core.data.dataset import Batch, Batches, Segments
+from core.data.dataset import Batches, Segments
 from core.errors import DataError, TrainingError, UsageError
 from core.model import Translator
 from core.modelfile import MODEL_FILE
 from core.training import expectations
 from core.training.adding import check_addition, extended_model, lineage
 from core.training.checkpoint import load_newest, save_checkpoint
+from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
 from core.training.reporter import Reporter
 from core.training.run import check_same_run, locked
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from core.training.adding import Addition
 
 LOG_STEPS = 10
-MOST_WORKERS = 8  # that prepare batches for one GPU
 OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
 
 
@@ -168,9 +165,12 @@ class _Loop:
         log = Log(self.run, self.step) if is_main else None
         began = time.monotonic() - self.seconds
         called, first = time.monotonic(), self.step
+        steps = range(self.step, self.config.training.steps)
+        on_gpu = self.accelerator.device.type == "cuda"
+        batches = load_batches(self.batches, steps, on_gpu=on_gpu)
         self.meter.start(self.step)
         try:
-            for batch in self.meter.timed(self._loaded()):
+            for batch in self.meter.timed(batches):
                 losses = self.updater.update(batch, self.step)
                 self.step += 1
                 self.seconds = time.monotonic() - began
@@ -205,28 +205,6 @@ class _Loop:
         yield from expectations.of_minutes(minutes)
         if not self.lineage.get("like"):  # which sounds like something from the start
             yield from expectations.of_steps(self.config.training.steps, self.batches)
-
-    def _loaded(self) -> Iterator[Batch]:
-        """Yield the batches of the steps to come."""
-        on_gpu = self.accelerator.device.type == "cuda"
-        loader = DataLoader(
-            self.batches,
-            sampler=range(self.step, self.config.training.steps),
-            batch_size=None,
-            # One makes what a CPU can learn from; a GPU's own cores have little else to do.
-            num_workers=min(MOST_WORKERS, _own_cores()) if on_gpu else 1,
-            collate_fn=Batch.share_memory,  # type: ignore[arg-type]
-            pin_memory=on_gpu,
-            worker_init_fn=_leave_signals_to_the_loop,
-        )
-        try:
-            yield from loader
-        except (OSError, RuntimeError) as error:
-            cause = str(error).strip().splitlines()[-1]
-            raise TrainingError(
-                f"a worker could not make a batch or pass it on: {cause}; is there shared "
-                "memory left, and is the data still there? Then run the same command again"
-            ) from error
 
     def _reason_to_stop(
         self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None
@@ -345,18 +323,4 @@ def _mean_level_db(domains: Sequence[Domain]) -> float:
 
 def _share_threads() -> None:
     """Use this process's share of the cores; `accelerate launch` would leave it one."""
-    torch.set_num_threads(_own_cores())
-
-
-def _own_cores() -> int:
-    """Return this process's share of the cores that it may use."""
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // local_processes)
-
-
-def _leave_signals_to_the_loop(worker: int) -> None:
-    """Live on when Ctrl-C or a cluster's SIGTERM reaches the whole process group."""
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(own_cores())
