@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.config import DEFAULT_PRESET
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -50,12 +52,14 @@ def of_steps(steps: int, batches: Batches) -> Iterator[str]:
         )
 
 
-def of_duration(config: Config, seconds_left: float) -> Iterator[str]:
-    """Warn, after the first update, of a run that would take weeks."""
+def of_duration(config: Config, seconds_left: float, *, is_addition: bool) -> Iterator[str]:
+    """Warn, after the first update, of a run that would take more than a week."""
     if seconds_left > LONG_RUN_SECONDS:
+        # An added decoder is built like those that are there: no preset can be chosen for it.
+        is_fast = is_addition or config.preset == DEFAULT_PRESET
+        faster = "" if is_fast else f"--preset {DEFAULT_PRESET} learns within hours on a CPU, and "
         yield (
             f"at the speed of the first update the {config.training.steps} steps of preset "
             f"{config.preset} take about {seconds_left / 86400:.0f} days on this machine; "
-            "--preset fast learns within hours on a CPU, and --max-minutes stops in time "
-            "(the run can be continued)"
+            f"{faster}--max-minutes stops in time (the run can be continued)"
         )

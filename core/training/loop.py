@@ -176,8 +176,7 @@ class _Loop:
                 self.seconds = time.monotonic() - began
                 self.meter.add(losses)
                 if self.step == first + 1:
-                    left = (self.config.training.steps - self.step) * (time.monotonic() - called)
-                    self._notice(expectations.of_duration(self.config, left))
+                    self._notice(self._expected_duration(time.monotonic() - called))
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
                     self._log_losses(log)
                 reason = self._reason_to_stop(should_stop, called, max_minutes)
@@ -205,6 +204,11 @@ class _Loop:
         yield from expectations.of_minutes(minutes)
         if not self.lineage.get("like"):  # which sounds like something from the start
             yield from expectations.of_steps(self.config.training.steps, self.batches)
+
+    def _expected_duration(self, seconds_per_update: float) -> Iterator[str]:
+        seconds_left = (self.config.training.steps - self.step) * seconds_per_update
+        is_addition = bool(self.lineage)
+        return expectations.of_duration(self.config, seconds_left, is_addition=is_addition)
 
     def _reason_to_stop(
         self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None

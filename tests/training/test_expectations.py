@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from core.config import get_preset
 from core.evaluation.model import evaluate_model
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.wavenet import mulaw
@@ -99,6 +100,17 @@ def test_too_few_updates_of_a_decoder_are_warned_of(
     config = tiny_config(domains_per_step=domains_per_step)
     batches = make_loop(config, duo, tmp_path).batches  # two domains
     assert bool(list(expectations.of_steps(steps, batches))) == is_warned
+
+
+@pytest.mark.parametrize(
+    ("preset", "is_addition", "is_told"),
+    [("paper", False, True), ("fast", False, False), ("paper", True, False)],
+)
+def test_a_faster_preset_is_named_where_one_can_be_chosen(preset, is_addition, is_told):
+    config = get_preset(preset)
+    (line,) = expectations.of_duration(config, 8 * 86400, is_addition=is_addition)
+    assert ("--preset fast" in line) == is_told
+    assert f"{config.training.steps} steps of preset {preset} take about 8 days" in line
 
 
 def test_warnings_come_before_the_first_update(duo, tmp_path, train, told):
