@@ -42,11 +42,7 @@ from core.metrics.pitch_and_onset import (
     chroma_frames,
     onset_envelope,
 )
-from core.metrics.spectra import (
-    Waveform,
-    at_analysis_rate,
-    validate_waveform,
-)
+from core.metrics.spectra import Waveform, at_analysis_rate
 
 BAND_RADIUS = 2 * CHROMA_RATE  # frames by which alignment may move either file
 ONSET_LAG = ONSET_RATE // 10  # frames
@@ -88,18 +84,6 @@ class Match:
 Matcher = Callable[[Frames, Sequence[Frames]], list[Match]]
 
 
-def validate(
-    source: npt.NDArray[np.floating], output: npt.NDArray[np.floating], sample_rate: int
-) -> None:
-    """Check a pair of waveforms [T] at one rate.
-
-    Raises:
-        AudioError: either is not a mono waveform of finite floats with at least one sample.
-    """
-    validate_waveform(source, sample_rate, name="source")
-    validate_waveform(output, sample_rate, name="output")
-
-
 def evaluate(
     source: npt.NDArray[np.floating], output: npt.NDArray[np.floating], sample_rate: int
 ) -> dict[str, Score]:
@@ -114,9 +98,8 @@ def evaluate(
         `chroma`, `aligned_chroma` and `onset`, in this order.
 
     Raises:
-        AudioError: as `validate`.
+        AudioError: either is not a mono waveform of finite floats with at least one sample.
     """
-    validate(source, output, sample_rate)
     return compare(
         listen(at_analysis_rate(source, sample_rate, name="source")),
         listen(at_analysis_rate(output, sample_rate, name="output")),
