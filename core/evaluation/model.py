@@ -162,8 +162,8 @@ def _heldout(splits: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def _encode_notes(model: Translator) -> torch.Tensor:
     """Return latents of notes of our own, float [I, N, D], each averaged over the note."""
-    frames = round(NOTE_SECONDS * model.sample_rate / model.hop_length)
-    seconds = max(1, frames) * model.hop_length / model.sample_rate
+    n_frames = max(1, round(NOTE_SECONDS * model.sample_rate / model.hop_length))
+    seconds = n_frames * model.hop_length / model.sample_rate
     rows = []
     for name in tones.INSTRUMENTS:
         notes = [
