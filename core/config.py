@@ -78,6 +78,7 @@ class SpectralConfig:
         encoder_channels: Channels of the encoder's ConvNeXt blocks.
         encoder_hidden: Channels inside an encoder block.
         encoder_layers: Blocks of the encoder.
+        voice_channels: Channels of the decoder's network for notes over time.
         decoder_channels: Channels of the decoder's ConvNeXt blocks.
         decoder_hidden: Channels inside a decoder block.
         decoder_layers: Blocks of the decoder.
@@ -98,6 +99,7 @@ class SpectralConfig:
     encoder_channels: int = 256
     encoder_hidden: int = 512
     encoder_layers: int = 6
+    voice_channels: int = 16
     decoder_channels: int = 256
     decoder_hidden: int = 512
     decoder_layers: int = 6
@@ -135,17 +137,21 @@ class ConfusionConfig:
 
     Attributes:
         channels: Width of the classifier's three hidden layers.
+        kernel_size: Latent frames that each of them sees (paper, 1), an odd number.
         weight: Lambda of the paper: the confusion term's share in the encoder's loss.
         objective: `negated`, the paper's minus cross entropy, or `uniform`, the cross
             entropy of the classifier's output against the uniform distribution.
     """
 
     channels: int = 100
+    kernel_size: int = 1
     weight: float = 0.01
     objective: Literal["negated", "uniform"] = "negated"
 
     def __post_init__(self) -> None:
         _check_numbers(self, "confusion")
+        if self.kernel_size % 2 == 0:
+            raise _impossible("confusion", "kernel_size", self.kernel_size, "an odd number")
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,9 @@ class DistortionConfig:
         noise_db: Loudest added white noise relative to the signal's level; 0 for none.
         room_seconds: Longest decay (to -60 dB) of an added synthetic room; 0 for none.
         gain_db: Largest change of level, applied to input and target alike.
+        reshape_share: How often notes get another course of loudness (`core.data.dynamics`).
+        take_share: How often the encoder hears another instrument's take of the same
+            performance, where there are takes.
     """
 
     pitch_semitones: float = 0.5
@@ -167,6 +176,8 @@ class DistortionConfig:
     noise_db: float = 0.0
     room_seconds: float = 0.0
     gain_db: float = 0.0
+    reshape_share: float = 0.0
+    take_share: float = 0.0
 
     def __post_init__(self) -> None:
         _check_numbers(self, "distortion", noise_db=-math.inf)
@@ -187,7 +198,8 @@ class TrainingConfig:
         segment_seconds: Length of an item.
         learning_rate: Adam's learning rate.
         schedule: `exponential` multiplies it by `decay` every `decay_steps` updates (the
-            paper); `anneal` warms up and falls as one minus the square root to zero.
+            paper); `linear` falls evenly to zero at the last step (Defazio et al. 2023,
+            arXiv 2310.07831).
         decay: See `schedule`.
         decay_steps: See `schedule`.
         warmup_steps: Updates over which the rate rises from zero.
@@ -195,6 +207,9 @@ class TrainingConfig:
         weight_decay: Decoupled weight decay.
         clip_value: Largest absolute gradient value; 0 for no limit.
         clip_norm: Largest gradient norm; 0 for no limit.
+        adversarial_weight: Of the family's adversary in the decoders' loss; 0 for none.
+        adversarial_start: Updates before it begins: what it could learn of an untrained
+            decoder is of no use.
         ema_decay: Share that the running average of the weights keeps at each update; the model
             is saved and validated with that average. 0 saves the weights as they are.
         accumulate: Parts that a process works on one after the other to make up an update, for
@@ -209,7 +224,7 @@ class TrainingConfig:
     domains_per_step: int = 1
     segment_seconds: float = 1.0
     learning_rate: float = 1e-3
-    schedule: Literal["exponential", "anneal"] = "exponential"
+    schedule: Literal["exponential", "linear"] = "exponential"
     decay: float = 0.98
     decay_steps: int = 10_000
     warmup_steps: int = 0
@@ -217,6 +232,8 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
     ema_decay: float = 0.0
     accumulate: int = 1
     validate_steps: int = 1000
@@ -225,7 +242,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_numbers(
-            self, "training", seed=0, warmup_steps=0, segment_seconds=SHORTEST_SEGMENT_SECONDS
+            self,
+            "training",
+            seed=0,
+            warmup_steps=0,
+            adversarial_start=0,
+            segment_seconds=SHORTEST_SEGMENT_SECONDS,
         )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise _impossible("training", "betas", self.betas, "0 <= beta < 1")
@@ -341,19 +363,27 @@ PRESETS: dict[str, Config] = {
     "fast": Config(
         "fast",
         SpectralConfig(),
-        ConfusionConfig(weight=0.1, objective="uniform"),
-        DistortionConfig(equalizer_db=9.0, noise_db=-24.0, room_seconds=0.6, gain_db=6.0),
+        ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
+        DistortionConfig(
+            equalizer_db=9.0,
+            noise_db=-24.0,
+            room_seconds=0.6,
+            gain_db=6.0,
+            reshape_share=0.5,
+            take_share=0.75,
+        ),
         TrainingConfig(
             steps=20_000,
-            batch_size=12,
+            batch_size=6,
             domains_per_step=3,
-            segment_seconds=1.5,
-            schedule="anneal",
-            warmup_steps=200,
+            segment_seconds=3.0,
+            schedule="linear",
+            warmup_steps=50,
             betas=(0.9, 0.98),
             weight_decay=0.01,
             clip_norm=1.0,
             validate_steps=250,
+            validation_items=8,
         ),
     ),
     "small": Config(

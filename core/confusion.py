@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 
 
 class DomainClassifier(nn.Module):
-    """Three ELU layers of kernel size 1, then one logit per domain, averaged over time."""
+    """Three ELU layers, then one logit per domain, averaged over time.
+
+    The paper's layers see single frames. What tells a plucked string from a bowed one lies
+    between frames, so a longer kernel can find more for the encoder to remove.
+    """
 
     def __init__(self, latent_dim: int, n_domains: int, config: ConfusionConfig) -> None:
         super().__init__()
         widths = [latent_dim, config.channels, config.channels, config.channels]
-        self.layers = nn.ModuleList(nn.Conv1d(c_in, c_out, 1) for c_in, c_out in pairwise(widths))
+        self.layers = nn.ModuleList(
+            nn.Conv1d(c_in, c_out, config.kernel_size, padding=config.kernel_size // 2)
+            for c_in, c_out in pairwise(widths)
+        )
         self.output = nn.Conv1d(config.channels, n_domains, 1)
 
     def forward(self, latents: Tensor) -> Tensor:

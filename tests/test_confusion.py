@@ -12,6 +12,7 @@ import torch
 
 from core.config import ConfusionConfig, get_preset
 from core.confusion import DomainClassifier, classifier_loss, confusion_loss
+from core.errors import UsageError
 from core.families import get_family
 
 CORE = Path(__file__).parents[1] / "core"
@@ -32,6 +33,19 @@ def test_classifier_averages_logits_over_time_and_sees_frames_alone(generator):
     frames = torch.stack([classifier(latents[:, i : i + 1]) for i in range(5)])
     torch.testing.assert_close(classifier(latents), frames.mean(0))
     torch.testing.assert_close(classifier(latents.flip(1)), classifier(latents))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 15])
+def test_a_longer_kernel_sees_the_order_of_frames_and_keeps_their_number(generator, kernel_size):
+    classifier = DomainClassifier(8, 3, ConfusionConfig(kernel_size=kernel_size))
+    latents = torch.randn(2, 40, 8)
+    assert classifier(latents).shape == (2, 3)
+    assert not torch.allclose(classifier(latents.flip(1)), classifier(latents), atol=1e-4)
+
+
+def test_an_even_kernel_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"\[confusion\] kernel_size = 4: expected an odd number"):
+        ConfusionConfig(kernel_size=4)
 
 
 def test_classifier_is_not_linear_in_latents(generator):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,4 +21,4 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
     if training.schedule == "exponential":
         # The paper's "0.98 every 10,000 samples" counts batches in the authors' code.
         return rate * training.decay ** (step // training.decay_steps)
-    return rate * (1 - math.sqrt(min(1.0, step / training.steps)))
+    return rate * max(0.0, 1 - step / training.steps)

@@ -22,13 +22,13 @@ def test_warm_up_rises_evenly_to_the_full_rate(step, rate):
 
 
 @pytest.mark.parametrize(
-    ("step", "rate"), [(0, 1e-3), (25, 5e-4), (64, 2e-4), (99, 5.0126e-6), (100, 0), (200, 0)]
+    ("step", "rate"), [(0, 1e-3), (25, 7.5e-4), (99, 1e-5), (100, 0), (200, 0)]
 )
-def test_anneal_falls_as_one_minus_the_square_root_and_stays_at_zero(step, rate):
-    training = TrainingConfig(schedule="anneal", steps=100)
+def test_linear_falls_evenly_to_the_last_step_and_stays_at_zero(step, rate):
+    training = TrainingConfig(schedule="linear", steps=100)
     assert learning_rate(training, step) == pytest.approx(rate, rel=1e-4)
 
 
-def test_anneal_warms_up_too():
-    training = TrainingConfig(schedule="anneal", steps=100, warmup_steps=10)
-    assert learning_rate(training, 4) == pytest.approx(1e-3 * 0.5 * (1 - 0.2))
+def test_linear_warms_up_too():
+    training = TrainingConfig(schedule="linear", steps=100, warmup_steps=10)
+    assert learning_rate(training, 4) == pytest.approx(1e-3 * 0.5 * 0.96)
