@@ -22,9 +22,10 @@ from core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from core.config import Config, DistortionConfig
-    from core.data.domain import Domain, Track
+    from core.data.domain import Domain
 
 SILENCE_DB = -60.0  # quieter draws are drawn again,
 REDRAWS = 8  # but only so often: a domain may be mostly silence
@@ -102,55 +103,104 @@ class Segments:
                 f"{sample_rate}; prepare it again with --rate {sample_rate} or more"
             )
         self.domain, self.sample_rate, self.length = domain, sample_rate, length
-        self.parts = [
-            (domain.directory / track.file, part.start, part.stop, _gain(track, level_db))
-            for track in domain.tracks
-            for part in track.parts
-            if part.split == split
-        ]
+        takes = domain.takes_of_tracks() if split == "train" else {}
+        self.parts: list[_Part] = []
+        for track in domain.tracks:
+            gain_db = 0.0 if level_db is None else matching_gain_db(track.level_db, level_db)
+            own = _Sound(domain.directory / track.file, gain_db)
+            others = tuple(
+                # As loud as the track, so that a decoder is never asked for another level.
+                _Sound(domain.takes.directory / take.file, track.level_db + gain_db - take.level_db)
+                for take in takes.get(track.source, ())
+                if domain.takes is not None
+            )
+            self.parts += [
+                _Part(own, others, part.start, part.stop)
+                for part in track.parts
+                if part.split == split
+            ]
         if not self.parts:
             raise DataError(
                 f"{domain.name} has no {split} audio; add recordings and run `umt prep` again"
             )
         # Of the prepared rate; a part shorter than a segment has one place, and is padded.
         self.span = int(np.ceil(length * domain.sample_rate / sample_rate))
-        places = [max(1, stop - start - self.span + 1) for _, start, stop, _ in self.parts]
+        places = [max(1, part.stop - part.start - self.span + 1) for part in self.parts]
         self.last_places = np.cumsum(places)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Return a segment at a random place, float32 [length]; avoids silence if it can."""
-        segment = self._draw_once(rng)
-        for _ in range(REDRAWS):
-            power = np.mean(np.square(segment), dtype=np.float64)
-            if power > 10 ** (SILENCE_DB / 10):
-                break
-            segment = self._draw_once(rng)
-        return segment
+        return self.draw_with_take(rng, 0.0)[1]
 
-    def _draw_once(self, rng: np.random.Generator) -> np.ndarray:
-        place = int(rng.integers(self.last_places[-1]))
-        index = int(np.searchsorted(self.last_places, place, side="right"))
-        path, start, stop, gain = self.parts[index]
-        first = start + place - (int(self.last_places[index - 1]) if index else 0)
+    def draw_with_take(
+        self, rng: np.random.Generator, share: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is heard of a place, and the track's own sound there.
+
+        Args:
+            rng: Source of all random choices.
+            share: How often another instrument's take is heard, if there is one.
+
+        Returns:
+            float32 [length] each.
+        """
+        part, first = self._place(rng)
+        own = self._read(part.own, part, first)
+        for _ in range(REDRAWS):
+            if not _is_silent(own):
+                break
+            part, first = self._place(rng)
+            own = self._read(part.own, part, first)
+        if part.takes and rng.random() < share:
+            take = self._read(part.takes[int(rng.integers(len(part.takes)))], part, first)
+            if not _is_silent(take):
+                return take, own
+        return own, own
+
+    def _place(self, rng: np.random.Generator) -> tuple[_Part, int]:
+        """Draw a part, and the first sample of a segment in it."""
+        number = int(rng.integers(self.last_places[-1]))
+        index = int(np.searchsorted(self.last_places, number, side="right"))
+        part = self.parts[index]
+        return part, part.start + number - (int(self.last_places[index - 1]) if index else 0)
+
+    def _read(self, sound: _Sound, part: _Part, first: int) -> np.ndarray:
         ratio = self.domain.sample_rate / self.sample_rate
         # A resampling filter rings at the ends of what it is given; those are cut off.
         margin = round(RESAMPLING_MARGIN_SECONDS * self.domain.sample_rate) if ratio > 1 else 0
-        before = min(margin, first - start)
-        stored = np.load(path, mmap_mode="r")
-        samples = stored[first - before : min(first + self.span + margin, stop)]
-        segment = samples.astype(np.float32) * np.float32(gain / 32768)
+        before = min(margin, first - part.start)
+        stored = np.load(sound.path, mmap_mode="r")
+        samples = stored[first - before : min(first + self.span + margin, part.stop)]
+        segment = samples.astype(np.float32) * np.float32(10 ** (sound.gain_db / 20) / 32768)
         if ratio > 1:
             segment = soxr.resample(segment, self.domain.sample_rate, self.sample_rate)
             before = round(before / ratio)
         segment = segment[before : before + self.length]
-        if gain > 1:
+        if sound.gain_db > 0:
             segment = segment / max(1.0, float(np.abs(segment).max(initial=0.0)))
         return np.pad(segment, (0, self.length - len(segment)))
 
 
-def _gain(track: Track, level_db: float | None) -> float:
-    gain_db = 0.0 if level_db is None else matching_gain_db(track.level_db, level_db)
-    return float(10 ** (gain_db / 20))
+@dataclass(frozen=True)
+class _Sound:
+    """Stored samples, and the gain in dB that they are read with."""
+
+    path: Path
+    gain_db: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of a track of the split: its own sound, and other instruments' takes."""
+
+    own: _Sound
+    takes: tuple[_Sound, ...]
+    start: int
+    stop: int
+
+
+def _is_silent(segment: np.ndarray) -> bool:
+    return bool(np.mean(np.square(segment), dtype=np.float64) <= 10 ** (SILENCE_DB / 10))
 
 
 class Batches(Dataset[Batch]):
@@ -227,13 +277,14 @@ def make_item(
         What the encoder hears and what the decoder must produce, float32 [T] each.
     """
     rng = np.random.default_rng(key)
-    target = segments.draw(rng)
+    heard, target = segments.draw_with_take(rng, distortion.take_share)
     if distortion.gain_db:
         gain = 10 ** (rng.uniform(-distortion.gain_db, distortion.gain_db) / 20)
         # Never above full scale, where the target would be distorted too.
         gain = min(gain, 1 / max(float(np.abs(target).max()), 1e-6))
-        target = target * np.float32(max(gain, 1e-3))
-    return distort(target, segments.sample_rate, distortion, rng), target
+        factor = np.float32(max(gain, 1e-3))
+        heard, target = factor * heard, factor * target
+    return distort(heard, segments.sample_rate, distortion, rng), target
 
 
 def fixed_batch(segments: Segments, n_items: int, seed: int) -> Tensor:

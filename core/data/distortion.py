@@ -14,6 +14,8 @@ import numpy as np
 import soxr
 import torch
 
+from core.data.dynamics import reshape_notes
+
 if TYPE_CHECKING:
     from core.config import DistortionConfig
 
@@ -38,6 +40,8 @@ def distort(
         float32 [T].
     """
     result = waveform
+    if rng.random() < config.reshape_share:
+        result = reshape_notes(result, sample_rate, rng)
     if config.pitch_semitones:
         result = _shift_random_segment(result, sample_rate, config, rng)
     if config.equalizer_db or config.room_seconds:
@@ -115,15 +119,17 @@ def _filter(
     """Apply a random smooth frequency response and a random room in one product."""
     tail = int(config.room_seconds * sample_rate)
     n_fft = 2 ** int(np.ceil(np.log2(len(waveform) + tail)))
-    response = np.fft.rfft(_room(tail, sample_rate, rng), n_fft)
+    response = torch.fft.rfft(torch.from_numpy(_room(tail, sample_rate, rng)), n_fft)
     if config.equalizer_db:
         bands = np.log2(EQUALIZER_BANDS_HZ)
         gains_db = rng.uniform(-1, 1, len(bands)) * config.equalizer_db * rng.random()
         frequencies = np.fft.rfftfreq(n_fft, 1 / sample_rate)
         curve_db = np.interp(np.log2(np.maximum(frequencies, 1)), bands, gains_db)
-        response *= 10 ** (curve_db / 20)
-    filtered = np.fft.irfft(np.fft.rfft(waveform, n_fft) * response, n_fft)
-    return filtered[: len(waveform)].astype(np.float32)
+        response *= torch.from_numpy(10 ** (curve_db.astype(np.float32) / 20))
+    # Torch's FFT, because NumPy's would work in double precision.
+    spectrum = torch.fft.rfft(torch.from_numpy(waveform), n_fft)
+    filtered: np.ndarray = torch.fft.irfft(spectrum * response, n_fft)[: len(waveform)].numpy()
+    return filtered
 
 
 def _room(longest: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:

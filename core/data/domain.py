@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, UsageError
@@ -88,6 +88,9 @@ class Domain:
         tracks: Sorted by source.
         directory: The folder that holds the tracks' `.npy` files.
         prepared_from: Absolute path of the recordings' directory; "" when not known.
+        takes: The same performances by other instruments, for the encoder to hear: a track
+            `x.wav` has the takes whose source lies below `x/`, each aligned with it sample
+            for sample.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Domain:
     tracks: tuple[Track, ...]
     directory: Path
     prepared_from: str = ""
+    takes: Domain | None = None
 
     def minutes(self, split: str) -> float:
         """Return how much audio the split holds, in minutes."""
@@ -104,6 +108,19 @@ class Domain:
     def n_tracks(self, split: str) -> int:
         """Return how many tracks have some part in the split."""
         return sum(any(part.split == split for part in track.parts) for track in self.tracks)
+
+    def takes_of_tracks(self) -> dict[str, tuple[Track, ...]]:
+        """Return each track's takes, by the track's source; tracks without are left out."""
+        if self.takes is None:
+            return {}
+        below: dict[str, tuple[Track, ...]] = {}
+        for take in self.takes.tracks:
+            folder = str(PurePosixPath(take.source).parent)
+            below[folder] = (*below.get(folder, ()), take)
+        stems = {
+            track.source: str(PurePosixPath(track.source).with_suffix("")) for track in self.tracks
+        }
+        return {source: below[stem] for source, stem in stems.items() if stem in below}
 
     def _parts(self, split: str) -> list[Part]:
         return [part for track in self.tracks for part in track.parts if part.split == split]
@@ -154,25 +171,60 @@ def load_domain(directory: Path) -> Domain:
     return domain
 
 
-def load_domains(data: Path, names: Sequence[str] | None) -> list[Domain]:
+def load_domains(
+    data: Path, names: Sequence[str] | None, *, takes: Path | None = None
+) -> list[Domain]:
     """Load prepared domains, sorted by name.
 
     Args:
         data: The folder that `umt prep` wrote, with one folder a domain.
         names: The domains wanted; None for all of them.
+        takes: A folder like `data`, with other instruments' takes of the domains' tracks;
+            see `Domain.takes`. It need not have all of the domains.
 
     Raises:
-        DataError: There are none, one of the names is unknown, or one cannot be loaded.
+        DataError: There are none, one of the names is unknown, or one cannot be loaded; or
+            the takes do not fit.
     """
-    found = {directory_name(file.parent): file.parent for file in data.glob(f"*/{DOMAIN_FILE}")}
-    if not found:
-        raise DataError(f"no prepared domain in {data}; make one with `umt prep DIR --out {data}`")
+    found = _find_domains(data)
     wanted = found if names is None else [unicodedata.normalize("NFC", name) for name in names]
     for name in wanted:
         if name not in found:
             known = ", ".join(sorted(found))
             raise DataError(f"no domain {name!r} in {data}; it has {known}")
-    return [load_domain(found[name]) for name in sorted(set(wanted))]
+    domains = [load_domain(found[name]) for name in sorted(set(wanted))]
+    if takes is None:
+        return domains
+    found = _find_domains(takes)
+    if found.keys().isdisjoint(domain.name for domain in domains):
+        raise DataError(f"{takes} has takes of {', '.join(sorted(found))} only")
+    return [
+        _with_takes(domain, load_domain(found[domain.name])) if domain.name in found else domain
+        for domain in domains
+    ]
+
+
+def _find_domains(data: Path) -> dict[str, Path]:
+    found = {directory_name(file.parent): file.parent for file in data.glob(f"*/{DOMAIN_FILE}")}
+    if not found:
+        raise DataError(f"no prepared domain in {data}; make one with `umt prep DIR --out {data}`")
+    return found
+
+
+def _with_takes(domain: Domain, takes: Domain) -> Domain:
+    if takes.sample_rate != domain.sample_rate:
+        raise DataError(
+            f"{takes.directory} was prepared at {takes.sample_rate} Hz and {domain.directory} at "
+            f"{domain.sample_rate}; prepare it again with --rate {domain.sample_rate}"
+        )
+    paired = replace(domain, takes=takes)
+    if not paired.takes_of_tracks():
+        raise DataError(
+            f"{takes.directory} has no take of a track of {domain.directory}: the takes of "
+            f"{domain.tracks[0].source} belong into a folder "
+            f"{PurePosixPath(domain.tracks[0].source).with_suffix('')}/"
+        )
+    return paired
 
 
 def is_stored(track: Track, directory: Path) -> bool:

@@ -108,9 +108,15 @@ def _config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _fingerprint(domain: Domain) -> str:
-    """Return a hash of which audio a domain holds and how it is split."""
-    content = sorted((track.source_sha256, str(track.parts)) for track in domain.tracks)
-    return hashlib.sha256(json.dumps([domain.sample_rate, content]).encode()).hexdigest()[:16]
+    """Return a hash of which audio a domain holds, how it is split, and its takes."""
+    content: list[Any] = [domain.sample_rate, _contents(domain)]
+    if domain.takes is not None:
+        content.append(_contents(domain.takes))
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _contents(domain: Domain) -> list[tuple[str, str]]:
+    return sorted((track.source_sha256, str(track.parts)) for track in domain.tracks)
 
 
 def cut_log(run: Path, step: int) -> None:

@@ -123,6 +123,24 @@ def test_one_domain_is_trained_without_confusion_and_this_is_said(umt):
     assert "only one domain (organ): training without the confusion term" in ran.stderr
 
 
+def test_takes_are_part_of_the_run(umt):
+    write_tones(Path("organ"), 3, 2.0)
+    Path("takes", "organ").mkdir(parents=True)
+    for track in ("0", "1"):
+        Path("takes", "organ", track).mkdir()
+        Path("organ", f"{track}.wav").rename(Path("takes", "organ", track, "bach.wav"))
+    takes = ("--takes", "takes-data")
+    assert umt("prep", "takes/organ", "--out", "takes-data", "--rate", str(RATE)).code == 0
+    assert umt("train", *TINY, "--steps", "1", *takes).code == 0
+    ran = umt("train", *TINY, "--steps", "2")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "other recordings of organ" in ran.errors[0]
+    ran = umt("train", *TINY, "--steps", "1", "--run", "runs/b", "--domains", "bach", *takes)
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert "has takes of organ only" in ran.errors[0]
+    assert not Path("runs/b").exists()
+
+
 def test_json_tells_how_it_ended(umt):
     ran = umt("train", *TINY, "--steps", 2, "--run", "r", "--json")
     facts = json.loads(ran.stdout)

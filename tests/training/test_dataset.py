@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from core.config import DistortionConfig
 from core.data.dataset import Batches, Segments, fixed_batch, make_item
+from core.data.domain import load_domains
 from core.errors import DataError
 
 from .conftest import RATE, store_domain, store_music, tiny_config
@@ -256,3 +259,76 @@ def test_validation_items_are_undistorted_and_the_same_at_every_call(duo):
     track = np.load(duo[0].directory / "0.npy")[-RATE:].astype(np.float32) / 32768
     windows = np.lib.stride_tricks.sliding_window_view(track, 200)
     assert all((windows == item).all(axis=1).any() for item in batch.numpy())
+
+
+def test_a_take_is_as_loud_as_its_track(with_takes):
+    take_file = with_takes / "takes" / "reed" / "domain.json"
+    take_file.write_text(take_file.read_text().replace('"level_db": -20.0', '"level_db": -26.0'))
+    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+    segments = segments_of(domain, 500)
+    pairs = [segments.draw_with_take(np.random.default_rng(seed), 1.0) for seed in range(40)]
+    of_first_take = [
+        (heard[0], own[0] + np.float32(10000 / 32768))
+        for heard, own in pairs
+        if 0 < heard[0] < 0.9 and own[0] * 32768 < 2000
+    ]
+    assert of_first_take
+    for heard, stored in of_first_take:
+        assert heard / stored == pytest.approx(10 ** (6 / 20), rel=1e-4)
+
+
+@pytest.fixture
+def with_takes(tmp_path):
+    """A domain of two tracks; `a.wav` has two takes, louder by 1 and by 2 thousand."""
+    store_domain(tmp_path / "data", "reed", [ramp(0, 4000), ramp(5000, 4000)])
+    domain_file = tmp_path / "data" / "reed" / "domain.json"
+    domain_file.write_text(domain_file.read_text().replace('"0.wav"', '"a.wav"'))
+    store_domain(tmp_path / "takes", "reed", [ramp(10000, 3000), ramp(20000, 4000)])
+    take_file = tmp_path / "takes" / "reed" / "domain.json"
+    text = take_file.read_text().replace('"0.wav"', '"a/x.flac"').replace('"1.wav"', '"a/y.flac"')
+    take_file.write_text(text)
+    return tmp_path
+
+
+def test_a_take_is_heard_at_the_same_place_as_its_track(with_takes):
+    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+    segments = segments_of(domain, 500)
+    seen = set()
+    for seed in range(60):
+        heard, own = segments.draw_with_take(np.random.default_rng(seed), 1.0)
+        first, place = round(heard[0] * 32768), round(own[0] * 32768)
+        if place >= 5000:  # the second track has no take
+            np.testing.assert_array_equal(heard, own)
+        else:
+            # The shorter take is followed by silence.
+            assert first - place in (10000, 20000) or (first == 0 and place >= 3000)
+        seen.add((first - place) // 10000)
+    assert {0, 1, 2} <= seen
+
+
+def test_takes_are_heard_as_often_as_asked_and_only_in_training(with_takes):
+    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+    segments = segments_of(domain, 500)
+    pairs = [segments.draw_with_take(np.random.default_rng(seed), 0.5) for seed in range(200)]
+    share = np.mean([not np.array_equal(heard, own) for heard, own in pairs])
+    assert share == pytest.approx(0.25, abs=0.08)  # of half of the tracks
+    first, again = (make_item(segments, replace(UNDISTORTED, take_share=0.5), (0, 7)) for _ in "ab")
+    np.testing.assert_array_equal(first, again)
+
+
+def test_takes_that_belong_to_no_track_are_an_error_that_says_where_they_go(with_takes, tmp_path):
+    store_domain(tmp_path / "other", "reed", [ramp(0, 4000)])
+    with pytest.raises(DataError, match=r"no take of a track .* into a folder a/"):
+        load_domains(with_takes / "data", None, takes=tmp_path / "other")
+
+
+def test_takes_of_other_domains_only_are_an_error(with_takes, tmp_path):
+    store_domain(tmp_path / "other", "bass", [ramp(0, 4000)])
+    with pytest.raises(DataError, match="takes of bass only"):
+        load_domains(with_takes / "data", None, takes=tmp_path / "other")
+
+
+def test_takes_at_another_rate_are_an_error(with_takes, tmp_path):
+    store_domain(tmp_path / "other", "reed", [ramp(0, 4000)], sample_rate=2 * RATE)
+    with pytest.raises(DataError, match=f"--rate {RATE}"):
+        load_domains(with_takes / "data", None, takes=tmp_path / "other")

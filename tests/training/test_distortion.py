@@ -10,7 +10,9 @@ from core.data.distortion import NOISE_RANGE_DB, distort, shift_pitch
 
 RATE = 16000
 NOTHING = DistortionConfig(pitch_semitones=0)
-EVERYTHING = DistortionConfig(equalizer_db=9, noise_db=-24, room_seconds=0.6, gain_db=6)
+EVERYTHING = DistortionConfig(
+    equalizer_db=9, noise_db=-24, room_seconds=0.6, gain_db=6, reshape_share=1
+)
 
 
 @pytest.fixture

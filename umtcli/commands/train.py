@@ -40,6 +40,14 @@ def run(
     domains: Annotated[
         str | None, typer.Option(metavar="A,B", help="Domains to train; all by default.")
     ] = None,
+    takes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Prepared takes of the same performances on other instruments, for the encoder "
+            "to hear: those of x.wav in a folder x, aligned to the sample.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="fast (default), small, paper, paper-4s or tiny."),
@@ -119,7 +127,7 @@ def run(
         chosen = _configure(base, config, steps=steps, batch_size=batch_size, seed=seed)
         directory = run_directory or Path("runs") / (addition.name if addition else chosen.preset)
         wanted = [addition.name] if addition else domains.split(",") if domains else None
-        prepared = load_domains(data, wanted)
+        prepared = load_domains(data, wanted, takes=takes)
         reporter = ConsoleReporter(env, chosen)
         with reporter:
             result = train(
