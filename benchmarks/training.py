@@ -86,7 +86,9 @@ class Textbook:
         self.classifier_optimizer.step()
         latents = model.encoder(source)
         groups = zip(batch.domains, latents.chunk(len(batch.target)), batch.target, strict=True)
-        losses = {name: model.decoders[name].loss(own, wanted) for name, own, wanted in groups}
+        losses = {
+            name: model.decoders[name].reconstruct(own, wanted).loss for name, own, wanted in groups
+        }
         total = torch.stack(list(losses.values())).mean()
         total = total + confusion_loss(model.classifier(latents), ids, model.config.confusion)
         self.optimizer.zero_grad()

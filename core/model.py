@@ -297,7 +297,8 @@ class Translator(nn.Module):
             self._frames(blocks),
             lambda frames: self.encoder(frames.reshape(1, -1))[0],
             window=round(ENCODE_WINDOW_SECONDS * self.latent_rate),
-            context=self.encoder.context_frames,
+            before=self.encoder.context_frames,
+            after=self.encoder.context_frames,
         )
         for latents in windows:
             yield latents.cpu().numpy()

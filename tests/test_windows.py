@@ -32,8 +32,9 @@ def cut(sequence, *, seed):
     return [sequence[a:b] for a, b in pairwise([0, *places.tolist(), len(sequence)])]
 
 
-def windowed(blocks, *, window, context=REACH, run=network):
-    return torch.cat(list(run_in_windows(iter(blocks), run, window=window, context=context)))
+def windowed(blocks, *, window, before=REACH, after=REACH, run=network):
+    windows = run_in_windows(iter(blocks), run, window=window, before=before, after=after)
+    return torch.cat(list(windows))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -44,10 +45,11 @@ def test_windows_equal_the_whole_at_every_frame(generator, length, window, seed)
     assert torch.equal(windowed(cut(sequence, seed=seed), window=window), network(sequence))
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("window", [1, 5, 16])
-def test_one_frame_less_context_is_seen(generator, window):
+def test_one_frame_less_context_is_seen(generator, window, side):
     sequence = torch.randint(1, 100, (61, 2)).float()
-    short = windowed([sequence], window=window, context=REACH - 1)
+    short = windowed([sequence], window=window, **{side: REACH - 1})
     assert short.shape == sequence.shape
     assert not torch.equal(short, network(sequence))
 
@@ -55,7 +57,7 @@ def test_one_frame_less_context_is_seen(generator, window):
 @pytest.mark.parametrize("window", [1, 5, 16])
 def test_more_context_than_needed_changes_nothing(generator, window):
     sequence = torch.randint(100, (61, 2)).float()
-    assert torch.equal(windowed([sequence], window=window, context=9), network(sequence))
+    assert torch.equal(windowed([sequence], window=window, before=9, after=6), network(sequence))
 
 
 @pytest.mark.parametrize("blocks", [[], [torch.zeros(0, 2)], [torch.zeros(0, 2)] * 2])
@@ -63,7 +65,7 @@ def test_an_empty_sequence_runs_nothing(blocks):
     def never(_):
         raise AssertionError
 
-    assert list(run_in_windows(iter(blocks), never, window=5, context=3)) == []
+    assert list(run_in_windows(iter(blocks), never, window=5, before=3, after=3)) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -71,12 +73,12 @@ def test_an_empty_sequence_runs_nothing(blocks):
 def test_windows_are_the_same_however_the_sequence_is_cut(context, seed):
     def lengths(blocks):
         seen = []
-        windowed(blocks, window=10, context=context, run=lambda x: seen.append(len(x)) or x)
+        windowed(blocks, window=10, before=context, after=5, run=lambda x: seen.append(len(x)) or x)
         return seen
 
     sequence = torch.zeros(95, 1)
     assert lengths(cut(sequence, seed=seed)) == lengths([sequence])
-    assert max(lengths([sequence])) == min(95, 10 + 2 * context)
+    assert max(lengths([sequence])) == min(95, 10 + context + 5)
 
 
 def test_a_window_is_run_as_soon_as_its_context_is_there():
@@ -87,7 +89,7 @@ def test_a_window_is_run_as_soon_as_its_context_is_there():
             read.append(index)
             yield torch.zeros(1, 2)
 
-    next(run_in_windows(blocks(), network, window=10, context=REACH))
+    next(run_in_windows(blocks(), network, window=10, before=9, after=REACH))
     assert len(read) == 10 + REACH
 
 
@@ -118,11 +120,11 @@ def test_spectral_encoder_states_its_context(trained, spectral):
 
 def test_spectral_decoder_states_its_networks_context(trained, spectral):
     decoder = trained(get_family("spectral").decoder(spectral).double())
-    n_frames = 2 * decoder.context_frames + 5
+    n_frames = 2 * max(decoder.frames_before, decoder.frames_after) + 5
     latents = torch.randn(n_frames, spectral.latent_dim, dtype=torch.float64).requires_grad_()
     values = decoder.predict(latents.unsqueeze(0))
     values.view(n_frames, -1)[n_frames // 2].sum().backward()
-    assert reach_in_frames(latents.grad) == (decoder.context_frames, decoder.context_frames)
+    assert reach_in_frames(latents.grad) == (decoder.frames_before, decoder.frames_after)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"hop_length": 100}, {"encoder_layers": 8}])

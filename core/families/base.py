@@ -39,6 +39,38 @@ class Encoder(nn.Module, ABC):
         """
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a decoder made of latents in training.
+
+    Attributes:
+        loss: Its reconstruction loss, a scalar to be minimised.
+        output: Its waveform, float [B, T], for an adversary; None from a decoder that
+            predicts each sample from the original ones and so makes none.
+    """
+
+    loss: Tensor
+    output: Tensor | None = None
+
+
+class Adversary(nn.Module, ABC):
+    """Learns to tell the decoders' output from recordings; exists in training only."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, waveform: Tensor, domain_id: int) -> Tensor:
+        """Return the loss that the adversary minimises, a scalar.
+
+        Args:
+            output: A decoder's waveform without gradient, float [B, T].
+            waveform: The original, float [B, T].
+            domain_id: The decoder's domain.
+        """
+
+    @abstractmethod
+    def opposing_loss(self, output: Tensor, waveform: Tensor, domain_id: int) -> Tensor:
+        """Return what the decoder minimises to deceive the adversary; arguments as `loss`."""
+
+
 class Decoder(nn.Module, ABC):
     """Maps latents to the waveform of one domain.
 
@@ -49,8 +81,8 @@ class Decoder(nn.Module, ABC):
     n_codes: int = 0
 
     @abstractmethod
-    def loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the reconstruction loss, a scalar to be minimised.
+    def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
+        """Compare what latents give with the original.
 
         Args:
             latents: float [B, L, D].
@@ -104,6 +136,8 @@ class Family:
         decoder: Builds one decoder from the family's configuration.
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
+        adversary: Builds the adversary of the decoders' output from the family's
+            configuration and the number of domains; None for a family without one.
     """
 
     name: str
@@ -111,6 +145,7 @@ class Family:
     decoder: Callable[[Any], Decoder]
     options: type[Any]
     figure: str
+    adversary: Callable[[Any, int], Adversary] | None = None
 
 
 def run_in_windows(
@@ -118,11 +153,12 @@ def run_in_windows(
     run: Callable[[Tensor], Tensor],
     *,
     window: int,
-    context: int,
+    before: int,
+    after: int,
 ) -> Iterator[Tensor]:
     """Apply a network to a long sequence in windows, as if it were applied to the whole.
 
-    Each window carries `context` frames on both sides; what the network makes of them is
+    Each window carries frames of context on both sides; what the network makes of them is
     thrown away, so every kept frame has seen everything within its receptive field. At the
     true ends of the sequence the windows end too, so the network pads as it would there::
 
@@ -137,23 +173,24 @@ def run_in_windows(
         blocks: float [l, A] each, frames first.
         run: The network, float [n, A] to float [n, B].
         window: Frames kept of a window.
-        context: Frames added on either side.
+        before: Frames of context before a window.
+        after: Frames of context after it.
 
     Yields:
         float [n, B]; together as many frames as came in.
     """
     pending: list[Tensor] = []
     held = 0  # frames in `pending`
-    before = 0  # of those, how many are context already yielded
+    done = 0  # of those, how many are already yielded: context of the next window
     for block in blocks:
         pending.append(block)
         held += len(block)
-        while held >= before + window + context:
+        while held >= done + window + after:
             # One block may hold hours: cut from it, do not copy it for each window.
             frames = torch.cat(pending) if len(pending) > 1 else pending[0]
-            yield run(frames[: before + window + context])[before : before + window]
-            keep_from = max(0, before + window - context)
+            yield run(frames[: done + window + after])[done : done + window]
+            keep_from = max(0, done + window - before)
             pending = [frames[keep_from:]]
-            held, before = len(pending[0]), before + window - keep_from
-    if held > before:
-        yield run(torch.cat(pending))[before:]
+            held, done = len(pending[0]), done + window - keep_from
+    if held > done:
+        yield run(torch.cat(pending))[done:]

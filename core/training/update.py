@@ -1,9 +1,10 @@
 """One update: the classifier against the encoder, then the encoder and decoders.
 
 In: a batch and the number of its step. Out: moved weights, and the figures of the log. The
-first phase trains the domain classifier on latents that carry no gradient, the second the
-encoder and the batch's decoders against the classifier as it now is; one encoder pass
-serves both (Mor et al. 2019, sec. 3.2).
+first phase trains the domain classifier on latents that carry no gradient, and the family's
+adversary, if there is one, on the decoders' output; the second trains the encoder and the
+batch's decoders against both as they now are; one encoder pass serves both phases (Mor et
+al. 2019, sec. 3.2), unless an update is accumulated from several parts.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError
 from core.families.noise import noise_of_items
 from core.training.averaging import Average
+from core.training.opponent import Opponent
+from core.training.optimizers import adam, apply_gradients
 from core.training.schedule import learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from accelerate import Accelerator
 
-    from core.config import TrainingConfig
     from core.data.dataset import Batch
+    from core.families.base import Reconstruction
     from core.model import Translator
 
 OF_ENCODER, OF_DECODER = 1, 2  # last numbers of the keys of an item's noise
@@ -48,8 +51,9 @@ class Updater:
         self.training = model.config.training
         learns = any(parameter.requires_grad for parameter in model.encoder.parameters())
         self.has_confusion = learns and len(model.domains) > 1
-        self.optimizer = _adam([model.encoder, model.decoders], self.training)
-        self.classifier_optimizer = _adam([model.classifier], self.training)
+        self.optimizer = adam([model.encoder, model.decoders], self.training)
+        self.classifier_optimizer = adam([model.classifier], self.training)
+        self.opponent = Opponent.of(model, accelerator)
         self.average = Average(model, self.training.ema_decay)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
@@ -70,18 +74,20 @@ class Updater:
         parts = batch.to(self.accelerator.device).split(self.training.accumulate)
         latents = self._encode(parts[0]) if len(parts) == 1 else None
         figures = self._train_classifier(parts, latents) if self.has_confusion else {}
-        losses: dict[str, float] = {}
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            for name, loss in self._add_gradients(part, latents, step).items():
-                losses[name] = losses.get(name, 0.0) + loss / len(parts)
-        moved = self._apply(self.optimizer)
+            for name, value in self._add_gradients(part, latents, step).items():
+                figures[name] = figures.get(name, 0.0) + value / len(parts)
+        moved = apply_gradients(self.optimizer, self.accelerator, self.training)
         self.average.update(moved)
-        return figures | losses
+        return figures
 
     def _set_learning_rate(self, step: int) -> None:
         rate = learning_rate(self.training, step)
-        for optimizer in (self.optimizer, self.classifier_optimizer):
+        optimizers = [self.optimizer, self.classifier_optimizer]
+        if self.opponent is not None:
+            optimizers.append(self.opponent.optimizer)
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
@@ -111,7 +117,7 @@ class Updater:
             loss = classifier_loss(logits, ids)
         self.classifier_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._apply(self.classifier_optimizer)
+        apply_gradients(self.classifier_optimizer, self.accelerator, self.training)
         accuracy = (logits.argmax(1) == ids).float().mean()
         return {
             "confusion/loss": float(loss.detach()),
@@ -123,25 +129,32 @@ class Updater:
         """Do the second phase for a part but for its step; return the losses of its domains."""
         if latents is None:
             latents = self._encode(part)
+        figures = {}
         with self.accelerator.autocast():
-            losses = self._reconstruction_losses(latents, part)
-            total = torch.stack(list(losses.values())).mean()
+            made = self._reconstructions(latents, part)
+            total = torch.stack([one.loss for one in made]).mean()
+            if self.opponent is not None and step >= self.training.adversarial_start:
+                ids = [self.model.domains.index(name) for name in part.domains]
+                figures = self.opponent.train(made, part.target, ids)
+                total = total + self.opponent.opposing_loss(made, part.target, ids)
             if self.has_confusion:
                 total = total + self._confusion_loss(latents, self._ids(part))
         if not math.isfinite(float(total.detach())):
             raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
         (total / self.training.accumulate).backward()  # type: ignore[no-untyped-call]
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        for name, one in zip(part.domains, made, strict=True):
+            figures[f"loss/{name}"] = float(one.loss.detach())
+        return figures
 
-    def _reconstruction_losses(self, latents: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss of each domain of the batch, by its name in the log."""
-        losses = {}
+    def _reconstructions(self, latents: Tensor, batch: Batch) -> list[Reconstruction]:
+        """Return what the batch's decoders make of their latents."""
+        made = []
         target = batch.target
         groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
         for name, own, wanted, items in groups:
             with self._noise(items, OF_DECODER):
-                losses[f"loss/{name}"] = self.model.decoders[name].loss(own, wanted)
-        return losses
+                made.append(self.model.decoders[name].reconstruct(own, wanted))
+        return made
 
     def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
         self.model.classifier.requires_grad_(requires_grad=False)
@@ -149,36 +162,12 @@ class Updater:
         self.model.classifier.requires_grad_(requires_grad=True)
         return loss
 
-    def _apply(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-        """Average gradients over processes, limit them, and step; return what was moved.
-
-        Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
-        which Adam skips, so that it does not drift by its momentum.
-        """
-        with_gradient = [
-            parameter
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        if self.accelerator.num_processes > 1:
-            flat = torch.cat([parameter.grad.flatten() for parameter in with_gradient])
-            flat = self.accelerator.reduce(flat, "mean")
-            sizes = [parameter.numel() for parameter in with_gradient]
-            for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
-                parameter.grad = mean.view_as(parameter)
-        if self.training.clip_value:
-            nn.utils.clip_grad_value_(with_gradient, self.training.clip_value)
-        if self.training.clip_norm:
-            nn.utils.clip_grad_norm_(with_gradient, self.training.clip_norm)
-        optimizer.step()
-        return with_gradient
-
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizers' states, for a checkpoint."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
+            "opponent": self.opponent.state_dict() if self.opponent else None,
             "average": self.average.state_dict(),
         }
 
@@ -186,6 +175,8 @@ class Updater:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+        if self.opponent is not None:
+            self.opponent.load_state_dict(state["opponent"])
         self.average.load_state_dict(state["average"])
 
 
@@ -194,19 +185,4 @@ def diverged(what: str) -> TrainingError:
     return TrainingError(
         f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
         "a new --run"
-    )
-
-
-def _adam(modules: Iterable[nn.Module], training: TrainingConfig) -> torch.optim.AdamW:
-    parameters = [
-        parameter
-        for module in modules
-        for parameter in module.parameters()
-        if parameter.requires_grad
-    ]
-    return torch.optim.AdamW(
-        parameters,
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
     )

@@ -12,12 +12,29 @@ class ConvNeXtBlock(nn.Module):
 
     After Liu et al. 2022 (arXiv 2201.03545) as used for audio by Vocos (Siuzdak 2023,
     arXiv 2306.00814). Normalises each frame by itself: no statistic reaches over time.
+
+    Args:
+        channels: Width.
+        hidden: Width inside.
+        kernel_size: Taps of the convolution over time, an odd number.
+        dilation: Frames between its taps.
+        is_causal: Whether all taps lie in the past; else half of them lie ahead.
     """
 
-    def __init__(self, channels: int, hidden: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        is_causal: bool = False,
+    ) -> None:
         super().__init__()
+        reach = (kernel_size - 1) * dilation
+        self.padding = (reach, 0) if is_causal else (reach // 2, reach // 2)
         self.depthwise = nn.Conv1d(
-            channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
+            channels, channels, kernel_size, dilation=dilation, groups=channels
         )
         self.norm = nn.LayerNorm(channels)
         self.expand = nn.Linear(channels, hidden)
@@ -26,7 +43,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [B, N, C] to float [B, N, C]."""
-        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        y = self.depthwise(F.pad(x.transpose(1, 2), self.padding)).transpose(1, 2)
         y = self.project(F.gelu(self.expand(self.norm(y))))
         result: Tensor = x + self.scale * y
         return result

@@ -35,7 +35,7 @@ class SpectralEncoder(Encoder):
         super().__init__()
         assert config.latent_dim > N_KEYS, "the keys take the first channels"
         self.config = config
-        self.grid = PitchGrid(config.sample_rate, config.frame_length)
+        self.grid = PitchGrid(config.sample_rate, config.hop_length)
         self.salience = Salience(config.salience_channels)
         self.long_fft = fft_length(LONG_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         self.short_fft = fft_length(SHORT_WINDOW_SECONDS, config.sample_rate, config.frame_length)
@@ -43,7 +43,7 @@ class SpectralEncoder(Encoder):
         self.n_low = min(int(ceiling), self.long_fft // 2 + 1)  # at low rates there is no more
         n_features = self.n_low + self.short_fft // 2 + 1
         channels = config.encoder_channels
-        self.input = nn.Linear(n_features, channels)
+        self.input = nn.Linear(n_features * config.downsampling, channels)
         self.blocks = nn.Sequential(
             *(
                 ConvNeXtBlock(channels, config.encoder_hidden, config.kernel_size)
@@ -51,31 +51,27 @@ class SpectralEncoder(Encoder):
             )
         )
         self.norm = nn.LayerNorm(channels)
-        self.output = nn.Linear(channels * config.downsampling, config.latent_dim - N_KEYS)
+        self.output = nn.Linear(channels, config.latent_dim - N_KEYS)
         self.context_frames = max(
-            self._latent_frames(self.long_fft, config.encoder_layers * (config.kernel_size // 2)),
-            self._latent_frames(max(self.grid.n_ffts), self.salience.context_frames),
+            self._reach(self.long_fft) + config.encoder_layers * (config.kernel_size // 2),
+            self._reach(max(self.grid.n_ffts)) + self.salience.context_frames,
         )
 
-    def _latent_frames(self, n_fft: int, n_frames: int) -> int:
-        """Return how many latent frames away a window and some frames beside it can see."""
-        beyond = (n_fft - self.config.frame_length) / 2 / self.config.frame_length
-        return math.ceil((beyond + n_frames) / self.config.downsampling)
+    def _reach(self, n_fft: int) -> int:
+        """Return how many latent frames beyond its own a window can see."""
+        return math.ceil((n_fft - self.config.frame_length) / 2 / self.config.hop_length)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
-        keys = self._lower_rate(self.salience(self.grid(waveform))).mean(2)
-        x = self.norm(self.blocks(self.input(self.features(waveform))))
-        latents = torch.cat([keys, self.output(self._lower_rate(x).flatten(2))], dim=2).tanh()
+        keys = self.salience(self.grid(waveform))
+        features = self.features(waveform)
+        batch, n_frames, _ = features.shape
+        grouped = features.reshape(batch, n_frames // self.config.downsampling, -1)
+        others = self.output(self.norm(self.blocks(self.input(grouped))))
+        latents = torch.cat([keys, others], dim=2).tanh()
         if self.training and self.config.latent_noise:
             latents = latents + self.config.latent_noise * normal_like(latents)
         return latents
-
-    def _lower_rate(self, x: Tensor) -> Tensor:
-        """Group frames float [B, N, C] into [B, L, N / L, C]."""
-        batch, n_frames, channels = x.shape
-        factor = self.config.downsampling
-        return x.reshape(batch, n_frames // factor, factor, channels)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Return what the blocks see, float [B, N, features], roughly -1..1."""

@@ -22,10 +22,9 @@ TOP_KEY = 132  # the grid goes on above the keys, for their harmonics
 BINS_PER_KEY = 3
 BINS_PER_OCTAVE = 12 * BINS_PER_KEY
 HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # seen together when looking for a note
-# A long window tells neighbouring keys apart in the bass; a short one hears changes above.
-LONG_WINDOW_SECONDS = 8192 / 44100
-SHORT_WINDOW_SECONDS = 2048 / 44100
-CROSSOVER_HZ = 1000.0
+# A long window tells neighbouring keys apart in the bass; short ones hear changes above.
+# Window in seconds, and up to which frequency in Hz it is used.
+WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.inf))
 FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
 
 
@@ -43,31 +42,34 @@ def fft_length(seconds: float, sample_rate: int, frame_length: int) -> int:
 class PitchGrid(nn.Module):
     """Log magnitudes on a log-frequency grid of three bins a key; nothing is learnt."""
 
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, sample_rate: int, frame_length: int) -> None:
+    def __init__(self, sample_rate: int, hop_length: int) -> None:
         super().__init__()
-        self.frame_length = frame_length
+        self.hop_length = hop_length
         n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
         keys = LOWEST_KEY + (torch.arange(n_bins) - BINS_PER_KEY // 2) / BINS_PER_KEY
         hertz = key_to_hz(keys)
-        windows = (LONG_WINDOW_SECONDS, SHORT_WINDOW_SECONDS)
-        self.n_ffts = [fft_length(seconds, sample_rate, frame_length) for seconds in windows]
-        is_low = hertz < CROSSOVER_HZ
-        is_high = ~is_low & (hertz < sample_rate / 2)
-        for n_fft, name, own in zip(self.n_ffts, ("low", "high"), (is_low, is_high), strict=True):
+        self.n_ffts: list[int] = []
+        lowest = 0.0
+        for index, (seconds, highest) in enumerate(WINDOWS):
+            n_fft = fft_length(seconds, sample_rate, hop_length)
+            own = (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))
             filters = _log_frequency_filters(hertz, n_fft, sample_rate) * own
             n_heard = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
-            self.register_buffer(name, filters[:n_heard].contiguous(), persistent=False)
+            self.register_buffer(
+                f"filters{index}", filters[:n_heard].contiguous(), persistent=False
+            )
+            self.n_ffts.append(n_fft)
+            lowest = highest
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Map float [B, T] to float [B, N, bins], about -1 (-80 dB) to 1 (full scale)."""
-        power = sum(
-            spectrogram(waveform, n_fft, self.frame_length)[..., : len(filters)].square() @ filters
-            for n_fft, filters in zip(self.n_ffts, (self.low, self.high), strict=True)
-        )
-        assert isinstance(power, Tensor)
+        """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
+        power = torch.stack(
+            [
+                spectrogram(waveform, n_fft, self.hop_length)[..., : len(filters)].square()
+                @ filters
+                for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
+            ]
+        ).sum(0)
         # A full-scale sine has magnitude 0.5 in `spectrogram`.
         # Clamped, because the root of the bins above half the rate has no gradient at zero.
         return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
@@ -92,15 +94,15 @@ class Salience(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.stack = nn.Linear(BINS_PER_KEY * len(HARMONICS), channels)
-        self.around = nn.Conv2d(channels, channels, (5, 3), padding=(2, 1), groups=channels)
+        self.around = nn.Conv2d(channels, channels, (3, 5), padding=(1, 2))
         self.mix = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.context_frames = 2
+        self.context_frames = 1
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Map a pitch grid float [B, N, bins] to saliences float [B, N, keys]."""
+        """Map a pitch grid float [B, L, bins] to saliences float [B, L, keys]."""
         batch, n_frames, _ = grid.shape
         shifts = [round(BINS_PER_OCTAVE * math.log2(harmonic)) for harmonic in HARMONICS]
         n_bins = N_KEYS * BINS_PER_KEY

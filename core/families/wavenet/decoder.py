@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from core.families.base import Decoder
+from core.families.base import Decoder, Reconstruction
 from core.families.wavenet import mulaw, sampling
 from core.families.wavenet.network import WaveNet
 
@@ -23,14 +23,14 @@ class WaveNetDecoder(WaveNet, Decoder):
 
     n_codes = mulaw.N_CLASSES
 
-    def loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the cross entropy of the codes in nats a sample; see `Decoder.loss`."""
+    def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
+        """Return the cross entropy of the codes in nats a sample; see `Decoder.reconstruct`."""
         codes = mulaw.encode(waveform)
-        return F.cross_entropy(self(codes, latents).float(), codes)
+        return Reconstruction(F.cross_entropy(self(codes, latents).float(), codes))
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in bits a sample."""
-        return self.loss(latents, waveform) / math.log(2)
+        return self.reconstruct(latents, waveform).loss / math.log(2)
 
     def yardsticks(self, waveform: Tensor) -> dict[str, float]:
         """Return bits a sample of a uniform guess, and of the codes' own frequencies."""

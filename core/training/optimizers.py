@@ -1,0 +1,59 @@
+"""Optimizers, and one step of them over all processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from accelerate import Accelerator
+
+    from core.config import TrainingConfig
+
+
+def adam(modules: Iterable[nn.Module], training: TrainingConfig) -> torch.optim.AdamW:
+    """Return Adam, with decoupled weight decay, over what is not frozen of some modules."""
+    parameters = [
+        parameter
+        for module in modules
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
+    return torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
+
+
+def apply_gradients(
+    optimizer: torch.optim.Optimizer, accelerator: Accelerator, training: TrainingConfig
+) -> list[nn.Parameter]:
+    """Average gradients over processes, limit them, and step; return what was moved.
+
+    Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
+    which Adam skips, so that it does not drift by its momentum.
+    """
+    with_gradient = [
+        parameter
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    if accelerator.num_processes > 1:
+        flat = torch.cat([parameter.grad.flatten() for parameter in with_gradient])
+        flat = accelerator.reduce(flat, "mean")
+        sizes = [parameter.numel() for parameter in with_gradient]
+        for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
+            parameter.grad = mean.view_as(parameter)
+    if training.clip_value:
+        nn.utils.clip_grad_value_(with_gradient, training.clip_value)
+    if training.clip_norm:
+        nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
+    optimizer.step()
+    return with_gradient
