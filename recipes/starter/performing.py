@@ -13,7 +13,7 @@ import numpy as np
 from sound import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scores import Note
 
@@ -51,12 +51,12 @@ def cut(notes: Sequence[Note], start: float, beats: float) -> tuple[tuple[Note, 
     ), first
 
 
-def assign_seats(notes: Sequence[Note], instruments: Sequence[Instrument]) -> dict[int, Instrument]:
+def assign_seats(parts: Iterable[int], instruments: Sequence[Instrument]) -> dict[int, Instrument]:
     """Give each part an instrument: the outer parts the outer ones, the others in between."""
-    parts = sorted({note.part for note in notes})
+    ordered = sorted(set(parts))
     top = len(instruments) - 1
-    steps = max(1, len(parts) - 1)
-    return {part: instruments[round(top * index / steps)] for index, part in enumerate(parts)}
+    steps = max(1, len(ordered) - 1)
+    return {part: instruments[round(top * index / steps)] for index, part in enumerate(ordered)}
 
 
 def fit_to_range(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 88.0  # of score in one training file; the tail comes on top
 DOMAINS_PER_SCORE = 3  # each chorale or tune is heard in half of the domains
+OTHER_TAKES = 2  # of each training file by other domains, beside one by its own
+TARGET_FONT = "fluid"  # of the training files: what decoders learn has one sound
 PAIRED_SECONDS = (20.0, 36.0)  # shortest and longest, of score
 PAIRED_MOVEMENTS = 2  # pieces of the paired set that are not chorales
-PAIRED_RMS_DB = -20.0
+FLAT_RMS_DB = -20.0
 SONG_WORK, SONG_BEATS, SONG_TEMPO = "mozart-k155-movement1", 47.0, 126.0  # up to its first cadence
 
 
@@ -110,10 +113,15 @@ class Job:
 
 
 def plan_training(scores: Sequence[Score], minutes: float, seed: int) -> list[Job]:
-    """Plan `minutes` of sound for each domain, ordered so that all domains grow together."""
+    """Plan `minutes` of training files for each domain, each followed by its takes.
+
+    A training file is flat: one font, dry, in tune. Its takes are the same performance, by
+    its own domain and by others, in any font and room. All domains grow together.
+    """
     plans = {name: _plan_domain(name, scores, 60 * minutes, seed) for name in DOMAINS}
     placed = [(index / len(jobs), job) for jobs in plans.values() for index, job in enumerate(jobs)]
-    return [job for _, job in sorted(placed, key=lambda pair: pair[0])]
+    takes = [job for _, job in sorted(placed, key=lambda pair: pair[0])]
+    return [job for own in takes for job in (_flat(own), own, *_other_takes(own, seed))]
 
 
 def _plan_domain(name: str, scores: Sequence[Score], seconds: float, seed: int) -> list[Job]:
@@ -132,12 +140,12 @@ def _plan_domain(name: str, scores: Sequence[Score], seconds: float, seed: int) 
         pool = pools[texture]
         score = pool[used[texture] % len(pool)]
         used[texture] += 1
-        jobs.append(_training_job(name, len(jobs), score, texture == "line", seed))
+        jobs.append(_own_take(name, len(jobs), score, texture == "line", seed))
         seconds -= jobs[-1].recipe["seconds"]
     return jobs
 
 
-def _training_job(name: str, index: int, score: Score, is_line: bool, seed: int) -> Job:
+def _own_take(name: str, index: int, score: Score, is_line: bool, seed: int) -> Job:
     rng = np.random.default_rng([seed, sorted(DOMAINS).index(name), index])
     font = FONTS[int(rng.choice(len(FONTS), p=[font.weight for font in FONTS]))]
     tempo = float(np.round(rng.uniform(60, 140), 1))
@@ -155,12 +163,12 @@ def _training_job(name: str, index: int, score: Score, is_line: bool, seed: int)
         instruments = domain.ensembles[int(rng.choice(len(weights), p=weights))][1]
         octaves = 0
     transposition = int(rng.integers(-5, 6)) + 12 * octaves
-    seats = assign_seats(notes, instruments)
+    seats = assign_seats((note.part for note in notes), instruments)
     placed = fit_to_range(notes, seats, transposition)
     events, style = perform(placed, 60 / tempo, rng)
     reverb, equaliser, tuning = _effects(rng)
     return Job(
-        file=f"train/{name}/{score.source.name}--{font.name}-{index:03d}.flac",
+        file=f"takes/{name}/{score.source.name}-{index:03d}/{name}--{font.name}.flac",
         font=font.name,
         programs={part: seat.program for part, seat in seats.items()},
         events=events,
@@ -169,11 +177,50 @@ def _training_job(name: str, index: int, score: Score, is_line: bool, seed: int)
         reverb=reverb,
         equaliser=equaliser,
         recipe=_recipe(
-            split="train", domain=name, score=score, tempo=tempo, transposition=transposition,
-            first_beat=first_beat, events=events,
+            split="take", domain=name, played_by=name, score=score, tempo=tempo,
+            transposition=transposition, first_beat=first_beat, events=events,
             seed=[seed, name, index], texture="line" if len(seats) == 1 else "full", style=style,
         ),
     )  # fmt: skip
+
+
+def _flat(own: Job) -> Job:
+    return replace(
+        own,
+        file=f"{PurePath('train', *PurePath(own.file).parts[1:-1])}.flac",
+        font=TARGET_FONT,
+        rms_db=FLAT_RMS_DB,
+        tuning_cents=0.0,
+        reverb=None,
+        equaliser=None,
+        recipe=own.recipe | {"split": "train"},
+    )
+
+
+def _other_takes(own: Job, seed: int) -> Iterator[Job]:
+    domain, score, index = own.recipe["domain"], own.recipe["score"], own.recipe["seed"][2]
+    key = rank(seed, "takes", f"{domain}/{score}--{own.font}-{index:03d}")
+    rng = np.random.default_rng([seed, key])
+    others = [name for name in DOMAINS if name != domain]
+    for name in rng.permutation(others)[:OTHER_TAKES].tolist():
+        weights = [weight for weight, _ in DOMAINS[name].ensembles]
+        ensemble = DOMAINS[name].ensembles[int(rng.choice(len(weights), p=weights))][1]
+        if len(own.programs) == 1:
+            solos = DOMAINS[name].solos
+            ensemble = (solos[int(rng.integers(len(solos)))],)
+        seats = assign_seats(own.programs, ensemble)
+        font = FONTS[int(rng.choice(len(FONTS), p=[font.weight for font in FONTS]))]
+        reverb, equaliser, tuning = _effects(rng)
+        yield replace(
+            own,
+            file=str(PurePath(own.file).with_name(f"{name}--{font.name}.flac")),
+            font=font.name,
+            programs={part: seat.program for part, seat in seats.items()},
+            reverb=reverb,
+            equaliser=equaliser,
+            tuning_cents=tuning,
+            recipe=own.recipe | {"played_by": name},
+        )
 
 
 def _effects(rng: np.random.Generator) -> tuple[Reverb | None, Equaliser | None, float]:
@@ -241,7 +288,10 @@ def _fitting_excerpt(score: Score, tempo: float) -> tuple[tuple[Note, ...], int,
         notes, first_beat = cut(score.notes, float(start), longest)
         if max(note.start + note.length for note in notes) < shortest:
             continue
-        seats = [assign_seats(notes, domain.ensembles[0][1]) for domain in DOMAINS.values()]
+        seats = [
+            assign_seats((note.part for note in notes), domain.ensembles[0][1])
+            for domain in DOMAINS.values()
+        ]
         if len(seats[0]) != 4:
             continue
         for transposition in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
@@ -271,13 +321,13 @@ def _paired_jobs(
     events = _play_flat([replace(n, pitch=n.pitch + transposition) for n in notes], tempo)
     for name, domain in DOMAINS.items():
         for font in FONTS:
-            seats = assign_seats(notes, domain.ensembles[0][1])
+            seats = assign_seats((note.part for note in notes), domain.ensembles[0][1])
             yield Job(
                 file=f"paired/{score.source.name}/{name}--{font.name}.flac",
                 font=font.name,
                 programs={part: seat.program for part, seat in seats.items()},
                 events=events,
-                rms_db=PAIRED_RMS_DB,
+                rms_db=FLAT_RMS_DB,
                 tuning_cents=0.0,
                 reverb=None,
                 equaliser=None,
@@ -298,14 +348,14 @@ def plan_song(scores: Sequence[Score], name: str) -> Job:
     """Plan the song of the examples: a held-out opening, for string quartet in a small room."""
     score = next(score for score in scores if score.source.name == SONG_WORK)
     notes, first_beat = cut(score.notes, 0.0, SONG_BEATS)
-    seats = assign_seats(notes, DOMAINS["strings"].ensembles[0][1])
+    seats = assign_seats((note.part for note in notes), DOMAINS["strings"].ensembles[0][1])
     events = _play_flat(notes, SONG_TEMPO)
     return Job(
         file=name,
         font="fluid",  # under the MIT licence
         programs={part: seat.program for part, seat in seats.items()},
         events=events,
-        rms_db=PAIRED_RMS_DB,
+        rms_db=FLAT_RMS_DB,
         tuning_cents=0.0,
         reverb=Reverb(0.4, 0.5),
         equaliser=None,
