@@ -12,15 +12,15 @@ from core.data.dataset import Batch
 from core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from core.data.dataset import Batches
 
 MOST_WORKERS = 8  # that prepare batches for one GPU
 
 
-def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Iterator[Batch]:
-    """Yield the batches of some steps.
+def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Generator[Batch, None, None]:
+    """Yield the batches of some steps; closing the generator ends the workers.
 
     Args:
         batches: Those of the run.

@@ -185,6 +185,9 @@ class _Loop:
                     stopped_by = reason
                     break
         finally:
+            # Now, and not when nobody refers to it any more: this process could not end before
+            # its workers, which heed no signal.
+            batches.close()
             if log is not None:
                 log.close()
         return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
 from types import SimpleNamespace
 
@@ -490,3 +491,20 @@ def test_new_order_of_the_same_domains_is_the_same_run(duo, tmp_path, train):
     train(config, duo, run, should_stop=stop_after(2))
     train(config, duo[::-1], run)
     assert_equal_weights(model_of(run), model_of(tmp_path / "sorted"))
+
+
+@pytest.mark.parametrize("end", ["stop", "error"])
+def test_no_worker_outlives_training(duo, tmp_path, train, end):
+    """Workers heed no signal, so that one left over would keep the process from ending."""
+
+    def fail():
+        raise KeyboardInterrupt
+
+    should_stop = stop_after(2) if end == "stop" else fail
+    try:
+        train(tiny_config(), duo, tmp_path / "run", should_stop=should_stop)
+    except KeyboardInterrupt as error:
+        kept = error  # with its traceback, as a test's report or a debugger keeps it
+        assert end == "error"
+    assert multiprocessing.active_children() == []
+    assert end == "stop" or kept.__traceback__
