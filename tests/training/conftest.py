@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +155,12 @@ def _quick(monkeypatch):
     monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 0.1)
     monkeypatch.setattr(loop, "LOG_STEPS", 4)
     torch.set_num_threads(1)
+    yield
+    # What a test's error still refers to may hold workers, which heed no signal: end them, and
+    # whatever is left, so that this process can end too.
+    gc.collect()
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 @pytest.fixture
