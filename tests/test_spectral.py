@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.families.spectral.blocks import spectrogram
 from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import mel_density, multi_resolution_loss
+from core.families.spectral.spectrogram import overlap_add, spectrogram
 
 
 @pytest.fixture
@@ -146,6 +146,22 @@ def test_full_scale_sine_has_magnitude_one_half():
     frame = spectrogram(sine, 256, 64)[0, 10]
     assert frame.argmax() == 16
     assert frame.max().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_bins", [None, 9, 1])
+@pytest.mark.parametrize("frame_length", [4, 5])
+def test_gradient_of_magnitudes_is_their_derivative(generator, frame_length, n_bins):
+    waveform = torch.randn(2, 3 * frame_length, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: spectrogram(x, 16, frame_length, n_bins), waveform)
+
+
+def test_overlapping_frames_are_added_where_they_lie(generator):
+    frames = torch.randn(2, 3, 10)
+    added = overlap_add(frames, 4)
+    wanted = torch.zeros(2, 20)
+    for number in range(3):
+        wanted[:, 4 * number : 4 * number + 10] += frames[:, number]
+    torch.testing.assert_close(added, wanted)
 
 
 @pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100])

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from core.families.spectral.bumps import REACH, bumps
 from core.families.spectral.synthesis import Controls, Stream, Synthesizer
 
 FRAME = 64
@@ -146,3 +147,16 @@ def test_pitch_is_learnt_within_frames_not_through_the_phases_after_them(synthes
         assert values.grad.isfinite().all()
         assert values.grad[0, 15:].abs().max() > 0
         assert values.grad[0, :12].abs().max() == 0
+
+
+def test_a_bump_is_a_gaussian_around_its_oscillator(generator):
+    phasors, deviation = torch.tensor([[1.0], [0.5]]), torch.tensor([0.3])
+    bins = torch.arange(-REACH, REACH + 1)
+    wanted = torch.exp(-0.5 * ((bins - 0.3) / 1.1).square()) * (-1.0) ** bins
+    torch.testing.assert_close(bumps(phasors, deviation, 1.1), phasors * wanted)
+
+
+def test_gradient_of_bumps_is_their_derivative(generator):
+    phasors = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+    deviation = (2 * torch.rand(2, 3, dtype=torch.float64) - 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, d: bumps(p, d, 1.1), (phasors, deviation))

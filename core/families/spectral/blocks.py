@@ -1,4 +1,4 @@
-"""What the spectral encoder and decoder share: the ConvNeXt block and the frame grid."""
+"""What the spectral encoder and decoder are made of: the ConvNeXt block."""
 
 from __future__ import annotations
 
@@ -47,38 +47,3 @@ class ConvNeXtBlock(nn.Module):
         y = self.project(F.gelu(self.expand(self.norm(y))))
         result: Tensor = x + self.scale * y
         return result
-
-
-def spectrogram(waveform: Tensor, n_fft: int, frame_length: int) -> Tensor:
-    """Return magnitudes on the family's frame grid.
-
-    Frame k is centred on the middle of samples k * frame_length to (k + 1) *
-    frame_length - 1; beyond its ends the waveform is silent. A full-scale sine peaks at
-    about 0.5.
-
-    Args:
-        waveform: float [B, T], T a multiple of frame_length.
-        n_fft: Hann window, in samples.
-        frame_length: Samples between frames.
-
-    Returns:
-        float [B, T / frame_length, n_fft // 2 + 1].
-    """
-    window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
-    padding = (n_fft - frame_length) // 2
-    spectrum = torch.stft(
-        F.pad(waveform, (padding, n_fft - frame_length - padding)),
-        n_fft,
-        frame_length,
-        window=window / window.sum(),
-        center=False,
-        return_complex=True,
-    )
-    return magnitude(spectrum).transpose(1, 2)
-
-
-def magnitude(spectrum: Tensor) -> Tensor:
-    """Return the modulus of complex values, with a gradient that is finite at zero."""
-    # Faster than abs() forward and backward, and three times faster than summing over a
-    # last dimension of two.
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()

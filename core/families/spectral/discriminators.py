@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.families.base import Adversary
-from core.families.spectral.blocks import spectrogram
+from core.families.spectral.spectrogram import spectrogram
 
 if TYPE_CHECKING:
     from core.config import SpectralConfig
@@ -91,7 +91,7 @@ class _Discriminator(nn.Module):
     def forward(self, waveform: Tensor, domain_id: int) -> list[Tensor]:
         """Judge waveforms float [B, T]; return the features of all layers and the verdict."""
         length = waveform.shape[1] // self.hop * self.hop
-        magnitudes = spectrogram(waveform[:, :length], self.n_fft, self.hop)[..., : self.n_bins]
+        magnitudes = spectrogram(waveform[:, :length], self.n_fft, self.hop, self.n_bins)
         x = (magnitudes + FLOOR).log10().add(2).unsqueeze(1)
         x = x.contiguous(memory_format=torch.channels_last)
         features = []

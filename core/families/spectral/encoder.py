@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from core.families.base import Encoder
 from core.families.noise import normal_like
-from core.families.spectral.blocks import ConvNeXtBlock, spectrogram
+from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.pitch import FLOOR, N_KEYS, PitchGrid, Salience, fft_length
+from core.families.spectral.spectrogram import spectrogram
 
 if TYPE_CHECKING:
     from core.config import SpectralConfig
@@ -76,7 +77,7 @@ class SpectralEncoder(Encoder):
     def features(self, waveform: Tensor) -> Tensor:
         """Return what the blocks see, float [B, N, features], roughly -1..1."""
         frame_length = self.config.frame_length
-        long = spectrogram(waveform, self.long_fft, frame_length)[..., : self.n_low]
+        long = spectrogram(waveform, self.long_fft, frame_length, self.n_low)
         short = spectrogram(waveform, self.short_fft, frame_length)
         log = (torch.cat([long, short], dim=2) + FLOOR).log10()
         return log / 2 + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.families.spectral.blocks import spectrogram
+from core.families.spectral.spectrogram import spectrogram
 
 # Long windows see pitch, short ones attacks (Yamamoto et al. 2020, arXiv 1910.11480).
 FFT_LENGTHS = (4096, 2048, 1024, 256)
@@ -35,7 +35,7 @@ def multi_resolution_loss(output: Tensor, target: Tensor, sample_rate: int) -> T
         wanted = spectrogram(target[:, :length], n_fft, hop)
         weights = mel_density(wanted.shape[2], sample_rate).to(output)
         distance = ((found + FLOOR).log() - (wanted + FLOOR).log()).abs()
-        total = total + (distance * weights).mean()
+        total = total + (distance @ weights).mean() / len(weights)
         # Each item by itself: a loud one must not drown the others, nor the result depend on
         # how a batch is shared.
         norms = (found - wanted).flatten(1).norm(dim=1), wanted.flatten(1).norm(dim=1)

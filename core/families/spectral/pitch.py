@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.blocks import spectrogram
+from core.families.spectral.spectrogram import spectrogram
 
 LOWEST_KEY = 21  # MIDI number of A0
 N_KEYS = 88
@@ -65,8 +65,7 @@ class PitchGrid(nn.Module):
         """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
         power = torch.stack(
             [
-                spectrogram(waveform, n_fft, self.hop_length)[..., : len(filters)].square()
-                @ filters
+                spectrogram(waveform, n_fft, self.hop_length, len(filters)).square() @ filters
                 for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
             ]
         ).sum(0)

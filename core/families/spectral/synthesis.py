@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.families.noise import uniform_like
+from core.families.spectral.bumps import REACH, bumps
+from core.families.spectral.spectrogram import overlap_add
 
 if TYPE_CHECKING:
     from core.config import SpectralConfig
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 # Standard deviation of a frame's window in frames: the sum of the windows of all frames is
 # then constant to 0.2 %, and an attack is spread over 16 ms at the preset's frame rate.
 WINDOW_WIDTH = 0.6
-REACH = 4  # bins to either side that a sinusoid's bump extends to
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
 
@@ -100,46 +101,21 @@ class Synthesizer:
             phases: float64 [B, N, S], in cycles.
             noise_phases: float [B, N, n_fft // 2 + 1], in cycles.
         """
-        angle = (2 * math.pi * phases).float()
+        # Oscillator i begins with the sign that its bump has in bin i; see `bumps`.
+        signs = torch.arange(1, self.n_partials + 1, device=phases.device) % 2 / 2
         # Sinusoids at half amplitude in the positive frequencies; the window adds up to one.
         size = controls.amplitude * (self.frame_length / 2)
-        tones = self._spread(torch.polar(size, angle), controls.deviation)
-        noise = torch.polar(controls.noise, 2 * math.pi * noise_phases)
-        n = torch.arange(self.n_fft, device=angle.device) - self.n_fft // 2
+        tones = bumps(_phasors(size, phases + signs), controls.deviation, self.width_bins)
+        # Bin 1 has the first oscillator; what lies below 0 Hz is left out.
+        n_bins = self.n_fft // 2 + 1
+        tones = F.pad(tones[..., REACH - 1 :], (0, n_bins - self.n_partials - REACH - 1))
+        noise = _phasors(controls.noise, noise_phases)
+        n = torch.arange(self.n_fft, device=phases.device) - self.n_fft // 2
         window = torch.exp(-0.5 * (n / self.width_samples).square())
-        toned = torch.fft.irfft(tones, self.n_fft).roll(self.n_fft // 2, dims=-1)
-        noisy = torch.fft.irfft(noise, self.n_fft) * (window * self.n_fft**0.5)
+        toned = torch.fft.irfft(torch.complex(*tones), self.n_fft)
+        noisy = torch.fft.irfft(torch.complex(*noise), self.n_fft) * (window * self.n_fft**0.5)
         frames: Tensor = toned + noisy
         return frames
-
-    def _spread(self, phasors: Tensor, deviation: Tensor) -> Tensor:
-        """Give each oscillator its bump: complex [B, N, S] to [B, N, n_fft // 2 + 1].
-
-        exp(-(j - d)^2 / 2w^2) is a product of powers: two exponentials serve all bins j.
-        """
-        variance = self.width_bins**2
-        centred = phasors * torch.exp(-deviation.square() / (2 * variance))
-        step = torch.exp(deviation / variance)
-        bins = torch.arange(-REACH, REACH + 1)
-        weights = torch.exp(-bins.square() / (2 * variance)).tolist()
-        length = self.n_fft // 2 + 1 + 2 * REACH
-        first = 1 + REACH  # bin 1 in a spectrum that begins REACH bins below zero
-        total = torch.zeros_like(centred[..., :1]).expand(*centred.shape[:-1], length)
-        power = torch.ones_like(step) / step**REACH
-        for offset, weight in zip(bins.tolist(), weights, strict=True):
-            start = first + offset
-            bump = centred * (power * weight)
-            total = total + F.pad(bump, (start, length - start - self.n_partials))
-            power = power * step
-        return total[..., REACH:-REACH]
-
-    def overlap_add(self, frames: Tensor) -> Tensor:
-        """Add frames float [B, N, n_fft] to [B, (N - 1) * frame_length + n_fft]."""
-        batch, n_frames, _ = frames.shape
-        overlap = self.n_fft // self.frame_length
-        pieces = frames.view(batch, n_frames, overlap, self.frame_length)
-        padded = (F.pad(pieces[:, :, i], (0, 0, i, overlap - 1 - i)) for i in range(overlap))
-        return torch.stack(list(padded)).sum(0).flatten(1)
 
     def render(self, controls: Controls) -> Tensor:
         """Render whole sequences, for training; the noise is drawn item by item.
@@ -154,7 +130,7 @@ class Synthesizer:
         before = self.first_phases().to(deviation.device).expand(batch, -1)
         phases = self.phases(deviation, before, deviation[:, 0])
         noise_phases = uniform_like(controls.noise)
-        waveform = self.overlap_add(self.frames(controls, phases, noise_phases))
+        waveform = overlap_add(self.frames(controls, phases, noise_phases), self.frame_length)
         return waveform[:, self.overhang : self.overhang + n_frames * self.frame_length]
 
 
@@ -187,7 +163,8 @@ class Stream:
         phases = synthesizer.phases(deviation, self.before, self.last_deviation)
         self.before, self.last_deviation = phases[:, -1], deviation[:, -1]
         noise_phases = self._noise_phases(controls.noise)
-        waveform = synthesizer.overlap_add(synthesizer.frames(controls, phases, noise_phases))[0]
+        frames = synthesizer.frames(controls, phases, noise_phases)
+        waveform = overlap_add(frames, synthesizer.frame_length)[0]
         if self.tail is not None:
             waveform[: len(self.tail)] += self.tail
         done = controls.noise.shape[1] * synthesizer.frame_length
@@ -213,3 +190,11 @@ class Stream:
         numbers = np.random.Generator(bits).random(n_frames * per_frame)
         phases = numbers.reshape(1, n_frames, per_frame)[..., :n_bins]
         return torch.from_numpy(phases).to(noise)
+
+
+def _phasors(size: Tensor, cycles: Tensor) -> Tensor:
+    """Return real and imaginary parts, float [2, ...]; the gradient is that of the size."""
+    with torch.no_grad():
+        angle = (2 * math.pi * cycles).to(size.dtype)
+        unit = torch.stack([angle.cos(), angle.sin()])
+    return size * unit

@@ -1,0 +1,82 @@
+"""Windowed sinusoids in the frequency domain, for the spectral family's synthesizer.
+
+The transform of a sinusoid under a Gaussian window is a Gaussian bump around its frequency:
+a few bins make a sinusoid.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REACH = 4  # bins to either side that a sinusoid's bump extends to
+
+
+def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
+    """Give each oscillator its bump, and add them up.
+
+    Args:
+        phasors: Real and imaginary parts of the oscillators, float [2, ..., S].
+        deviation: Of each from its bin, in bins, float [..., S], -1..1.
+        width_bins: Standard deviation of a bump.
+
+    Returns:
+        float [2, ..., S + 2 * REACH]: the bump of oscillator i is centred on i + REACH.
+        It alternates in sign from bin to bin, as it must where a frame's middle is the middle
+        of the inverse FFT's output.
+    """
+    spectrum: Tensor = _Bumps.apply(phasors, deviation, width_bins)  # type: ignore[no-untyped-call]
+    return spectrum
+
+
+class _Bumps(torch.autograd.Function):
+    """The sum of nine shifted products, which autograd would keep one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
+        """Return the spectrum; see `bumps`."""
+        n_partials = phasors.shape[-1]
+        total = phasors.new_zeros(*phasors.shape[:-1], n_partials + 2 * REACH)
+        for offset, weights in _weights(deviation, width_bins):
+            place = REACH + offset
+            total[..., place : place + n_partials].addcmul_(phasors, weights)
+        ctx.save_for_backward(phasors, deviation)
+        ctx.width_bins = width_bins
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of phasors and deviation."""
+        phasors, deviation = ctx.saved_tensors
+        (gradient,) = gradients
+        n_partials = phasors.shape[-1]
+        of_phasors, moment = torch.zeros_like(phasors), torch.zeros_like(phasors)
+        for offset, weights in _weights(deviation, ctx.width_bins):
+            place = REACH + offset
+            weighted = gradient[..., place : place + n_partials] * weights
+            of_phasors += weighted
+            moment.add_(weighted, alpha=offset)
+        # A bump's weight at an offset grows by (offset - deviation) / width^2 of itself.
+        pull = phasors * moment.addcmul_(of_phasors, deviation, value=-1)
+        return of_phasors, pull.sum(0) / ctx.width_bins**2, None
+
+
+def _weights(deviation: Tensor, width_bins: float) -> Iterator[tuple[int, Tensor]]:
+    """Yield the bins that a bump extends to, and its signed values there, float [..., S].
+
+    exp(-(j - d)^2 / 2w^2) is a product of powers: two exponentials serve all bins j.
+    """
+    variance = width_bins**2
+    step = torch.exp(deviation / variance)
+    power = torch.exp(-deviation * (deviation / 2 + REACH) / variance)
+    for offset in range(-REACH, REACH + 1):
+        yield offset, power * ((-1) ** offset * math.exp(-(offset**2) / (2 * variance)))
+        power = power * step
