@@ -8,6 +8,7 @@ recordings than the training data holds. At inference nothing is distorted.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,19 +118,26 @@ def _filter(
     waveform: np.ndarray, sample_rate: int, config: DistortionConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Apply a random smooth frequency response and a random room in one product."""
-    tail = int(config.room_seconds * sample_rate)
-    n_fft = 2 ** int(np.ceil(np.log2(len(waveform) + tail)))
-    response = torch.fft.rfft(torch.from_numpy(_room(tail, sample_rate, rng)), n_fft)
+    longest = int(config.room_seconds * sample_rate)
+    impulse = _room(longest, sample_rate, rng)
+    n_fft = _fast_length(len(waveform) + longest)
+    # Torch's FFT, because NumPy's would work in double precision.
+    spectrum = torch.fft.rfft(torch.from_numpy(waveform), n_fft)
+    if len(impulse) > 1:
+        spectrum *= torch.fft.rfft(torch.from_numpy(impulse), n_fft)
     if config.equalizer_db:
         bands = np.log2(EQUALIZER_BANDS_HZ)
         gains_db = rng.uniform(-1, 1, len(bands)) * config.equalizer_db * rng.random()
         frequencies = np.fft.rfftfreq(n_fft, 1 / sample_rate)
         curve_db = np.interp(np.log2(np.maximum(frequencies, 1)), bands, gains_db)
-        response *= torch.from_numpy(10 ** (curve_db.astype(np.float32) / 20))
-    # Torch's FFT, because NumPy's would work in double precision.
-    spectrum = torch.fft.rfft(torch.from_numpy(waveform), n_fft)
-    filtered: np.ndarray = torch.fft.irfft(spectrum * response, n_fft)[: len(waveform)].numpy()
+        spectrum *= torch.from_numpy(10 ** (curve_db.astype(np.float32) / 20))
+    filtered: np.ndarray = torch.fft.irfft(spectrum, n_fft)[: len(waveform)].numpy()
     return filtered
+
+
+def _fast_length(shortest: int) -> int:
+    """Return the length from `shortest` up that is a power of two, or 3, 5 or 9 times one."""
+    return min(odd << max(0, math.ceil(math.log2(shortest / odd))) for odd in (1, 3, 5, 9))
 
 
 def _room(longest: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,15 +146,15 @@ def _room(longest: int, sample_rate: int, rng: np.random.Generator) -> np.ndarra
     The tail is noise that decays by 60 dB within a random time (Moorer 1979); the direct
     sound comes first, so that the music keeps its timing.
     """
-    impulse = np.zeros(max(longest, 1), np.float32)
-    impulse[0] = 1
     has_room, share, wet_db = rng.random() < 0.5, rng.uniform(0.1, 1), rng.uniform(-30, -6)
-    if longest and has_room:
-        length = max(int(longest * share), 2)
+    impulse = np.zeros(max(int(longest * share), 2) if longest and has_room else 1, np.float32)
+    impulse[0] = 1
+    length = len(impulse)
+    if length > 1:
         decay = 10 ** (-3 * np.arange(length) / length)
         tail = rng.standard_normal(length) * decay
         before = int(0.002 * sample_rate)
         tail[: min(before, length)] = 0  # nothing arrives at once with the direct sound
         norm = np.sqrt(np.sum(tail**2))
-        impulse[:length] += (tail / max(norm, 1e-9) * 10 ** (wet_db / 20)).astype(np.float32)
+        impulse += (tail / max(norm, 1e-9) * 10 ** (wet_db / 20)).astype(np.float32)
     return impulse
