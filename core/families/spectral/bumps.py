@@ -32,7 +32,9 @@ def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
         It alternates in sign from bin to bin, as it must where a frame's middle is the middle
         of the inverse FFT's output.
     """
-    spectrum: Tensor = _Bumps.apply(phasors, deviation, width_bins)  # type: ignore[no-untyped-call]
+    spectrum: Tensor = _Bumps.apply(  # type: ignore[no-untyped-call]
+        phasors, deviation.to(phasors.dtype), width_bins
+    )
     return spectrum
 
 

@@ -194,6 +194,7 @@ class Stream:
 
 def _phasors(size: Tensor, cycles: Tensor) -> Tensor:
     """Return real and imaginary parts, float [2, ...]; the gradient is that of the size."""
+    size = size.to(torch.promote_types(size.dtype, torch.float32))  # bfloat16 has no complex
     with torch.no_grad():
         angle = (2 * math.pi * cycles).to(size.dtype)
         unit = torch.stack([angle.cos(), angle.sin()])
