@@ -24,7 +24,7 @@ from core.training.checkpoint import load_newest, save_checkpoint
 from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
 from core.training.reporter import Reporter
-from core.training.run import check_same_run, locked
+from core.training.run import BEST_FILE, check_same_run, locked
 from core.training.schedule import learning_rate
 from core.training.update import Updater, diverged
 from core.training.validation import Validator
@@ -152,6 +152,7 @@ class _Loop:
         self.step = 0
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
+        self.best: dict[str, float] = {}
         self.meter = Meter()
 
     def train(
@@ -258,7 +259,10 @@ class _Loop:
                 self.figures = self.validator.figures()
                 record = {"step": self.step, **self.figures}
                 log.write(record)
-            self._save_model()
+            is_best = is_due and self._is_best()
+            self._save_model(MODEL_FILE)
+            if is_best:
+                self._save_model(BEST_FILE)
         save_checkpoint(self.run / "checkpoints", self.step, self._state())
         if is_due:
             self.reporter.validated(record, self.validator.yardsticks)
@@ -269,16 +273,28 @@ class _Loop:
                 log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
         log.flush()
 
-    def _save_model(self) -> None:
+    def _is_best(self) -> bool:
+        """Tell whether the figures are better than all before, and remember them if so."""
+        heldout = [value for name, value in self.figures.items() if name.startswith("validation/")]
+        if not heldout:
+            return False
+        figure = sum(heldout) / len(heldout)
+        if self.best and figure >= self.best["figure"]:
+            return False
+        self.best = {"step": self.step, "figure": figure}
+        return True
+
+    def _save_model(self, name: str) -> None:
         self.model.training_record = {
             "steps": self.step,
             "seconds": round(self.seconds),
             "minutes": self.minutes,
             "figures": self.figures,
+            "best": self.best,
             **self.lineage,
         }
         try:
-            self.model.save(self.run / MODEL_FILE)
+            self.model.save(self.run / name)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.run}: cannot save the model: {error}") from error
 
@@ -287,6 +303,7 @@ class _Loop:
             "step": self.step,
             "seconds": self.seconds,
             "figures": self.figures,
+            "best": self.best,
             "losses": self.meter.values,
             "model": self.model.state_dict(),
             **self.updater.state_dict(),
@@ -296,7 +313,8 @@ class _Loop:
         state = load_newest(self.run / "checkpoints", self.reporter.notice)
         if state is not None:
             self.step, self.seconds = state["step"], state["seconds"]
-            self.figures, self.meter.values = state["figures"], state["losses"]
+            self.figures, self.best = state["figures"], state["best"]
+            self.meter.values = state["losses"]
             self.model.load_state_dict(state["model"])
             self.updater.load_state_dict(state)
             self.reporter.notice(f"continuing {self.run} at step {self.step}")

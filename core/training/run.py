@@ -2,7 +2,8 @@
 
 runs/NAME/run.json           configuration, domains, data: what must not change
 runs/NAME/checkpoints/       to continue from
-runs/NAME/model.safetensors  the model as of the last validation
+runs/NAME/model.safetensors  the model as of the last validation, or of stopping
+runs/NAME/best.safetensors   the model of the validation with the lowest mean held-out figure
 runs/NAME/log.jsonl          one record a line, cut back on continuing
 runs/NAME/events.out.*       the same for TensorBoard, with audio
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
+BEST_FILE = "best.safetensors"
 
 
 @contextmanager

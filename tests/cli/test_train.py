@@ -97,7 +97,7 @@ def test_run_is_named_after_the_preset_and_says_where_the_model_is(umt):
     assert "held-out bits/sample: bach" in ran.stderr
     assert "(chance 0.50)" in ran.stderr
     files = {path.name.split(".")[0] for path in Path("runs/tiny").iterdir()}
-    assert files == {"checkpoints", "events", "lock", "log", "model", "run"}
+    assert files == {"best", "checkpoints", "events", "lock", "log", "model", "run"}
 
 
 def test_second_call_continues_and_more_steps_are_welcome(umt):
@@ -106,6 +106,15 @@ def test_second_call_continues_and_more_steps_are_welcome(umt):
     assert ran.code == 0
     assert "umt: continuing r at step 2" in ran.stderr.splitlines()
     assert [record["step"] for record in logged("r") if "learning_rate" in record] == [2, 3]
+
+
+def test_best_model_is_told_of_and_can_be_used(umt, song):
+    assert umt("train", *TINY, "--steps", 2, "--run", "r", "--domains", "bach").code == 0
+    told = umt("info", "r").stdout.decode()
+    assert re.search(r"training\.best\.step +2\n", told)
+    assert re.search(r"training\.best\.figure +\d", told)
+    best = ("--model", "r/best.safetensors")
+    assert umt("translate", song, *best, "--to", "bach", "--seconds", 0.1, "-o", "a.wav").code == 0
 
 
 def test_model_is_found_by_translate_once_trained(umt, song, monkeypatch):

@@ -80,7 +80,8 @@ def check_continued(config, domains, folder, train, n_first):
     assert (first.step, first.stopped_by) == (n_first, "SIGTERM")
     assert train(config, domains, parts).step == config.training.steps
     assert read_log(parts) == read_log(whole)
-    assert_equal_weights(model_of(parts), model_of(whole))
+    for name in ("model.safetensors", "best.safetensors"):
+        assert_equal_weights(load_file(parts / name), load_file(whole / name))
     ids = [read_header(run / "model.safetensors").id for run in (whole, parts)]
     assert ids[0] == ids[1]
     states = [torch.load(list_checkpoints(run / "checkpoints")[0]) for run in (whole, parts)]
@@ -242,7 +243,9 @@ def test_data_without_validation_audio_is_trained_on_and_said(tmp_path, train, t
 
 def test_no_validation_audio_at_all_still_gives_a_model(tmp_path, train, told):
     domains = [store_domain(tmp_path / "data", "bass", [music(2.0, harmonics=5)])]
-    assert train(tiny_config(steps=2), domains, tmp_path / "run").model.exists()
+    result = train(tiny_config(steps=2), domains, tmp_path / "run")
+    assert result.model.exists()
+    assert not (tmp_path / "run" / "best.safetensors").exists()
     assert told.validations == [{"step": 2}]
 
 
@@ -281,6 +284,33 @@ def test_figures_of_the_last_validation_stay_with_the_model(duo, tmp_path, train
     assert training["steps"] == 5
     last = {k: v for k, v in told.validations[-1].items() if k != "step"}
     assert training["figures"] == last
+
+
+@pytest.fixture
+def heldout(monkeypatch):
+    """Held-out figures of validations to come: of two domains, as given."""
+    coming = []
+
+    def figures(self):
+        return dict(zip(("validation/bass", "validation/reed"), coming.pop(0), strict=True))
+
+    monkeypatch.setattr(validation.Validator, "figures", figures)
+    return coming
+
+
+def test_best_model_is_that_of_the_lowest_mean_figure_also_on_continuing(
+    duo, tmp_path, train, heldout
+):
+    heldout += [(6, 6), (3, 7), (2, 9), (5, 5)]
+    run, config = tmp_path / "run", tiny_config(steps=5, validate_steps=1)
+    weights = []
+    for n_steps in range(1, 5):
+        train(config, duo, run, should_stop=stop_after(1))
+        weights.append(model_of(run))
+        best = 1 if n_steps == 1 else 2
+        assert_equal_weights(load_file(run / "best.safetensors"), weights[best - 1])
+    assert read_header(run / "best.safetensors").training["figures"]["validation/reed"] == 7
+    assert read_header(run / "model.safetensors").training["best"] == {"step": 2, "figure": 5}
 
 
 def test_time_limit_validates_saves_and_stops(duo, tmp_path, train, told):

@@ -105,9 +105,10 @@ def run(
     """Train a model, or continue a run that exists.
 
     One step is one update. The run's folder holds checkpoints to continue from, log.jsonl,
-    TensorBoard events with audio, and model.safetensors, which is written at each validation
-    and on stopping. Ctrl-C and SIGTERM save and stop. Started by `accelerate launch`, the same
-    command trains on all its processes.
+    TensorBoard events with audio, model.safetensors, which is written at each validation and on
+    stopping, and best.safetensors, the model with the lowest held-out figures. Ctrl-C and
+    SIGTERM save and stop. Started by `accelerate launch`, the same command trains on all its
+    processes.
 
     With --add-domain one new decoder is trained on the encoder of MODEL as it is, and the
     result has MODEL's domains, unchanged, and the new one.
