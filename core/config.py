@@ -70,7 +70,8 @@ class SpectralConfig:
         sample_rate: Hz.
         frame_length: Samples between spectrogram frames.
         downsampling: Spectrogram frames per latent frame.
-        latent_dim: Channels of a latent frame; the first 88 belong to the piano's keys.
+        latent_dim: Channels of a latent frame; the first 176 say of each of the piano's 88 keys how
+            present it is, and whether it begins.
         n_fft: Length of the decoder's inverse FFT, in samples; its bins are the oscillators.
         partials_ceiling_hz: Highest oscillator; above it there is only noise.
         noise_bands: Bands of the decoder's noise.
@@ -91,7 +92,7 @@ class SpectralConfig:
     sample_rate: int = 44100
     frame_length: int = 512
     downsampling: int = 2
-    latent_dim: int = 128
+    latent_dim: int = 216
     n_fft: int = 2048
     partials_ceiling_hz: float = 10_000.0
     noise_bands: int = 64
@@ -109,7 +110,7 @@ class SpectralConfig:
     def __post_init__(self) -> None:
         lowest = {
             "sample_rate": 4000,
-            "latent_dim": 89,  # the keys take the first 88 channels
+            "latent_dim": 177,  # presence and onset of the keys take the first 176 channels
             "n_fft": 2 * self.frame_length,
             "partials_ceiling_hz": self.sample_rate / self.n_fft if self.n_fft else 0,
         }
@@ -165,7 +166,8 @@ class DistortionConfig:
         noise_db: Loudest added white noise relative to the signal's level; 0 for none.
         room_seconds: Longest decay (to -60 dB) of an added synthetic room; 0 for none.
         gain_db: Largest change of level, applied to input and target alike.
-        reshape_share: How often notes get another course of loudness (`core.data.dynamics`).
+        reshape_share: How often notes that the encoder hears from the domain itself get another
+            course of loudness (`core.data.dynamics`).
         take_share: How often the encoder hears another instrument's take of the same
             performance, where there are takes.
     """
@@ -370,7 +372,7 @@ PRESETS: dict[str, Config] = {
             room_seconds=0.6,
             gain_db=6.0,
             reshape_share=0.5,
-            take_share=0.75,
+            take_share=0.9,
         ),
         TrainingConfig(
             steps=20_000,

@@ -170,7 +170,7 @@ def test_toml_errors_name_file_section_key_and_what_is_accepted(tmp_path, text, 
         ("tiny", "model", "hop_length", 0, "1 or more"),
         ("tiny", "model", "latent_dim", -1, "1 or more"),
         ("tiny", "model", "decoder_layers", 0, "1 or more"),
-        ("fast", "model", "latent_dim", 88, "89 or more"),
+        ("fast", "model", "latent_dim", 176, "177 or more"),
         ("fast", "model", "sample_rate", 2000, "4000 or more"),
         ("fast", "model", "frame_length", 0, "1 or more"),
         ("fast", "model", "n_fft", 0, "1024 or more"),
@@ -196,7 +196,7 @@ def test_impossible_numbers_are_usage_errors(preset, section, key, value, accept
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sample_rate": 4000, "latent_dim": 89, "kernel_size": 1},
+        {"sample_rate": 4000, "latent_dim": 177, "kernel_size": 1},
         {"frame_length": 1024, "n_fft": 2048, "partials_ceiling_hz": 21.6},
     ],
 )

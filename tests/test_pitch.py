@@ -16,7 +16,7 @@ from core.families.spectral.pitch import (
     PitchGrid,
     Salience,
     fft_length,
-    harmonic_combs,
+    harmonics_of_keys,
     key_to_hz,
 )
 
@@ -42,6 +42,19 @@ def test_keys_are_tuned_to_a440():
     torch.testing.assert_close(key_to_hz(keys), expected)
 
 
+@pytest.mark.parametrize("key", [57, 69, 84])
+def test_an_untrained_encoder_hears_when_a_key_begins(generator, config, key):
+    silence = torch.zeros(1, 20 * 1024)
+    with torch.no_grad():
+        latents = SpectralEncoder(config).eval()(torch.cat([silence, tone(key)], dim=1))[0]
+    onsets = latents[:, N_KEYS : 2 * N_KEYS]
+    first, found = divmod(int(onsets.argmax()), N_KEYS)
+    assert found + LOWEST_KEY in (key, key + 12, key + 19)  # a click has all frequencies
+    assert abs(first - 20) <= 1
+    assert onsets[first, key - LOWEST_KEY] > 0.5
+    assert onsets[25:-2, key - LOWEST_KEY].max() < -0.5
+
+
 @pytest.mark.parametrize("key", [40, 55, 69, 83, 84, 100, 108])
 def test_an_untrained_encoder_hears_a_tone_as_its_key(generator, config, key):
     with torch.no_grad():
@@ -56,21 +69,25 @@ def test_grid_spans_silence_to_full_scale(generator, config):
 
 
 def test_a_note_is_looked_for_in_the_same_way_at_all_keys(generator):
-    salience = Salience(4)
+    salience = Salience(4, 2)
     for parameter in salience.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     grid = -torch.ones(1, 5, 336)
     grid[0, 1:4, 120:125] = torch.rand(3, 5)
+    sharp = -torch.ones(1, 10, 336)
+    sharp[0, 3:7, 120:125] = torch.rand(4, 5)
     with torch.no_grad():
-        here, higher = salience(grid)[0], salience(grid.roll(3 * 7, dims=2))[0]
-    torch.testing.assert_close(higher[:, 37:67], here[:, 30:60])
-    assert here[:, 30:60].std() > 0.01
+        here = salience(grid, sharp)
+        higher = salience(grid.roll(3 * 7, dims=2), sharp.roll(3 * 7, dims=2))
+    for low, high in zip(here, higher, strict=True):  # presence, onset
+        torch.testing.assert_close(high[0, :, 37:67], low[0, :, 30:60])
+        assert low[0, :, 30:60].std() > 0.01
 
 
 @pytest.mark.parametrize("key", [45, 69, 90])
 def test_an_untrained_decoder_plays_the_key_it_is_given(generator, config, key):
     latents = torch.full((1, 60, config.latent_dim), -0.95)
-    latents[..., N_KEYS:] = 0
+    latents[..., 2 * N_KEYS :] = 0
     latents[..., key - LOWEST_KEY] = 0.7
     with torch.no_grad():
         played = SpectralDecoder(config)(latents)[0, 4096 : 4096 + 32768]
@@ -79,18 +96,18 @@ def test_an_untrained_decoder_plays_the_key_it_is_given(generator, config, key):
     assert loudest.item() == pytest.approx(key_to_hz(torch.tensor(key)).item(), rel=0.01)
 
 
-def test_combs_mark_the_oscillators_nearest_to_each_keys_harmonics():
-    amplitude, offset = harmonic_combs(464, 2048, RATE)
-    assert amplitude.shape == offset.shape == (N_KEYS, 464)
+def test_oscillators_know_the_harmonics_they_are_nearest_to():
+    harmonics, offset = harmonics_of_keys(464, 2048, RATE)
+    assert harmonics.shape == offset.shape == (N_KEYS, 464)
     assert offset.abs().max() <= 0.5
     fundamental = 440 * 2048 / RATE  # in bins
     a4 = 69 - LOWEST_KEY
     for harmonic in (1, 2, 3, 10):
         place = harmonic * fundamental
         oscillator = round(place) - 1  # the first belongs to bin 1
-        assert amplitude[a4, oscillator].item() == pytest.approx(-math.log(harmonic))
+        assert harmonics[a4, oscillator] == harmonic
         assert offset[a4, oscillator].item() == pytest.approx(place - round(place), abs=1e-4)
-        assert amplitude[a4, oscillator + 5] < -8
+        assert harmonics[a4, oscillator + 5] == 0
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(44100, 4096), (22050, 2048), (16000, 2048)])

@@ -278,13 +278,15 @@ def make_item(
     """
     rng = np.random.default_rng(key)
     heard, target = segments.draw_with_take(rng, distortion.take_share)
+    is_take = heard is not target
     if distortion.gain_db:
         gain = 10 ** (rng.uniform(-distortion.gain_db, distortion.gain_db) / 20)
         # Never above full scale, where the target would be distorted too.
         gain = min(gain, 1 / max(float(np.abs(target).max()), 1e-6))
         factor = np.float32(max(gain, 1e-3))
         heard, target = factor * heard, factor * target
-    return distort(heard, segments.sample_rate, distortion, rng), target
+    heard = distort(heard, segments.sample_rate, distortion, rng, is_take=is_take)
+    return heard, target
 
 
 def fixed_batch(segments: Segments, n_items: int, seed: int) -> Tensor:

@@ -27,7 +27,12 @@ NOISE_RANGE_DB = 40.0  # noise is drawn between the loudest allowed and this far
 
 
 def distort(
-    waveform: np.ndarray, sample_rate: int, config: DistortionConfig, rng: np.random.Generator
+    waveform: np.ndarray,
+    sample_rate: int,
+    config: DistortionConfig,
+    rng: np.random.Generator,
+    *,
+    is_take: bool = False,
 ) -> np.ndarray:
     """Return a distorted copy.
 
@@ -36,12 +41,13 @@ def distort(
         sample_rate: Hz.
         config: Which distortions, and how strong.
         rng: Source of all random choices.
+        is_take: Whether this is another take already, with its own course of loudness.
 
     Returns:
         float32 [T].
     """
     result = waveform
-    if rng.random() < config.reshape_share:
+    if not is_take and rng.random() < config.reshape_share:
         result = reshape_notes(result, sample_rate, rng)
     if config.pitch_semitones:
         result = _shift_random_segment(result, sample_rate, config, rng)

@@ -316,6 +316,21 @@ def test_takes_are_heard_as_often_as_asked_and_only_in_training(with_takes):
     np.testing.assert_array_equal(first, again)
 
 
+def test_only_the_domains_own_sound_gets_another_course_of_loudness(with_takes):
+    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+    segments = segments_of(domain, 500)
+    config = replace(UNDISTORTED, take_share=0.5)
+    reshaped = replace(config, reshape_share=1.0)
+    pairs = [make_item(segments, config, (0, item)) for item in range(40)]
+    is_own = [np.array_equal(heard, own) for heard, own in pairs]
+    is_same = [
+        np.array_equal(make_item(segments, reshaped, (0, item))[0], pairs[item][0])
+        for item in range(40)
+    ]
+    assert is_same == [not own for own in is_own]
+    assert 0 < sum(is_own) < 40
+
+
 def test_takes_that_belong_to_no_track_are_an_error_that_says_where_they_go(with_takes, tmp_path):
     store_domain(tmp_path / "other", "reed", [ramp(0, 4000)])
     with pytest.raises(DataError, match=r"no take of a track .* into a folder a/"):

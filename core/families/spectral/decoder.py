@@ -13,9 +13,9 @@ from core.families.base import Decoder, Reconstruction, run_in_windows
 from core.families.noise import noise_of_items
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
-from core.families.spectral.pitch import N_KEYS, harmonic_combs
+from core.families.spectral.pitch import N_KEYS
 from core.families.spectral.synthesis import Controls, Stream, Synthesizer
-from core.families.spectral.voices import N_TIMBRES, Voices
+from core.families.spectral.voices import N_TIMBRES, Spectra, Voices, ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 10.0  # generated at a time; bounds the memory of a long piece
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
 FIRST_NOISE = -7.0  # that an untrained decoder begins with
-SLOPES = (1.0, 0.5, 1.5, 2.0)  # of the timbres: harmonic h is quieter by h ** -slope
-NEPERS_PER_SALIENCE = 4.6  # a salience spans 40 dB a unit, as the encoder's grid does
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,11 @@ class SpectralOptions:
 class SpectralDecoder(Decoder):
     """Notes as combs of harmonics, corrected frame by frame by ConvNeXt blocks.
 
-    Each key has a few combs, its timbres: amplitudes of the oscillators that fall faster or
-    slower with the number of the harmonic. Their sum, weighted by what `Voices` makes of the
-    keys' saliences, is what a decoder starts from; the blocks, which see all latent channels,
+    Each key has a few timbres, with a spectrum each (`Spectra`). Their sum, as loud as they ring
+    (`Voices`, `ring`), is what a decoder starts from; the blocks, which see all latent channels,
     correct it in amplitude and frequency and add noise. The trunk is that of Vocos (Siuzdak
-    2023, arXiv 2306.00814) with a memory of some seconds.
+    2023, arXiv 2306.00814) with a memory of some seconds; what rings dies away, but has no end.
     """
-
-    combs: Tensor
-    offsets: Tensor
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
@@ -75,13 +69,8 @@ class SpectralDecoder(Decoder):
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.bias.view(config.downsampling, -1)[:, 2 * self.n_partials :] = FIRST_NOISE
-        combs, offsets = harmonic_combs(self.n_partials, config.n_fft, config.sample_rate)
-        levels = torch.stack([slope * combs for slope in SLOPES])
-        self.register_buffer("combs", levels.exp().flatten(0, 1), persistent=False)
-        self.register_buffer("offsets", offsets.repeat(N_TIMBRES, 1), persistent=False)
+        self.spectra = Spectra(self.n_partials, config.n_fft, config.sample_rate)
         self.voices = Voices(config.voice_channels, config.latent_dim, config.downsampling)
-        self.key_gain = nn.Parameter(torch.zeros(N_KEYS))
-        self.key_scale = nn.Parameter(torch.ones(N_KEYS))
         # Latent frames before and after a frame that can change it.
         self.frames_before = max(
             sum(block.padding[0] for block in blocks), self.voices.frames_before
@@ -97,7 +86,9 @@ class SpectralDecoder(Decoder):
         Returns:
             float [B, T], T = L * hop_length.
         """
-        return self.synthesizer.render(self.controls(self.predict(latents)))
+        values = self.predict(latents)
+        controls, _ = self.controls(values, self.voices.silence(values))
+        return self.synthesizer.render(controls)
 
     def predict(self, latents: Tensor) -> Tensor:
         """Run the networks: float [B, L, D] to [B, N, values], N = L * downsampling."""
@@ -105,26 +96,36 @@ class SpectralDecoder(Decoder):
         n_frames = n_latents * self.config.downsampling
         values = self.head(self.norm(self.blocks(self.input(latents))))
         # The encoder's tanh undone; noise may have pushed a latent over its edge.
-        keys = latents[..., :N_KEYS].clamp(-0.999, 0.999).atanh()
-        level = NEPERS_PER_SALIENCE * self.key_scale * (keys - 1) + self.key_gain
-        levels = level.repeat(1, 1, N_TIMBRES).repeat_interleave(self.config.downsampling, dim=1)
-        levels = levels + self.voices(keys, latents[..., N_KEYS:])
-        return torch.cat([values.view(batch, n_frames, -1), levels], dim=2)
+        keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
+        voices = self.voices(keys.view(batch, n_latents, 2, N_KEYS), latents[..., 2 * N_KEYS :])
+        return torch.cat([values.view(batch, n_frames, -1), voices], dim=2)
 
-    def controls(self, values: Tensor) -> Controls:
-        """Give the network's values their meaning; float [B, N, values]."""
-        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_TIMBRES * N_KEYS]
-        amplitude, deviation, noise, levels = torch.split(values, sizes, dim=2)
+    def controls(self, values: Tensor, before: Tensor) -> tuple[Controls, Tensor]:
+        """Give the network's values their meaning.
+
+        Args:
+            values: float [B, N, values].
+            before: Levels of the voices before the first frame; see `ring`.
+
+        Returns:
+            The controls, and the levels of the voices after the last frame.
+        """
+        n_voices = 2 * N_TIMBRES * N_KEYS
+        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, n_voices]
+        amplitude, deviation, noise, voices = torch.split(values, sizes, dim=2)
+        levels, after = ring(voices, before)
         level = levels.clamp(QUIETEST, LOUDEST).exp()
-        notes = level @ self.combs + math.exp(QUIETEST)
+        spectra = self.spectra()
+        notes = level @ spectra.flatten(0, 1) + math.exp(QUIETEST)
         # Where several notes share an oscillator, it lies at their weighted mean.
-        offset = level @ (self.combs * self.offsets) / notes
+        offset = level @ (spectra * self.spectra.offsets).flatten(0, 1) / notes
         bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
-        return Controls(
+        controls = Controls(
             amplitude=(notes.log() + amplitude).clamp(QUIETEST, LOUDEST).exp(),
             deviation=offset + 0.5 * deviation.tanh(),
             noise=bands.exp(),
         )
+        return controls, after
 
     def _band_filters(self, like: Tensor) -> Tensor:
         """Return weights [bands, bins] that interpolate between bands on the mel scale."""
@@ -170,7 +171,10 @@ class SpectralDecoder(Decoder):
             before=self.frames_before,
             after=self.frames_after,
         )
-        for window in windows:
-            values = window.view(1, len(window) * self.config.downsampling, -1)
-            yield stream.advance(self.controls(values))
+        levels: Tensor | None = None
+        for kept in windows:
+            values = kept.view(1, len(kept) * self.config.downsampling, -1)
+            before = self.voices.silence(values) if levels is None else levels
+            controls, levels = self.controls(values, before)
+            yield stream.advance(controls)
         yield stream.finish()

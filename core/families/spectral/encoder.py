@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from core.families.base import Encoder
 from core.families.noise import normal_like
 from core.families.spectral.blocks import ConvNeXtBlock
-from core.families.spectral.pitch import FLOOR, N_KEYS, PitchGrid, Salience, fft_length
+from core.families.spectral.pitch import (
+    FLOOR,
+    N_KEYS,
+    SHARP_WINDOWS,
+    PitchGrid,
+    Salience,
+    fft_length,
+)
 from core.families.spectral.spectrogram import spectrogram
 
 if TYPE_CHECKING:
@@ -24,20 +31,22 @@ LONG_WINDOW_CEILING_HZ = 5500.0
 
 
 class SpectralEncoder(Encoder):
-    """Saliences of the piano's keys, and a few channels for everything else.
+    """Presences and onsets of the piano's keys, and a few channels for everything else.
 
-    The first 88 latent channels are the keys A0 to C8, from `pitch`; the others come from
-    ConvNeXt blocks over log magnitudes at two window lengths. All are bounded by a tanh, so
+    The first 88 latent channels say how present the keys A0 to C8 are, the next 88 whether they
+    begin, both from `pitch`; the others come from ConvNeXt blocks over log magnitudes at two window
+    lengths. All are bounded by a tanh, so
     that the noise added to them in training (`SpectralConfig.latent_noise`) has a meaning
     that the encoder cannot scale away.
     """
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
-        assert config.latent_dim > N_KEYS, "the keys take the first channels"
+        assert config.latent_dim > 2 * N_KEYS, "the keys take the first channels"
         self.config = config
         self.grid = PitchGrid(config.sample_rate, config.hop_length)
-        self.salience = Salience(config.salience_channels)
+        self.sharp_grid = PitchGrid(config.sample_rate, config.frame_length, SHARP_WINDOWS)
+        self.salience = Salience(config.salience_channels, config.downsampling)
         self.long_fft = fft_length(LONG_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         self.short_fft = fft_length(SHORT_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         ceiling = LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft
@@ -52,10 +61,11 @@ class SpectralEncoder(Encoder):
             )
         )
         self.norm = nn.LayerNorm(channels)
-        self.output = nn.Linear(channels, config.latent_dim - N_KEYS)
+        self.output = nn.Linear(channels, config.latent_dim - 2 * N_KEYS)
         self.context_frames = max(
             self._reach(self.long_fft) + config.encoder_layers * (config.kernel_size // 2),
             self._reach(max(self.grid.n_ffts)) + self.salience.context_frames,
+            self._reach(max(self.sharp_grid.n_ffts)) + self.salience.context_frames + 1,
         )
 
     def _reach(self, n_fft: int) -> int:
@@ -64,12 +74,12 @@ class SpectralEncoder(Encoder):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
-        keys = self.salience(self.grid(waveform))
+        presence, onset = self.salience(self.grid(waveform), self.sharp_grid(waveform))
         features = self.features(waveform)
         batch, n_frames, _ = features.shape
         grouped = features.reshape(batch, n_frames // self.config.downsampling, -1)
         others = self.output(self.norm(self.blocks(self.input(grouped))))
-        latents = torch.cat([keys, others], dim=2).tanh()
+        latents = torch.cat([presence, onset, others], dim=2).tanh()
         if self.training and self.config.latent_noise:
             latents = latents + self.config.latent_noise * normal_like(latents)
         return latents

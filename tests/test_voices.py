@@ -1,0 +1,110 @@
+"""Notes of the spectral family's decoders over time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from core.families.spectral.pitch import N_KEYS
+from core.families.spectral.voices import (
+    BETWEEN,
+    DECAYS,
+    FED,
+    N_HARMONICS,
+    N_TIMBRES,
+    SLOPES,
+    Spectra,
+    Voices,
+    ring,
+)
+
+KEY = 40
+N_OTHERS = 3
+
+
+@pytest.fixture
+def voices(generator):
+    return Voices(4, 2 * N_KEYS + N_OTHERS, frames_per_latent=2).eval()
+
+
+@pytest.fixture
+def values(generator):
+    """Random excitations and decays of 30 frames, in logarithms."""
+    excitation = torch.randn(2, 30, N_TIMBRES * N_KEYS) - 4
+    decay = torch.randn(2, 30, N_TIMBRES * N_KEYS) - 2
+    return torch.cat([excitation, decay], dim=2)
+
+
+def levels_of(voices, presence, onset):
+    """Return the levels of one key over time in nepers, [N, timbres]."""
+    keys = torch.full((1, len(presence), 2, N_KEYS), -1.0)
+    keys[0, :, 0, KEY], keys[0, :, 1, KEY] = presence, onset
+    with torch.no_grad():
+        values = voices(keys, torch.zeros(1, len(presence), N_OTHERS))
+        return ring(values, voices.silence(values))[0].view(-1, N_TIMBRES, N_KEYS)[..., KEY]
+
+
+def test_ringing_is_the_recurrence_it_says(voices, values):
+    levels, last = ring(values, voices.silence(values))
+    excitation, decay = values.double().exp().chunk(2, dim=2)
+    amplitude, wanted = voices.silence(values).exp(), []
+    for t in range(30):
+        amplitude = amplitude * torch.exp(-decay[:, t].clamp(1e-3, 3)) + excitation[:, t]
+        wanted.append(amplitude.log())
+    torch.testing.assert_close(levels, torch.stack(wanted, dim=1).float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last, wanted[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_ringing_goes_on_where_it_was_cut(voices, values):
+    whole, end = ring(values, voices.silence(values))
+    first, between = ring(values[:, :7], voices.silence(values))
+    second, last = ring(values[:, 7:], between)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(last, end)
+
+
+def test_ringing_for_an_hour_stays_exact(voices):
+    """Only the first frame excites; what is left after 10,000 frames is known."""
+    values = torch.full((1, 10_000, 2 * N_TIMBRES * N_KEYS), -100.0)
+    values[:, 0, : N_TIMBRES * N_KEYS] = 2.0
+    values[:, :, N_TIMBRES * N_KEYS :] = math.log(1e-3)
+    levels, _ = ring(values, voices.silence(values))
+    # The quietest excitation, e to the minus 14 in each frame, adds up beside what dies away.
+    steady = math.exp(-14) / (1 - math.exp(-1e-3))
+    wanted = math.log(math.exp(2 - 9.999) + steady * (1 - math.exp(-9.999)))
+    assert levels[0, -1, 0].item() == pytest.approx(wanted, abs=1e-2)
+
+
+def test_an_untrained_voice_holds_what_is_fed_and_lets_die_what_is_struck(voices):
+    presence = torch.full((40,), 0.5)
+    onset = torch.full((40,), -1.0)
+    onset[10] = 1.0
+    levels = levels_of(voices, presence, onset)
+    fed = torch.tensor(FED)
+    assert (levels[30:, fed] - levels[15:30, fed].mean(0)).abs().max() < 0.3
+    fall = (levels[23] - levels[43])[~fed] / 20  # nepers a frame
+    decays = torch.tensor(DECAYS)[~fed]
+    assert (fall[0] / decays[0]).item() == pytest.approx(1, abs=0.5)
+    assert levels[22, 3] - levels[18, 3] > 1  # the strike, at latent frame 10
+
+
+def test_gradients_of_ringing_are_finite_at_every_extreme(voices, values):
+    for extreme in (values, 1e6 * values, torch.zeros_like(values)):
+        leaf = extreme.clone().requires_grad_()
+        ring(leaf, voices.silence(leaf))[0].sum().backward()
+        assert leaf.grad.isfinite().all()
+
+
+def test_a_keys_harmonics_fall_by_the_timbres_slope_to_begin_with():
+    spectra = Spectra(464, 2048, 44100)
+    with torch.no_grad():
+        amplitudes = spectra()
+    assert amplitudes.shape == (N_TIMBRES, N_KEYS, 464)
+    for timbre, slope in enumerate(SLOPES):
+        here = spectra.harmonics[10] > 0
+        wanted = spectra.harmonics[10][here].float() ** -slope
+        torch.testing.assert_close(amplitudes[timbre, 10][here], wanted)
+        assert (amplitudes[timbre, 10][~here] == BETWEEN).all()
+    assert spectra.harmonics[10].max() > N_HARMONICS
