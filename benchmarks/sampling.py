@@ -27,7 +27,7 @@ from core.config import get_preset
 from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import WaveNetOptions, generate
 from core.families.wavenet.sampling.cpu import CpuEngine
-from core.model import ENCODE_WINDOW_SECONDS, Translator
+from core.model import WINDOW_SECONDS, Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ def translation(preset: str, seconds: float) -> Row:
 def encoding(preset: str, seconds: float) -> Row:
     """Measure the encoder, on four of its windows at most."""
     model = Translator.create(get_preset(preset), ["a"]).eval()
-    seconds = min(seconds, 4 * ENCODE_WINDOW_SECONDS)
+    seconds = min(seconds, 2 * WINDOW_SECONDS)
     song = _song(seconds, model.sample_rate)
     list(model.encode_blocks([song[: model.sample_rate]]))
     clock = Clock()

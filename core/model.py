@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
     from core.families.base import Decoder, Encoder
 
-ENCODE_WINDOW_SECONDS = 5.0
+WINDOW_SECONDS = 10.0  # worked on at a time; bounds the memory of a long piece
+# For sound that comes in while the result is heard. A window's context is worked on again with
+# each window, so short ones cost more.
+LIVE_WINDOW_SECONDS = 0.5
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 
 
@@ -70,6 +73,8 @@ class Translator(nn.Module):
             another file and are to stay the same bit for bit.
         level_db: Mean level of the training audio, dBFS.
         training_record: Where the weights come from; plain JSON types.
+        window_seconds: How much is decoded at a time. It changes memory, speed and the delay of
+            a stream, and no result by more than rounding.
         id: Hash of configuration and weights, set by `save` and `load`.
     """
 
@@ -104,6 +109,7 @@ class Translator(nn.Module):
         self.stored_as: dict[str, torch.dtype] = {}
         self.level_db = DEFAULT_LEVEL_DB
         self.training_record: dict[str, Any] = {}
+        self.window_seconds = WINDOW_SECONDS
         self.id = "untrained"
 
     @classmethod
@@ -296,7 +302,8 @@ class Translator(nn.Module):
         windows = run_in_windows(
             self._frames(blocks),
             lambda frames: self.encoder(frames.reshape(1, -1))[0],
-            window=round(ENCODE_WINDOW_SECONDS * self.latent_rate),
+            # Smaller ones than the decoder's, which would else wait for a whole one more.
+            window=self._window(self.window_seconds / 2),
             before=self.encoder.context_frames,
             after=self.encoder.context_frames,
         )
@@ -324,9 +331,18 @@ class Translator(nn.Module):
         """
         check_domain(to, self.decoders)
         options = self.generation_options({}) if options is None else options
-        generate = self.decoders[to].generate
-        for waveform in generate(self._latents(blocks), seed=seed, options=options):
+        made = self.decoders[to].generate(
+            self._latents(blocks),
+            window=self._window(self.window_seconds),
+            seed=seed,
+            options=options,
+        )
+        for waveform in made:
             yield waveform.cpu().numpy()
+
+    def _window(self, seconds: float) -> int:
+        """Return how many latent frames to work on at a time."""
+        return max(1, round(seconds * self.latent_rate))
 
     def _frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Cut a stream of samples into frames, float32 [l, hop_length]."""

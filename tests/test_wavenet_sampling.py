@@ -38,7 +38,7 @@ def options(request):
 
 def generate(decoder, *blocks, seed=0, options=None):
     options = options or WaveNetOptions()
-    return torch.cat(list(decoder.generate(iter(blocks), seed=seed, options=options)))
+    return torch.cat(list(decoder.generate(iter(blocks), window=9, seed=seed, options=options)))
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 41])
@@ -48,7 +48,7 @@ def test_the_waveform_is_as_long_as_the_latents(decoder, model, options, n_frame
 
 
 def test_no_latents_give_no_sound(decoder, model, options):
-    assert not list(decoder.generate(iter([]), seed=0, options=options))
+    assert not list(decoder.generate(iter([]), window=9, seed=0, options=options))
 
 
 def test_samples_do_not_depend_on_how_latents_are_cut(decoder, model, options):
@@ -90,7 +90,7 @@ def test_live_input_is_played_while_it_arrives(decoder, model, options):
         assert heard.wait(20), "waited for the next latents before the first were played"
         yield torch.zeros(2, model.latent_dim)
 
-    played = decoder.generate(blocks(), seed=0, options=options)
+    played = decoder.generate(blocks(), window=9, seed=0, options=options)
     first = next(played)
     heard.set()
     assert len(first) >= 50
@@ -103,13 +103,13 @@ def test_an_error_of_the_input_reaches_the_caller(decoder, model, options):
         raise UsageError("torn tape")
 
     with pytest.raises(UsageError, match="torn tape"):
-        list(decoder.generate(blocks(), seed=0, options=options))
+        list(decoder.generate(blocks(), window=9, seed=0, options=options))
 
 
 def test_no_thread_outlives_a_generation_that_is_given_up(decoder, model, options):
     before = set(threading.enumerate())
     endless = (torch.zeros(2, model.latent_dim) for _ in iter(int, 1))
-    played = decoder.generate(endless, seed=0, options=options)
+    played = decoder.generate(endless, window=9, seed=0, options=options)
     next(played)
     played.close()
     assert set(threading.enumerate()) == before
@@ -125,7 +125,7 @@ def test_an_hours_latents_are_not_read_ahead(decoder, model):
             n_read += 1
             yield torch.zeros(10, model.latent_dim)
 
-    played = decoder.generate(blocks(), seed=0, options=WaveNetOptions())
+    played = decoder.generate(blocks(), window=9, seed=0, options=WaveNetOptions())
     next(played)
     in_streams = sum(chunk.end - chunk.start for chunk in islice(plan(), 65))
     assert n_read <= in_streams / 10 + 4

@@ -149,11 +149,11 @@ def test_wavenet_encoder_states_its_context(generator, sizes):
 
 
 @pytest.fixture
-def translator(any_family, trained, monkeypatch):
+def translator(any_family, trained):
     """A model of each family whose windows are a few frames long."""
-    rate = any_family.model.sample_rate / any_family.model.hop_length
-    monkeypatch.setattr("core.model.ENCODE_WINDOW_SECONDS", 7 / rate)
-    return trained(Translator.create(any_family, ["piano"]))
+    model = trained(Translator.create(any_family, ["piano"]))
+    model.window_seconds = 2 * 7 / model.latent_rate  # an encoder's are half as long
+    return model
 
 
 @pytest.mark.parametrize("n_frames", [1, 6, 12, 19, 40])

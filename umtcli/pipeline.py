@@ -48,6 +48,7 @@ class Request:
         seed: The user's --seed.
         force: Whether existing files are replaced.
         is_json: Whether stdout gets a description of the results.
+        is_live: Whether the result is heard while the input comes in.
     """
 
     command: str
@@ -64,6 +65,7 @@ class Request:
     seed: int
     force: bool
     is_json: bool
+    is_live: bool = False
 
     @property
     def domains(self) -> list[str]:
@@ -114,6 +116,10 @@ def run_all(
         jobs = screening.passed(jobs)
         if jobs:
             translator = load_translator(found, request.domains, request.device)
+            if request.is_live:
+                from core.model import LIVE_WINDOW_SECONDS
+
+                translator.window_seconds = LIVE_WINDOW_SECONDS
             label = request.command.removesuffix("e") + "ing"
             with Progress(batch.env, label, screening.total_seconds(jobs)) as progress:
                 worker = start(translator, found, progress)

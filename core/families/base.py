@@ -111,13 +111,16 @@ class Decoder(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
+    def generate(
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+    ) -> Iterator[Tensor]:
         """Generate audio from latents that arrive in blocks.
 
         The samples do not depend on how the latents are cut into blocks.
 
         Args:
             blocks: Latents, float [l, D] each.
+            window: Latent frames to work on at a time, for families that have a choice.
             seed: Seed of random draws, for families that draw.
             options: The family's generation options.
 

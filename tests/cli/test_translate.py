@@ -273,11 +273,12 @@ def test_header_has_the_true_length_when_it_is_known_and_reads_to_the_end_when_n
     np.testing.assert_array_equal(read_wav(known), read_wav(unknown))
 
 
-def test_output_begins_before_a_live_input_ends(tmp_path):
-    write_song(tmp_path / "long.wav", 20.0, sample_rate=8000)
+@pytest.mark.parametrize(("seconds", "option"), [(20.0, ()), (9.0, ("--live",))])
+def test_output_begins_before_a_live_input_ends(tmp_path, seconds, option):
+    write_song(tmp_path / "long.wav", seconds, sample_rate=8000)
     data = (tmp_path / "long.wav").read_bytes()
     process = subprocess.Popen(
-        umt_command("translate", "--to", "piano", "-q"),
+        umt_command("translate", "--to", "piano", "-q", *option),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -298,6 +299,12 @@ def test_output_begins_before_a_live_input_ends(tmp_path):
     rest.join(100)
     assert len(received) == 10_000
     assert process.wait(60) == 0
+
+
+def test_live_changes_the_result_by_rounding_alone(umt, song):
+    whole = umt("translate", song, "--to", "piano", stdout_kind="data").stdout
+    live = umt("translate", song, "--to", "piano", "--live", stdout_kind="data").stdout
+    np.testing.assert_allclose(read_wav(live), read_wav(whole), atol=1)  # of 32768
 
 
 class Clock:

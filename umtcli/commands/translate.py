@@ -18,6 +18,7 @@ EXAMPLES = """\
 umt translate song.wav --to piano
 umt translate album/ --to strings --to organ -o out
 ffmpeg -i film.mkv -f wav - | umt translate --to guitar | aplay
+arecord -f cd | umt translate --to strings --live | aplay
 """
 
 
@@ -42,6 +43,13 @@ def run(
     model: options.Model = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
+    is_live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Spectral models: play along with a pipe, two seconds behind, for more work.",
+        ),
+    ] = False,
     is_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -72,6 +80,7 @@ def run(
         seed=seed,
         force=force,
         is_json=is_json,
+        is_live=is_live,
     )
     render_all(
         batch, request, options.generation(temperature=temperature, engine=engine, exact=exact)

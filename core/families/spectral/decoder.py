@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from core.config import SpectralConfig
 
-WINDOW_SECONDS = 10.0  # generated at a time; bounds the memory of a long piece
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
 FIRST_NOISE = -7.0  # that an untrained decoder begins with
 
@@ -159,15 +158,16 @@ class SpectralDecoder(Decoder):
             for name, output in found.items()
         }
 
-    def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
+    def generate(
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+    ) -> Iterator[Tensor]:
         """Generate in windows; `seed` is that of the noise. See `Decoder.generate`."""
         del options
-        latent_rate = self.config.sample_rate / self.config.hop_length
         stream = Stream(self.synthesizer, seed=seed)
         windows = run_in_windows(
             blocks,
             lambda latents: self.predict(latents.unsqueeze(0)).view(len(latents), -1),
-            window=round(WINDOW_SECONDS * latent_rate),
+            window=window,
             before=self.frames_before,
             after=self.frames_after,
         )

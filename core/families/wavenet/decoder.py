@@ -43,6 +43,9 @@ class WaveNetDecoder(WaveNet, Decoder):
         """Return mu-law codes."""
         return mulaw.encode(waveform)
 
-    def generate(self, blocks: Iterator[Tensor], *, seed: int, options: Any) -> Iterator[Tensor]:
+    def generate(
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+    ) -> Iterator[Tensor]:
         """Draw audio sample by sample; see `Decoder.generate` and `sampling`."""
+        del window  # the plan of chunks is fixed, because the samples depend on it
         return sampling.generate(self, blocks, seed=seed, options=options)
