@@ -122,8 +122,7 @@ def main() -> None:
         "training", batch_size=options.batch_size, clip_norm=0.0, clip_value=0.0
     )
     rate = config.model.sample_rate
-    seconds = config.training.segment_seconds
-    length = round(seconds * rate / config.model.hop_length) * config.model.hop_length
+    length = config.segment_length
     with tempfile.TemporaryDirectory() as folder:
         domains = [write_noise(Path(folder), name, rate) for name in ("one", "two")]
         segments = [Segments(d, "train", sample_rate=rate, length=length) for d in domains]

@@ -267,6 +267,12 @@ class Config:
     distortion: DistortionConfig = field(default_factory=DistortionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    @property
+    def segment_length(self) -> int:
+        """Samples of an item: whole latent frames, at least one."""
+        wanted = self.training.segment_seconds * self.model.sample_rate
+        return max(1, round(wanted / self.model.hop_length)) * self.model.hop_length
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` reads them back."""
         values = dataclasses.asdict(self)

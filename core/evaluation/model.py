@@ -15,18 +15,18 @@ import torch
 
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
+from core.heldout import hear
 from core.metrics import tones
 from core.metrics.coding import autoregressive_bits
 from core.metrics.latents import NoteTest, note_test, probe_accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from core.data.domain import Domain
     from core.model import Translator
 
 ITEMS_PER_SPLIT = 64
-BATCH_ITEMS = 8
 NOTE_SECONDS = 1.0
 
 
@@ -40,8 +40,8 @@ class DomainFigures:
         minutes: How much audio the split holds.
         figure: The family's held-out figure.
         yardsticks: The same figure of guesses that are not the model's, by name.
-        confusion_accuracy: Share of segments whose domain the confusion network names; None for
-            a domain that was added to a trained model, which that network does not know.
+        confusion_accuracy: Share of segments whose domain the confusion network names, as in
+            `core.heldout`.
     """
 
     domain: str
@@ -72,7 +72,11 @@ class ModelFigures:
 
 @torch.no_grad()
 def evaluate_model(
-    model: Translator, domains: Sequence[Domain], splits: Sequence[str]
+    model: Translator,
+    domains: Sequence[Domain],
+    splits: Sequence[str],
+    *,
+    on_measured: Callable[[], None] | None = None,
 ) -> ModelFigures:
     """Measure a model on held-out segments, drawn the same way at every call.
 
@@ -80,6 +84,7 @@ def evaluate_model(
         model: With the decoders of all those domains.
         domains: Prepared domains that the model knows.
         splits: Those to measure; a domain without audio in a split is left out.
+        on_measured: Called after each domain.
     """
     found: list[DomainFigures] = []
     latents: dict[str, dict[str, torch.Tensor]] = {}
@@ -90,12 +95,20 @@ def evaluate_model(
             if (segments := _items(model, domain, split)) is not None
         }
         for split, waveform in items.items():
-            encoded = _encode(model, waveform)
-            latents.setdefault(domain.name, {})[split] = encoded
-            figure, accuracy = _measure(model, domain.name, waveform, encoded)
-            yardsticks = _yardsticks(model, domain.name, items.get("train"), waveform)
-            minutes = domain.minutes(split)
-            found.append(DomainFigures(domain.name, split, minutes, figure, yardsticks, accuracy))
+            heard = hear(model, domain.name, waveform)
+            latents.setdefault(domain.name, {})[split] = heard.latents.cpu()
+            found.append(
+                DomainFigures(
+                    domain=domain.name,
+                    split=split,
+                    minutes=domain.minutes(split),
+                    figure=heard.figure,
+                    yardsticks=_yardsticks(model, domain.name, items.get("train"), waveform),
+                    confusion_accuracy=heard.confusion_accuracy,
+                )
+            )
+        if on_measured is not None:
+            on_measured()
     probed = [own for own in latents.values() if "train" in own and len(own) > 1]
     probe = probe_accuracy([own["train"] for own in probed], [_heldout(own) for own in probed])
     chance = None if probe is None else 1 / len(probed)
@@ -104,14 +117,12 @@ def evaluate_model(
 
 def _items(model: Translator, domain: Domain, split: str) -> torch.Tensor | None:
     """Return segments of a split, float32 [N, T]; None if it is empty."""
-    wanted = model.config.training.segment_seconds * model.sample_rate
-    length = max(1, round(wanted / model.hop_length)) * model.hop_length
     try:
         segments = Segments(
             domain,
             split,
             sample_rate=model.sample_rate,
-            length=length,
+            length=model.config.segment_length,
             # As an added domain was trained: see `core.training.adding`.
             level_db=None if domain.name in model.classified else model.level_db,
         )
@@ -120,26 +131,6 @@ def _items(model: Translator, domain: Domain, split: str) -> torch.Tensor | None
             raise
         return None
     return fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
-
-
-def _encode(model: Translator, waveform: torch.Tensor) -> torch.Tensor:
-    parts = [model.encoder(part.to(model.device)) for part in torch.split(waveform, BATCH_ITEMS)]
-    return torch.cat(parts)
-
-
-def _measure(
-    model: Translator, name: str, waveform: torch.Tensor, latents: torch.Tensor
-) -> tuple[float, float | None]:
-    """Return the family's figure and the confusion network's accuracy, means over items."""
-    figures, right = [], 0
-    parts = zip(torch.split(waveform, BATCH_ITEMS), torch.split(latents, BATCH_ITEMS), strict=True)
-    for part, encoded in parts:
-        on_device = part.to(model.device)
-        figures.append(float(model.decoders[name].heldout_figure(encoded, on_device)))
-        found = model.classifier(encoded).argmax(1)
-        right += int((found == model.domains.index(name)).sum())
-    accuracy = right / len(waveform) if name in model.classified else None
-    return float(np.mean(figures)), accuracy
 
 
 def _yardsticks(
@@ -169,5 +160,6 @@ def _encode_notes(model: Translator) -> torch.Tensor:
         notes = [
             tones.play(name, pitch, seconds, model.sample_rate) for pitch in tones.TEST_PITCHES
         ]
-        rows.append(_encode(model, torch.from_numpy(np.stack(notes))).mean(dim=1))
-    return torch.stack(rows).cpu()
+        played = torch.from_numpy(np.stack(notes)).to(model.device)
+        rows.append(model.encoder(played).mean(dim=1).cpu())
+    return torch.stack(rows)

@@ -124,13 +124,12 @@ class _Loop:
         self.lineage = lineage(addition) if addition else {}
         # An encoder that no longer adapts must hear what it will hear when it is used.
         level_db = self.model.level_db if addition else None
-        segment_length = _segment_length(config)
         segments = [
             Segments(
                 domain,
                 "train",
                 sample_rate=config.model.sample_rate,
-                length=segment_length,
+                length=config.segment_length,
                 level_db=level_db,
             )
             for domain in domains
@@ -142,7 +141,7 @@ class _Loop:
             n_processes=accelerator.num_processes,
         )
         self.updater = Updater(self.model, accelerator)
-        self.validator = Validator(self.model, domains, segment_length, level_db)
+        self.validator = Validator(self.model, domains, level_db)
         self.minutes = {
             domain.name: {
                 split: round(domain.minutes(split), 2) for split in ("train", "validation", "test")
@@ -330,13 +329,6 @@ def _build_model(
     model = Translator.create(config, names, seed=config.training.seed)
     model.level_db = _mean_level_db(domains)
     return model
-
-
-def _segment_length(config: Config) -> int:
-    """Return the length of an item in samples: whole latent frames, at least one."""
-    hop_length = config.model.hop_length
-    wanted = config.training.segment_seconds * config.model.sample_rate
-    return max(1, round(wanted / hop_length)) * hop_length
 
 
 def _mean_level_db(domains: Sequence[Domain]) -> float:

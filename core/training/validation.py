@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
+from core.heldout import hear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +33,7 @@ class Validator:
     """
 
     def __init__(
-        self,
-        model: Translator,
-        domains: Sequence[Domain],
-        segment_length: int,
-        level_db: float | None,
+        self, model: Translator, domains: Sequence[Domain], level_db: float | None
     ) -> None:
         training = model.config.training
         self.model = model
@@ -55,7 +52,7 @@ class Validator:
                         length=length,
                         level_db=level_db,
                     )
-                    for length in (segment_length, example_length)
+                    for length in (model.config.segment_length, example_length)
                 )
             except DataError:
                 self.without_validation.append(domain.name)
@@ -68,23 +65,16 @@ class Validator:
             for name, waveform in self.batches.items()
         }
 
-    @torch.inference_mode()
     def figures(self) -> dict[str, float]:
         """Return the family's figure per domain and the classifier's accuracy."""
         self.model.eval()
-        figures: dict[str, float] = {}
-        right, total = 0, 0
-        for name, waveform in self.batches.items():
-            on_device = waveform.to(self.model.device)
-            latents = self.model.encoder(on_device)
-            decoder = self.model.decoders[name]
-            figures[f"validation/{name}"] = float(decoder.heldout_figure(latents, on_device))
-            if name in self.model.classified:
-                found = self.model.classifier(latents).argmax(1)
-                right += int((found == self.model.domains.index(name)).sum())
-                total += len(waveform)
-        if total and len(self.model.classified) > 1:
-            figures["confusion/validation accuracy"] = right / total
+        heard = {name: hear(self.model, name, own) for name, own in self.batches.items()}
+        figures = {f"validation/{name}": own.figure for name, own in heard.items()}
+        # All batches are equally large: the mean over domains is that over segments.
+        accuracies = [own.confusion_accuracy for own in heard.values()]
+        known = [accuracy for accuracy in accuracies if accuracy is not None]
+        if known and len(self.model.classified) > 1:
+            figures["confusion/validation accuracy"] = sum(known) / len(known)
             figures["confusion/validation chance"] = 1 / len(self.model.classified)
         return figures
 

@@ -63,7 +63,7 @@ def test_spectral_yardsticks_are_silence_and_other_audio_of_the_domain():
 def validator(duo):
     config = tiny_config()
     model = Translator.create(config, ["bass", "reed"])
-    return Validator(model, duo, 1200, None)
+    return Validator(model, duo, None)
 
 
 def test_figure_that_needed_no_learning_is_warned_of(validator):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, UsageError
+from umtcli.console import Progress
 from umtcli.models import choose_model, load_translator
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def measure_model(env: Environment, asked: Asked) -> None:
     found, header = choose_model(env, asked.model, [])
     domains = known_domains(env, prepared, found, header)
     model = load_translator(found, [domain.name for domain in domains], asked.device)
-    figures = evaluate_model(model, domains, SPLITS)
+    with Progress(env, "measuring", len(domains), unit="domains") as progress:
+        figures = evaluate_model(model, domains, SPLITS, on_measured=lambda: progress.advance(1))
     if not figures.domains:
         raise DataError(
             f"{asked.data}: no audio in the domains that {found.name} knows; "

@@ -1,0 +1,56 @@
+"""What a model makes of held-out segments of one domain, in training and when it is evaluated.
+
+In: a translator and segments. Out: their latents, the family's figure, and how often the
+confusion network names the domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.model import Translator
+
+BATCH_ITEMS = 8
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What was found out about segments of one domain.
+
+    Attributes:
+        latents: float [N, L, D].
+        figure: The family's held-out figure, mean over segments.
+        confusion_accuracy: Share of segments whose domain the confusion network names; None for
+            a domain that was added to a trained model, which that network does not know.
+    """
+
+    latents: Tensor
+    figure: float
+    confusion_accuracy: float | None
+
+
+@torch.no_grad()
+def hear(model: Translator, name: str, waveform: Tensor) -> HeldOut:
+    """Encode and decode segments of a domain, a few at a time.
+
+    Args:
+        model: With the domain's decoder, ready for inference.
+        name: The domain.
+        waveform: float32 [N, T], T a multiple of the hop length.
+    """
+    latents, figure, right = [], 0.0, 0
+    for part in torch.split(waveform, BATCH_ITEMS):
+        on_device = part.to(model.device)
+        encoded = model.encoder(on_device)
+        figure += len(part) * float(model.decoders[name].heldout_figure(encoded, on_device))
+        found = model.classifier(encoded).argmax(1)
+        right += int((found == model.domains.index(name)).sum())
+        latents.append(encoded)
+    accuracy = right / len(waveform) if name in model.classified else None
+    return HeldOut(torch.cat(latents), figure / len(waveform), accuracy)
