@@ -27,26 +27,23 @@ Chance is None below 8 s, where no rotation is far enough to be other music.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from core.metrics.alignment import warping_paths
-from core.metrics.pitch_and_onset import (
-    CHROMA_RATE,
-    ONSET_RATE,
-    Frames,
-    chroma_frames,
-    onset_envelope,
-)
-from core.metrics.spectra import Waveform, at_analysis_rate
+from core.metrics.matching import NO_ATTACK, along_path, at_best_lag, frame_by_frame
+from core.metrics.pitch_and_onset import CHROMA_RATE, ONSET_RATE, chroma_frames, onset_envelope
+from core.metrics.spectra import at_analysis_rate
 
-BAND_RADIUS = 2 * CHROMA_RATE  # frames by which alignment may move either file
-ONSET_LAG = ONSET_RATE // 10  # frames
-NO_ATTACK = 1e-3  # spread of an envelope, in nepers of power, that is only rounding
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from core.metrics.matching import Matcher
+    from core.metrics.pitch_and_onset import Frames
+    from core.metrics.spectra import Waveform
 
 ROTATIONS = (0.23, 0.39, 0.5, 0.61, 0.77)  # shares of the length
 MIN_ROTATION_SECONDS = 4  # twice as far as alignment can bring back
@@ -66,22 +63,6 @@ class Score:
 
 
 NOTHING = Score(None, None)
-
-
-@dataclass(frozen=True)
-class Match:
-    """Frames of the source [N], how well the output agrees with each, and what each weighs."""
-
-    frames: npt.NDArray[np.intp]
-    agreement: Frames
-    weights: npt.NDArray[Any]
-
-    def mean(self) -> float:
-        """Return the weighted mean agreement."""
-        return float(np.average(self.agreement, weights=self.weights))
-
-
-Matcher = Callable[[Frames, Sequence[Frames]], list[Match]]
 
 
 def evaluate(
@@ -163,21 +144,21 @@ def chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATION
     """Score chroma frames [L, 12] of both files, frame by frame."""
     if not source.any():
         return NOTHING
-    return _score(_frame_by_frame, source, output, CHROMA_RATE, rotations)
+    return _score(frame_by_frame, source, output, CHROMA_RATE, rotations)
 
 
 def aligned_chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
     """Score chroma frames [L, 12] of both files, over the pairs that alignment joins."""
     if not source.any():
         return NOTHING
-    return _score(_along_path, source, output, CHROMA_RATE, rotations)
+    return _score(along_path, source, output, CHROMA_RATE, rotations)
 
 
 def onset(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
     """Score the onset envelopes [L] of both files."""
     if not source.std() > NO_ATTACK:
         return NOTHING
-    return _score(_at_best_lag, source, output, ONSET_RATE, rotations)
+    return _score(at_best_lag, source, output, ONSET_RATE, rotations)
 
 
 def _score(
@@ -187,65 +168,13 @@ def _score(
     frame_rate: int,
     rotations: Sequence[float],
 ) -> Score:
-    length = len(output) // frame_rate
-    far = [share for share in rotations if share * length >= MIN_ROTATION_SECONDS]
-    far = [share for share in far if (1 - share) * length >= MIN_ROTATION_SECONDS]
+    far = far_enough(rotations, len(output) // frame_rate)
     rotated = [np.roll(output, round(share * len(output)), axis=0) for share in far]
-    match, *others = matcher(source, [output, *rotated])
-    return Score(
-        value=match.mean(),
-        chance=float(np.median([other.mean() for other in others])) if others else None,
-    )
+    value, *others = matcher(source, [output, *rotated])
+    return Score(value, float(np.median(others)) if others else None)
 
 
-def _frame_by_frame(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
-    frames = np.arange(len(source))
-    return [
-        Match(frames, (source * output).sum(axis=1), _sounds(source) | _sounds(output))
-        for output in outputs
-    ]
-
-
-def _along_path(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
-    paths = warping_paths(np.stack([_band_costs(source, output) for output in outputs]))
-    return [
-        Match(i, (source[i] * output[j]).sum(axis=1), w * (_sounds(source)[i] | _sounds(output)[j]))
-        for output, (i, j, w) in zip(outputs, paths, strict=True)
-    ]
-
-
-def _band_costs(source: Frames, output: Frames) -> Frames:
-    """Return the distance [L, 2 BAND_RADIUS + 1] of each frame to its neighbours in the output."""
-    length = len(source)
-    costs = np.full((length, 2 * BAND_RADIUS + 1), np.inf)
-    reach = min(BAND_RADIUS, length - 1)
-    for offset in range(-reach, reach + 1):
-        first = slice(max(0, -offset), length - max(0, offset))
-        second = slice(max(0, offset), length - max(0, -offset))
-        cosines = (source[first] * output[second]).sum(axis=1)
-        # Silence on silence agrees: a path may walk through it, but earns nothing by it.
-        cosines[~_sounds(source[first]) & ~_sounds(output[second])] = 1
-        costs[first, BAND_RADIUS + offset] = 1 - cosines
-    return costs
-
-
-def _sounds(frames: Frames) -> npt.NDArray[np.bool_]:
-    return np.asarray(frames.any(axis=1))
-
-
-def _at_best_lag(source: Frames, outputs: Sequence[Frames]) -> list[Match]:
-    return [_best_lag(source, output) for output in outputs]
-
-
-def _best_lag(source: Frames, output: Frames) -> Match:
-    matches = []
-    for lag in range(-ONSET_LAG, ONSET_LAG + 1):
-        frames = np.arange(max(0, lag), len(source) + min(0, lag))
-        products = _standardise(source[frames]) * _standardise(output[frames - lag])
-        matches.append(Match(frames, products, np.ones(len(frames))))
-    return max(matches, key=Match.mean)
-
-
-def _standardise(values: Frames) -> Frames:
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > NO_ATTACK else np.zeros_like(values)
+def far_enough(rotations: Sequence[float], seconds: int) -> list[float]:
+    """Return the shares of a length by which a rotation makes other music of it."""
+    least = MIN_ROTATION_SECONDS
+    return [share for share in rotations if min(share, 1 - share) * seconds >= least]
