@@ -91,3 +91,29 @@ def test_an_output_without_notes_has_kept_none():
     empty = Notes(np.zeros((0, 2)), np.zeros(0))
     assert transcription.note_f1(heard, empty, 0.05) == 0
     assert transcription.note_f1(empty, heard, 0.05) is None
+
+
+def test_notes_are_cut_and_rotated_with_what_sounds():
+    sounding = posteriors(4 * 86)
+    sounding[:86, 3], sounding[86:, 5] = 0.9, 0.5
+    notes = Notes(np.array([[0.1, 0.9], [1.2, 3.5]]), np.array([220.0, 440.0]))
+    heard = transcription.Heard(sounding, notes)
+    second = heard.part(1, 2)
+    assert second.notes.hertz.tolist() == [440.0]
+    assert not second.sounding[2:, 3].any()
+    turned = heard.rotated(0.5)
+    assert turned.notes.hertz.tolist() == [220.0, 440.0]
+    assert turned.notes.intervals[0] == pytest.approx([2.1, 2.9], abs=0.01)
+    assert turned.notes.intervals[1] == pytest.approx([3.2, 5.5], abs=0.01)
+    assert turned.sounding[: 2 * 86, 5].all()
+    assert turned.sounding[2 * 86 : 3 * 86, 3].all()
+
+
+@needs_extra
+def test_chance_is_below_what_the_right_notes_score():
+    notes = melody(0, 12)
+    source, same = (transcription.listen(play(notes)) for play in (piano, organ))
+    scores, chances = transcription.compare(source, same), transcription.chance(source, same)
+    assert list(chances) == list(scores)
+    assert all(scores[name] > chances[name] + 0.1 for name in scores)
+    assert transcription.chance(source, transcription.listen(piano(notes)[: 7 * RATE])) == {}

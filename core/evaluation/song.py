@@ -14,8 +14,16 @@ import numpy as np
 import torch
 
 from core.evaluation.scorecard import Rows, ScoreCard, card_of_one, interval_around
-from core.evaluation.sound import Figures, Goal, Sound, figures, quality_figures, sound_figures
-from core.metrics import content, spoiling, timbre
+from core.evaluation.sound import (
+    Figures,
+    Goal,
+    Sound,
+    figures,
+    nearest_db,
+    quality_figures,
+    sound_figures,
+)
+from core.metrics import content, spoiling, timbre, transcription
 from core.metrics.catalogue import (
     COPY,
     METRICS,
@@ -25,12 +33,14 @@ from core.metrics.catalogue import (
     TRUE,
     WRONG_PIECE,
 )
-from core.metrics.intervals import Interval, mean_interval
+from core.metrics.intervals import Interval, figure_interval, mean_interval
+from core.metrics.log_spectral import LSD_HOP
+from core.metrics.spectra import ANALYSIS_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from core.metrics.timbre import TimbreClassifier
+    from core.metrics.timbre import DomainReference, TimbreClassifier
 
 PART_SECONDS = 5  # long enough for every figure, short enough for an interval
 MAX_PARTS = 24
@@ -109,7 +119,12 @@ def _chance(output: Sound, source: Sound | None) -> Figures:
     if source is None:
         return {}
     scores = content.compare(source.content, output.content)
-    return {name: score.chance for name, score in scores.items() if score.chance is not None}
+    found: Figures = {
+        name: score.chance for name, score in scores.items() if score.chance is not None
+    }
+    if source.notes is not None and output.notes is not None:
+        found |= transcription.chance(source.notes, output.notes)
+    return found
 
 
 @torch.no_grad()
@@ -138,7 +153,7 @@ def _noise(output: Sound, goal: Goal) -> Figures:
 
 
 def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval | None]:
-    """Return the intervals of all figures that stretches of a song have by themselves.
+    """Return the intervals of all figures.
 
     Seconds next to one another sound alike, so that they are drawn in stretches of five.
     """
@@ -149,38 +164,64 @@ def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval 
         for name, value in whole.items()
         if METRICS[name].question != "target"
     }
-    return found | _probability_intervals(output, goal)
+    return found | _target_intervals(output, goal)
 
 
 def _figures_of_part(output: Sound, goal: Goal, start: int) -> Figures:
     cut = slice(start * output.sample_rate, (start + PART_SECONDS) * output.sample_rate)
     sound = Sound(output.waveform[cut], output.sample_rate, output.classifier)
     found = quality_figures(sound, goal.target)
-    if goal.source is not None:
-        heard = (own.content.part(start, PART_SECONDS) for own in (goal.source, output))
+    source = goal.source
+    if source is not None:
+        heard = (own.content.part(start, PART_SECONDS) for own in (source, output))
         scores = content.compare(*heard, has_chance=False)
         found |= {name: score.value for name, score in scores.items()}
-    return found
+        if source.notes is not None and output.notes is not None:
+            notes = (own.part(start, PART_SECONDS) for own in (source.notes, output.notes))
+            found |= transcription.compare(*notes)
+    frames = np.array([start, start + PART_SECONDS]) * ANALYSIS_RATE // LSD_HOP
+    return found | {"log_spectral_distance_db": nearest_db(output, goal.references, slice(*frames))}
 
 
 @torch.no_grad()
-def _probability_intervals(output: Sound, goal: Goal) -> dict[str, Interval | None]:
-    if not len(output.embeddings):
+def _target_intervals(output: Sound, goal: Goal) -> dict[str, Interval | None]:
+    embeddings, classifier = output.embeddings, output.classifier
+    if goal.target is None or not len(embeddings):
         return {}
-    shares = output.classifier.network.head(output.embeddings).softmax(dim=1)
-    found = {}
-    for name, domain in (
-        ("target_probability", goal.target),
-        ("source_probability", goal.source_domain),
+    shares = classifier.network.head(embeddings).softmax(dim=1)
+    by_domain = dict(zip(classifier.domains, shares.T.tolist(), strict=True))
+    found = {
+        name: mean_interval(by_domain[domain], _stretches(embeddings))
+        for name, domain in (
+            ("target_probability", goal.target),
+            ("source_probability", goal.source_domain),
+        )
+        if domain is not None
+    }
+    reference = classifier.references[goal.target]
+    for name, distance in (
+        ("frechet_distance", timbre.frechet_distance),
+        ("kernel_distance", timbre.kernel_distance),
     ):
-        if domain is not None:
-            own = shares[:, output.classifier.domains.index(domain)].tolist()
-            found[name] = mean_interval(own, _stretches(len(own)))
+        found[name] = _distance_interval(distance, embeddings, reference)
     return found
 
 
-def _stretches(n_seconds: int) -> list[int]:
-    return [second // PART_SECONDS for second in range(n_seconds)]
+def _distance_interval(
+    distance: Callable[[torch.Tensor, DomainReference], float | None],
+    embeddings: torch.Tensor,
+    reference: DomainReference,
+) -> Interval | None:
+    value = distance(embeddings, reference)
+    if value is None:
+        return None
+    return figure_interval(
+        value, _stretches(embeddings), lambda numbers: distance(embeddings[numbers], reference)
+    )
+
+
+def _stretches(windows: torch.Tensor) -> list[int]:
+    return [second // PART_SECONDS for second in range(len(windows))]
 
 
 def _starts(seconds: int) -> list[int]:

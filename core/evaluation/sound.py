@@ -125,7 +125,7 @@ def sound_figures(output: Sound, target: str | None, references: Sequence[Sound]
     """Compute how clean it is, and how far from true renderings, wherever it comes from."""
     found = quality_figures(output, target)
     if references:
-        found = found | {"log_spectral_distance_db": _nearest_db(output, references)}
+        found = found | {"log_spectral_distance_db": nearest_db(output, references)}
     return found
 
 
@@ -138,10 +138,17 @@ def quality_figures(output: Sound, target: str | None) -> Figures:
     return output.quality | {"out_of_band_share": share}
 
 
-def _nearest_db(output: Sound, references: Sequence[Sound]) -> float | None:
-    distances = [
-        log_spectral.distance_db(output.mel_decibels(length), reference.mel_decibels(length))
-        for reference in references
-        if (length := len(reference.analysed)) and reference.analysed.any()
-    ]
+def nearest_db(
+    output: Sound, references: Sequence[Sound], frames: slice = slice(None)
+) -> float | None:
+    """Return the log-spectral distance to the nearest reference, of all frames or of some.
+
+    None where every reference is silent or has no such frames.
+    """
+    distances = []
+    for reference in references:
+        length = len(reference.analysed)
+        heard = [own.mel_decibels(length)[frames] for own in (output, reference)]
+        if reference.analysed.any() and len(heard[0]):
+            distances.append(log_spectral.distance_db(*heard))
     return min(distances, default=None)

@@ -4,6 +4,9 @@
     fixed seed. Efron 1979, "Bootstrap methods: another look at the jackknife". What belongs
     together (all figures of one piece of music, all answers of one listener) is drawn together:
     thirty translations of one piece are not thirty independent observations.
+`figure_interval`: the same for a figure that is no mean, such as the distance of a distribution,
+    from 200 resamplings. What is drawn twice makes a distribution look narrower than it is, so
+    that all of them are off to one side; only their spread is taken, around the figure itself.
 `separation`: the area under the receiver operating characteristic (AUC): the chance that a figure
     of the better group beats one of the worse group, ties counting half. 0.5 is no better than a
     coin, 1 is never wrong. Hanley & McNeil 1982.
@@ -19,9 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
+
+    from numpy.typing import NDArray
 
 N_RESAMPLINGS = 2_000
+N_FIGURE_RESAMPLINGS = 200
 PERCENTILES = (2.5, 97.5)
 
 Interval = tuple[float, float]
@@ -52,6 +58,34 @@ def mean_interval(
     means = totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.percentile(means, PERCENTILES)
     return float(low), float(high)
+
+
+def figure_interval(
+    value: float, groups: Sequence[Hashable], measure: Callable[[NDArray[np.intp]], float | None]
+) -> Interval | None:
+    """Return the 95 % interval of a figure of N observations.
+
+    Args:
+        value: The figure of all of them.
+        groups: N labels; observations of one label are drawn together.
+        measure: The figure of the observations with the given numbers; None where they are too
+            few.
+
+    Returns:
+        Lower and upper end; None for fewer than two groups.
+    """
+    labels = list(dict.fromkeys(groups))
+    if len(labels) < 2:
+        return None
+    members = [np.flatnonzero([own == label for own in groups]) for label in labels]
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(labels), size=(N_FIGURE_RESAMPLINGS, len(labels)))
+    measured = (measure(np.concatenate([members[label] for label in draw])) for draw in draws)
+    drawn = [own for own in measured if own is not None]
+    if not drawn:
+        return None
+    low, high = np.percentile(drawn, PERCENTILES) - np.mean(drawn)
+    return value + float(low), value + float(high)
 
 
 def separation(better: Sequence[float], worse: Sequence[float]) -> float | None:

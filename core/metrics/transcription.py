@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
+from core.metrics.content import ROTATIONS, far_enough
 from core.metrics.spectra import ANALYSIS_RATE, Waveform, at_analysis_rate
 
 if TYPE_CHECKING:
@@ -70,6 +71,26 @@ class Heard:
 
     sounding: Posteriors
     notes: Notes
+
+    def part(self, first_second: int, n_seconds: int) -> Heard:
+        """Return what was heard in a stretch of the file, with the notes that begin in it."""
+        edges = np.array([first_second, first_second + n_seconds])
+        first, last = (edges * MODEL_RATE / HOP).astype(int)
+        starts = self.notes.intervals[:, 0]
+        own = (edges[0] <= starts) & (starts < edges[1])
+        notes = Notes(self.notes.intervals[own], self.notes.hertz[own])
+        return Heard(self.sounding[first:last], notes)
+
+    def rotated(self, share: float) -> Heard:
+        """Return the same, its end before its beginning, moved by a share of its length."""
+        shift = round(share * len(self.sounding))
+        seconds = np.array([shift, len(self.sounding)]) * HOP / MODEL_RATE
+        starts, ends = self.notes.intervals.T
+        moved = (starts + seconds[0]) % seconds[1]
+        order = moved.argsort(kind="stable")
+        intervals = np.stack([moved, moved + (ends - starts)], axis=1)
+        notes = Notes(intervals[order], self.notes.hertz[order])
+        return Heard(np.roll(self.sounding, shift, axis=0), notes)
 
 
 @cache
@@ -173,6 +194,22 @@ def compare(source: Heard, output: Heard) -> dict[str, float | None]:
         "pitch_correlation": pitch_correlation(source.sounding, output.sounding),
         "note_f1_150ms": note_f1(source.notes, output.notes, 0.15),
         "note_f1_50ms": note_f1(source.notes, output.notes, 0.05),
+    }
+
+
+def chance(source: Heard, output: Heard) -> dict[str, float]:
+    """Return what other music scores against the source, as `core.metrics.content` defines it.
+
+    Returns:
+        Medians over the output rotated in time; empty below 8 s and for a source without notes.
+    """
+    seconds = len(output.sounding) * HOP // MODEL_RATE
+    found = [compare(source, output.rotated(own)) for own in far_enough(ROTATIONS, seconds)]
+    values = {name: [own[name] for own in found] for name in (found[0] if found else ())}
+    return {
+        name: float(np.median(known))
+        for name, own in values.items()
+        if (known := [value for value in own if value is not None])
     }
 
 

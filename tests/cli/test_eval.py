@@ -11,6 +11,9 @@ import pytest
 import soundfile
 
 from core.data.domain import Domain, Part, Track, write_domain_file
+from core.evaluation.scorecard import Estimate
+from core.metrics.catalogue import METRICS
+from umtcli.evaluating import tables
 
 from .conftest import DOMAINS, RATE, leaves, umt_command
 
@@ -101,8 +104,17 @@ def test_a_song_stands_beside_its_yardsticks(umt, tune):
     assert distances["copy"]["value"] < distances["noise"]["value"]
     # What the starter's classifier knows of organs stands for other music.
     assert row(found, "target_probability", "wrong_piece")["value"] > 0.8
-    low, high = row(found, "chroma")["interval"]
-    assert low <= row(found, "chroma")["value"] <= high
+    for metric in found["metrics"]:
+        low, high = row(found, metric)["interval"]
+        assert low <= row(found, metric)["value"] <= high, metric
+
+
+def test_a_figure_just_below_zero_is_shown_as_zero():
+    estimate = Estimate(value=-0.001, interval=(-0.004, 0.002), share=-0.001)
+    metric = METRICS["kernel_distance"]
+    assert tables.value_text(metric, estimate) == "0.00"
+    assert tables.interval_text(metric, estimate) == "0.00 to 0.00"
+    assert tables.share_text(estimate) == "0%"
 
 
 def test_a_directory_is_measured_file_by_file(umt, tune, tmp_path):

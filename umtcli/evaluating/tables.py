@@ -110,26 +110,30 @@ def value_text(metric: Metric, estimate: Estimate | None) -> str:
     """Return a figure with the decimals of its metric."""
     if estimate is None or estimate.value is None:
         return NOTHING
-    return f"{estimate.value:.{metric.digits}f}"
+    return _number(metric, estimate.value)
+
+
+def _number(metric: Metric, value: float) -> str:
+    return f"{value:z.{metric.digits}f}"  # z: zero without a sign
 
 
 def interval_text(metric: Metric, estimate: Estimate | None) -> str:
     """Return the interval of a figure."""
     if estimate is None or estimate.interval is None:
         return NOTHING
-    return " to ".join(f"{end:.{metric.digits}f}" for end in estimate.interval)
+    return " to ".join(_number(metric, end) for end in estimate.interval)
 
 
 def share_text(estimate: Estimate | None) -> str:
     """Return a figure as a share of the way between its metric's two ends."""
-    return NOTHING if estimate is None or estimate.share is None else f"{estimate.share:.0%}"
+    return NOTHING if estimate is None or estimate.share is None else f"{estimate.share:z.0%}"
 
 
 def range_text(metric: Metric, ends: tuple[float, float, float] | None) -> str:
     """Return the typical range of a figure."""
     if ends is None:
         return NOTHING
-    return f"{ends[0]:.{metric.digits}f} to {ends[2]:.{metric.digits}f}"
+    return f"{_number(metric, ends[0])} to {_number(metric, ends[2])}"
 
 
 def card_json(card: ScoreCard) -> dict[str, Any]:
