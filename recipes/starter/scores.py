@@ -129,10 +129,11 @@ def is_held_out(source: Source, sources: Sequence[Source]) -> bool:
 
 def select_sources(sources: Sequence[Source], minutes: float) -> list[Source]:
     """Take as many sources as `minutes` of training sound a domain need, and all held-out ones."""
+    spare = 4 if minutes else 0
     wanted = {
-        "chorale": HELD_OUT_CHORALES + round(4 + 4 * minutes),
-        "movement": round(4 + 0.8 * minutes),
-        "tune": round(4 + 4 * minutes),
+        "chorale": HELD_OUT_CHORALES + spare + round(4 * minutes),
+        "movement": spare + round(0.8 * minutes),
+        "tune": spare + round(4 * minutes),
     }
     chosen = [source for source in sources if source.name.startswith(HELD_OUT_WORK)]
     for kind, count in wanted.items():
