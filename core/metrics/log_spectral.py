@@ -9,18 +9,9 @@ difference over time is taken (textbooks take it over frequency), then the mean 
 
 Unit: dB. Range: from 0 (identical) upwards; lower is better.
 
-Calibration on 12 held-out pieces in six instrument groups and four SoundFonts; mean (5 to 95 %),
-and AUC against the oracle, a rendering of the same instrument by another SoundFont:
-
-    output                       one reference               nearest of three references
-    oracle                       10.1 (7.3 to 12.7)           9.1 (7.2 to 11.0)
-    copy of another instrument   14.4 (10.2 to 18.3)  0.904  13.8 (10.3 to 18.0)  0.981
-    another piece                18.9 (15.3 to 23.6)  1.000  19.6 (16.3 to 24.0)  1.000
-    white noise                  24.2 (16.8 to 32.1)  1.000
-
-Against a single reference it does not reliably tell a right instrument from a copy. Nor does it
-hear smearing: blurred magnitudes with random phases are at 8.7 dB of their own original, nearer
-than the oracle. `core.metrics.quality` has figures that hear it.
+How well it tells another rendering from the unchanged input is in `docs/evaluation.md`. Smeared
+sound is nearer to its own original than the unchanged input is: `core.metrics.quality` hears that
+better.
 """
 
 from __future__ import annotations

@@ -22,19 +22,9 @@ Of the file alone, each to be held against the target domain's own distribution:
 `out_of_band_share`: share of the energy above the frequency below which 99 % of the target domain's
     energy lies; 0 to 1, and 0.01 in the domain itself.
 
-Calibration on 72 renderings (6 pieces, six instrument groups, two SoundFonts; 15 s each): mean of
-the clean ones, of the same with blurred magnitudes and random phases, of the same with white noise
-14 dB below, of white noise; AUC of clean against each. Below 0.95 a figure does not tell.
-
-    figure                 clean  smeared (AUC)   with hiss (AUC)   noise (AUC)
-    spectral_flatness      0.005    0.020 (0.75)    0.081 (1.00)     0.56 (1.00)
-    spectral_contrast_db   41       28    (1.00)    26    (1.00)     13   (1.00)
-    harmonic_share         0.94     0.59  (1.00)    0.92  (0.65)     0.50 (1.00)
-    attack_sharpness_db    7.9      3.4   (0.79)    5.1   (0.69)     2.3  (1.00)
-    out_of_band_share      0.009    0.012 (0.56)    0.027 (0.92)     0.50 (1.00)
-
-Attacks: 1.00 against smeared plucked and struck strings, but 0.4 to 0.5 for organ and strings,
-which have no sharp attacks to lose. Clipping and silence are counted, not estimated.
+How well each of them tells clean sound from spoilt is in `docs/evaluation.md`. Attacks do not:
+smeared plucked and struck strings are told, but organs and bowed strings have no sharp attacks to
+lose.
 
 No samples are an error (AudioError). Silence has a silence_fraction of 1 and a clipped_fraction of
 0; whatever needs sound is None, and so is the distance to a silent reference. Spectra are of frames

@@ -16,16 +16,9 @@ not on the model's latents, and no model is trained against it.
     test"; Chung et al. 2025. About 0 (at times a little below) to 2, lower is better; its mean does
     not depend on the number of windows.
 
-Calibration: trained on six instrument groups (0.4 hours each, three SoundFonts, two of which share
-samples), tested on 12 held-out pieces; the right domain against the five others:
-
-    SoundFont             files right  windows right  P(own), P(other)  AUC of P, Fréchet, kernel
-    three in training     100 %        97 to 99 %     0.94, 0.01        1.000, 1.000, 0.999
-    one held out          94 %         91 %           0.87, 0.03        0.999, 0.999, 0.980
-
-The held-out SoundFont's harpsichord is the hard one: P(own) 0.53, the rest goes to the piano.
-Smeared sound (blurred magnitudes, random phases) still gets P(own) 0.55, AUC 0.93 against clean:
-whether sound is clean is for `core.metrics.quality` to say.
+How well each figure tells the target from the source is in `docs/evaluation.md`, and that smeared
+sound is still heard as its instrument half of the time: whether sound is clean is for
+`core.metrics.quality` to say.
 
 What a classifier hears is its training audio: on rendered data a sound from a SoundFont that it
 never met may be called by another name. Every figure needs yardsticks next to it: the true target's
