@@ -157,8 +157,10 @@ def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval 
 
     Seconds next to one another sound alike, so that they are drawn in stretches of five.
     """
-    starts = _starts(int(len(output.waveform) / output.sample_rate))
-    parts = [_figures_of_part(output, goal, start) for start in starts]
+    heard = [output] if goal.source is None else [output, goal.source]
+    seconds = max(len(own.waveform) // own.sample_rate for own in heard)
+    # Also where the output is missing: no content is left there.
+    parts = [_figures_of_part(output, goal, start) for start in _starts(seconds)]
     found = {
         name: interval_around(value, [own.get(name) for own in parts])
         for name, value in whole.items()
@@ -168,9 +170,11 @@ def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval 
 
 
 def _figures_of_part(output: Sound, goal: Goal, start: int) -> Figures:
-    cut = slice(start * output.sample_rate, (start + PART_SECONDS) * output.sample_rate)
-    sound = Sound(output.waveform[cut], output.sample_rate, output.classifier)
-    found = quality_figures(sound, goal.target)
+    first, last = (second * output.sample_rate for second in (start, start + PART_SECONDS))
+    found: Figures = {}
+    if last <= len(output.waveform):
+        sound = Sound(output.waveform[first:last], output.sample_rate, output.classifier)
+        found = quality_figures(sound, goal.target)
     source = goal.source
     if source is not None:
         heard = (own.content.part(start, PART_SECONDS) for own in (source, output))

@@ -75,3 +75,14 @@ def test_a_page_of_silence_can_be_made(umt, tmp_path):
     write("silence.wav", np.zeros(TUNE_RATE))
     assert umt("eval", "silence.wav", "--html", "page.html").code == 0
     assert "NaN" not in (tmp_path / "page.html").read_text()
+
+
+def test_what_is_missing_at_the_end_is_as_uncertain_as_it_is(umt, tmp_path):
+    write_tune(tmp_path / "tune.wav", seconds=15)
+    samples, _ = soundfile.read("tune.wav")
+    write("short.wav", samples[: 2 * len(samples) // 3])
+    ran = umt("eval", "short.wav", "--source", "tune.wav", "--json")
+    low, high = json.loads(ran.stdout)["results"][0]["metrics"]["chroma"]["rows"]["translation"][
+        "interval"
+    ]
+    assert high - low > 0.5  # two stretches have all of it, one has nothing
