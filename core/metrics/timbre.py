@@ -35,7 +35,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from core.metrics.spectra import validate_waveform
-from core.metrics.timbre_classifier import DomainReference, TimbreClassifier
+from core.metrics.timbre_classifier import (
+    DomainReference,
+    TimbreClassifier,
+    gaussian_kernel,
+    mean_off_diagonal,
+)
 from core.metrics.timbre_training import train_classifier
 
 if TYPE_CHECKING:
@@ -137,18 +142,6 @@ def kernel_distance(embeddings: torch.Tensor, reference: DomainReference) -> flo
     if min(len(embeddings), len(reference.samples)) < MIN_WINDOWS:
         return None
     values, samples = embeddings.double(), reference.samples.double()
-    width = torch.pdist(samples).median().clamp_min(1e-6)
-
-    def kernel(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        return torch.exp(-0.5 * (torch.cdist(first, second) / width).square())
-
-    within = (
-        _mean_off_diagonal(kernel(values, values)),
-        _mean_off_diagonal(kernel(samples, samples)),
-    )
-    return sum(within) - 2 * float(kernel(values, samples).mean())
-
-
-def _mean_off_diagonal(matrix: torch.Tensor) -> float:
-    n = len(matrix)
-    return float(matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
+    width = reference.kernel_width
+    within = mean_off_diagonal(gaussian_kernel(values, values, width)) + reference.likeness_within
+    return within - 2 * float(gaussian_kernel(values, samples, width).mean())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,6 +59,28 @@ class DomainReference:
     samples: torch.Tensor
     rolloff_hz: float
     quality: Mapping[str, tuple[float, float, float]]
+
+    @cached_property
+    def kernel_width(self) -> float:
+        """Median distance of two of its samples."""
+        return float(torch.pdist(self.samples.double()).median().clamp_min(1e-6))
+
+    @cached_property
+    def likeness_within(self) -> float:
+        """Mean kernel of two of its samples."""
+        samples = self.samples.double()
+        return mean_off_diagonal(gaussian_kernel(samples, samples, self.kernel_width))
+
+
+def gaussian_kernel(first: torch.Tensor, second: torch.Tensor, width: float) -> torch.Tensor:
+    """Return how like each of some embeddings [N, 16] is to each of others [M, 16]."""
+    return torch.exp(-0.5 * (torch.cdist(first, second) / width).square())
+
+
+def mean_off_diagonal(matrix: torch.Tensor) -> float:
+    """Return the mean of a matrix [N, N] without its diagonal."""
+    n = len(matrix)
+    return float(matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
 
 
 class TimbreNetwork(nn.Module):
