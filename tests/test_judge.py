@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from metrics_sounds import RATE, melody, organ, piano
 
 from core.data.domain import Domain, Part, Track, write_domain_file
 from core.evaluation.judge import CACHE_NAME, classifier_of, shipped_classifier
+from core.metrics import timbre_training
+from core.metrics.timbre import TimbreClassifier
 
 SECONDS = 36
 
@@ -42,10 +45,57 @@ def test_a_classifier_is_trained_once_and_kept_with_the_data(prepared, tmp_path)
     heard = again.probabilities(piano(melody(7, 6)), RATE)
     assert heard["banjo"] > 0.8
     assert heard == first.probabilities(piano(melody(7, 6)), RATE)
-    # Other recordings, and a cache that is no classifier, are reasons to train again.
+
+
+def other_recording(domains):
+    first, *others = domains
+    track = replace(first.tracks[0], source_sha256="1" * 64)
+    return [replace(first, tracks=(track,)), *others]
+
+
+def other_split(domains):
+    first, *others = domains
+    track = first.tracks[0]
+    shorter = replace(track.parts[0], stop=track.parts[0].stop - RATE)
+    return [replace(first, tracks=(replace(track, parts=(shorter, track.parts[1])),)), *others]
+
+
+def other_name(domains):
+    return [replace(domains[0], name="mandolin"), *domains[1:]]
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Train nothing; tell what would have been trained on, as lengths by domain."""
+    done = []
+
+    def train(recordings, sample_rate):
+        done.append({name: sum(map(len, own)) for name, own in recordings.items()})
+        known = shipped_classifier()
+        return TimbreClassifier(known.network, known.domains, known.references, {})
+
+    monkeypatch.setattr(timbre_training, "train_classifier", train)
+    return done
+
+
+@pytest.mark.parametrize("change", [other_recording, other_split, other_name])
+def test_other_data_need_another_classifier(prepared, tmp_path, trainings, change):
+    classifier_of(prepared, tmp_path)
+    classifier_of(change(prepared), tmp_path)
+    classifier_of(change(prepared), tmp_path)
+    assert len(trainings) == 2
+
+
+def test_only_the_train_split_is_learnt_from(prepared, tmp_path, trainings):
+    classifier_of(prepared, tmp_path)
+    assert trainings == [{"banjo": SECONDS * RATE, "bagpipe": SECONDS * RATE}]
+
+
+def test_a_cache_that_cannot_be_read_is_made_again(prepared, tmp_path, trainings):
     (tmp_path / CACHE_NAME).write_bytes(b"cut off")
-    classifier_of(prepared, tmp_path, on_training=lambda: calls.append(2))
-    assert calls == [1, 2]
+    classifier_of(prepared, tmp_path)
+    classifier_of(prepared, tmp_path)
+    assert len(trainings) == 1
 
 
 def test_the_shipped_classifier_knows_the_starters_domains():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 
 import numpy as np
 import pytest
@@ -15,26 +14,32 @@ from core.evaluation.scorecard import Estimate
 from core.metrics.catalogue import METRICS
 from umtcli.evaluating import tables
 
-from .conftest import DOMAINS, RATE, leaves, umt_command
-
-SECONDS = 10.0
+from .conftest import DOMAINS, RATE, leaves
 
 
-def melody(*, base_hz: float, decay: float) -> np.ndarray:
-    """Return twenty half-second tones with harmonics, float32 (T,)."""
+def melody(*, base_hz: float, decay: float, seconds: int = 10) -> np.ndarray:
+    """Return up to twenty half-second tones with harmonics, float32 (T,)."""
     rate = 22050
-    t = np.arange(int(rate * SECONDS / 20)) / rate
+    t = np.arange(rate // 2) / rate
     steps = [0, 4, 7, 12, 9, 5, 2, 7, 11, 0, 5, 9, 12, 16, 14, 7, 4, 2, 11, 0]
     tones = [
         sum(np.sin(2 * np.pi * base_hz * 2 ** (s / 12) * k * t) / k for k in range(1, 5))
         * np.exp(-decay * t)
-        for s in steps
+        for s in steps[: 2 * seconds]
     ]
     return (0.15 * np.concatenate(tones)).astype(np.float32)
 
 
 @pytest.fixture
 def tune(tmp_path):
+    """Four seconds, where nothing is said about chance or intervals."""
+    soundfile.write(tmp_path / "tune.wav", melody(base_hz=262, decay=4, seconds=4), 22050)
+    return tmp_path / "tune.wav"
+
+
+@pytest.fixture
+def long_tune(tmp_path):
+    """Long enough for chance, distances of timbre and intervals."""
     soundfile.write(tmp_path / "tune.wav", melody(base_hz=262, decay=4), 22050)
     return tmp_path / "tune.wav"
 
@@ -54,10 +59,10 @@ def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):
 
 
 def test_only_the_translated_part_of_the_source_is_compared(umt, tune):
-    options = ("--to", "piano", "--start", "2", "--seconds", "4")
+    options = ("--to", "piano", "--start", "1", "--seconds", "2")
     made = umt("translate", "tune.wav", *options, stdout_kind="data")
     found = figures(umt("eval", "--json", stdin=made.stdout))
-    assert found["seconds"] == pytest.approx(4, abs=0.1)
+    assert found["seconds"] == pytest.approx(2, abs=0.1)
 
 
 def test_a_changed_source_is_not_compared(umt, tune):
@@ -79,20 +84,20 @@ def row(found: dict, metric: str, name: str = "translation") -> dict:
     return found["metrics"][metric]["rows"][name]
 
 
-def test_identical_audio_scores_one_and_other_music_near_chance(umt, tune):
-    same = figures(umt("eval", tune, "--source", tune, "--json"))
+def test_identical_audio_scores_one_and_other_music_near_chance(umt, long_tune):
+    same = figures(umt("eval", long_tune, "--source", long_tune, "--json"))
     assert row(same, "chroma")["value"] == pytest.approx(1, abs=1e-3)
     assert row(same, "chroma")["share"] == pytest.approx(1, abs=1e-3)
     assert row(same, "onset")["value"] == pytest.approx(1, abs=1e-3)
     soundfile.write("other.wav", melody(base_hz=262 * 2 ** (6 / 12), decay=4)[::-1], 22050)
-    other = figures(umt("eval", "other.wav", "--source", tune, "--json"))
+    other = figures(umt("eval", "other.wav", "--source", long_tune, "--json"))
     assert row(other, "chroma")["share"] < 0.5
 
 
-def test_a_song_stands_beside_its_yardsticks(umt, tune):
+def test_a_song_stands_beside_its_yardsticks(umt, long_tune):
     for name, hertz, decay in (("out", 262, 1), ("true", 262, 0), ("font", 262, 0.3)):
         soundfile.write(f"{name}.wav", melody(base_hz=hertz, decay=decay), 22050)
-    options = ("--source", tune, "--to", "organ")
+    options = ("--source", long_tune, "--to", "organ")
     references = ("--reference", "true.wav", "--reference", "font.wav")
     found = figures(umt("eval", "out.wav", *options, *references, "--json"))
     distances = found["metrics"]["log_spectral_distance_db"]["rows"]
@@ -159,6 +164,11 @@ def test_wrong_usage_is_told_in_one_line(umt, song, args):
     assert len(ran.errors) == 1
 
 
+@pytest.fixture
+def _few_segments(monkeypatch):
+    monkeypatch.setattr("core.evaluation.model.ITEMS_PER_SPLIT", 8)
+
+
 def prepare(tmp_path, name: str) -> None:
     directory = tmp_path / "data" / name
     directory.mkdir(parents=True)
@@ -170,6 +180,7 @@ def prepare(tmp_path, name: str) -> None:
     write_domain_file(Domain(name, 44100, (track,), directory))
 
 
+@pytest.mark.usefixtures("_few_segments")
 def test_a_model_is_measured_per_domain_and_split_beside_chance(umt, tmp_path, wavenet_model):
     for name in (*DOMAINS, "accordion"):
         prepare(tmp_path, name)
@@ -192,27 +203,22 @@ def test_a_model_is_measured_per_domain_and_split_beside_chance(umt, tmp_path, w
     assert "accordion is unknown" in ran.stderr
 
 
-def test_measuring_a_model_does_not_wait_for_stdin(tmp_path, wavenet_model):
+@pytest.mark.usefixtures("_few_segments")
+def test_a_model_is_measured_whatever_stdin_is(umt, tmp_path, wavenet_model):
     prepare(tmp_path, DOMAINS[0])
-    done = subprocess.run(
-        umt_command("eval", "--model", wavenet_model, "--data", "data"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert DOMAINS[0].encode() in done.stdout
-    assert b"one note on several instruments" in done.stdout
+    ran = umt("eval", "--model", wavenet_model, "--data", "data", stdin=b"no audio")
+    assert ran.code == 0, ran.stderr
+    assert DOMAINS[0].encode() in ran.stdout
+    assert b"one note on several instruments" in ran.stdout
 
 
 def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spectral_model):
-    for piece in ("one", "two"):
+    for piece, base_hz in (("one", 262), ("two", 330)):
         for domain, decay in zip(DOMAINS, (0, 4), strict=True):
-            for rendering, base_hz in (("loud", 262), ("soft", 262)):
+            for rendering in ("loud", "soft"):
                 path = tmp_path / "pairs" / piece / f"{domain}--{rendering}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, melody(base_hz=base_hz, decay=decay), RATE)
+                soundfile.write(path, melody(base_hz=base_hz, decay=decay, seconds=4), RATE)
     ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
     assert ran.code == 0, ran.stderr
     content = json.loads(ran.stdout)
@@ -232,20 +238,10 @@ def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spect
         ("organ", "piano"),
         ("piano", "organ"),
     }
-
-
-def test_figures_of_a_matrix_are_those_of_its_pairs(umt, tmp_path, spectral_model):
-    for piece, base_hz in (("one", 262), ("two", 330)):
-        for domain, decay in zip(DOMAINS, (0, 4), strict=True):
-            path = tmp_path / "pairs" / piece / f"{domain}--font.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, melody(base_hz=base_hz, decay=decay), RATE)
-    ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
-    content = json.loads(ran.stdout)
     for own in content["matrix"]:
         values = [
             pair["rows"]["wrong_piece"]["chroma"]
-            for pair in content["results"]
+            for pair in pairs
             if (pair["source"], pair["target"]) == (own["source"], own["target"])
         ]
         mean = own["metrics"]["chroma"]["rows"]["wrong_piece"]
