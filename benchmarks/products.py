@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from threading import Thread
+from collections import Counter
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,14 +29,14 @@ def least_seconds(preset: str, engine: CpuEngine, seconds: float) -> tuple[float
     n_workers = torch.get_num_threads()
     each = engine.n_streams // n_workers
     channels, skip = model.residual_channels, model.skip_channels
-    layers = model.decoder_blocks * model.decoder_layers
-    shapes = {
-        (each * BLOCK, channels, 2 * channels): layers / BLOCK,
-        (each, channels, 2 * channels): layers,
-        (each, channels, channels + skip): layers,
-        (each, skip, skip): 1,
-        (each, skip, mulaw.N_CLASSES): 1,
-    }
+    shapes: Counter[tuple[int, int, int]] = Counter()  # two of them may be the same
+    for layer in range(model.decoder_layers):
+        block = math.gcd(min(BLOCK, 2**layer), model.hop_length)
+        shapes[each * block, channels, 2 * channels] += model.decoder_blocks / block
+        shapes[each, channels, 2 * channels] += model.decoder_blocks
+        shapes[each, channels, channels + skip] += model.decoder_blocks
+    shapes[each, skip, skip] += 1
+    shapes[each, skip, mulaw.N_CLASSES] += 1
     times = [(count, *_mm_seconds(shape, n_workers)) for shape, count in shapes.items()]
     rounds = n_rounds(engine.n_streams, seconds * model.sample_rate / model.hop_length)
     n_steps = model.hop_length * rounds
@@ -53,27 +55,36 @@ def n_rounds(n_streams: int, n_frames: float) -> int:
     raise AssertionError
 
 
+def products(x: torch.Tensor, weights: list[torch.Tensor], out: torch.Tensor) -> None:
+    """Multiply by one matrix after the other; compiled, so that Python's lock costs nothing."""
+    for weight in weights:
+        torch.mm(x, weight, out=out)
+
+
 def _mm_seconds(shape: tuple[int, int, int], n_workers: int) -> tuple[float, float]:
-    """Return the time of one product when each worker does its own, over many weights.
+    """Return the time of one product when all workers do theirs at once, over many weights.
 
     Returns:
         Seconds by the clock, and of one worker's processor time; the best of some tries.
     """
     rows, inner, columns = shape
     clocks, cpus = [], []
+    together = Barrier(n_workers)
+    multiply = torch.jit.script(products)
 
     def work() -> None:
+        torch.set_num_threads(1)  # MKL keeps its number for each thread
         x, out = torch.randn(rows, inner), torch.empty(rows, columns)
         # As many weights as the paper's layers have: they do not all fit a core's cache.
         weights = [torch.randn(inner, columns) for _ in range(40)]
         for _ in range(8):
+            together.wait()
             start, cpu_start = time.perf_counter(), time.thread_time()
-            for weight in weights:
-                torch.mm(x, weight, out=out)
-            clocks.append((time.perf_counter() - start) / len(weights))
-            cpus.append((time.thread_time() - cpu_start) / len(weights))
+            for _ in range(4):
+                multiply(x, weights, out)
+            clocks.append((time.perf_counter() - start) / (4 * len(weights)))
+            cpus.append((time.thread_time() - cpu_start) / (4 * len(weights)))
 
-    torch.set_num_threads(1)
     threads = [Thread(target=work) for _ in range(n_workers)]
     for thread in threads:
         thread.start()

@@ -54,6 +54,7 @@ def logits_of(kind, network, latents, codes, monkeypatch):
 
     for module in (reference, batch):
         monkeypatch.setattr(module, "choose", forced)
+    monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     numbers = torch.arange(codes.numel()).view_as(codes) * 256 + codes
     engine = ENGINES[kind](network, temperature=1.0, n_streams=len(codes))
     assert torch.equal(run(engine, latents, numbers.double()), codes)
@@ -155,10 +156,11 @@ def test_a_closed_engine_stops_within_a_frame(network, model, monkeypatch):
 
     def watched(logits, uniform, temperature):
         steps.append(1)
-        engine._stopping.set()
+        engine._stopping.fill_(True)
         return choose(logits, uniform, temperature)
 
     monkeypatch.setattr(batch, "choose", watched)
+    monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     run(engine, torch.randn(1, 1, model.latent_dim), torch.rand(1, 50, dtype=torch.float64))
     assert len(steps) == 1
 

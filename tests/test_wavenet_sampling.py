@@ -155,6 +155,7 @@ def test_temperature_zero_takes_the_likeliest_code(decoder, model, monkeypatch):
         return choose(logits, uniform, temperature)
 
     monkeypatch.setattr(batch, "choose", watched)
+    monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     greedy = replace(EXACT, temperature=0)
     samples = generate(decoder, latents, options=greedy)
     assert mulaw.encode(samples).tolist() == likeliest
@@ -169,6 +170,7 @@ def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, model
         return choose(logits, uniform, temperature)
 
     monkeypatch.setattr(batch, "choose", watched)
+    monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     generate(decoder, torch.randn(9, model.latent_dim), seed=7)
     by_stream = torch.stack(used, dim=1)
     for chunk in islice(plan(), 3):
@@ -184,6 +186,7 @@ def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, model, m
         return choose(logits, uniform, temperature)
 
     monkeypatch.setattr(batch, "choose", watched)
+    monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     generate(decoder, torch.randn(3, model.latent_dim), seed=7, options=EXACT)
     assert used == draws(7, 0, 0, 150).tolist()
 

@@ -3,14 +3,20 @@
 A layer's product with its past inputs does not wait for the present sample: it is computed
 for up to `BLOCK` samples ahead, as one larger product. Only the present input's is left for
 the step itself.
+
+The loop over a frame's samples is compiled by TorchScript: some 200 calls of torch a sample, each
+of which would have to win Python's global lock from the other workers.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: TorchScript reads the annotations of this file.
 
 import math
-from typing import TYPE_CHECKING
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.draws import choose
@@ -18,35 +24,123 @@ from core.families.wavenet.sampling.draws import choose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
-
     from core.families.wavenet.sampling.weights import LayerWeights, Weights
 
 BLOCK = 4  # samples; more do not fit the cache beside the weights
 
 
-class _Layer:
-    """A layer's weights, its past inputs and its gates, for N streams."""
+class Layer(NamedTuple):
+    """A layer's weights (see `LayerWeights`), and its state for N streams.
 
-    def __init__(self, weights: LayerWeights, n_streams: int, hop_length: int) -> None:
-        channels = len(weights.offset)
-        self.weights = weights
-        self.dilation = weights.dilation
-        # A power of two, as dilations are, that no end of a frame cuts.
-        self.block = math.gcd(min(BLOCK, self.dilation), hop_length)
-        self.ring = weights.past.new_empty(self.dilation, n_streams, channels)
-        self.gates = weights.past.new_empty(self.block, n_streams, 2 * channels)
-        self.flat_gates = self.gates.view(-1, 2 * channels)
-        # Views made once: to make one takes as long as to fill it.
-        self.halves = [
-            (gates, gates[:, :channels], gates[:, channels:]) for gates in self.gates.unbind()
-        ]
+    Attributes:
+        dilation: Samples between the two inputs.
+        block: Samples whose gates are begun together.
+        past: float [C, 2C].
+        present: float [C, 2C].
+        outgoing: float [C, C + S].
+        ring: Past inputs, float [dilation, N, C].
+        gates: float [block, N, 2C].
+    """
 
-    def look_ahead(self, slot: int, condition: Tensor) -> None:
-        """Begin the gates of the next `block` samples, whose past inputs are known."""
-        known = self.ring[slot : slot + self.block].flatten(0, 1)
-        torch.mm(known, self.weights.past, out=self.flat_gates)
-        self.gates += condition
+    dilation: int
+    block: int
+    past: Tensor
+    present: Tensor
+    outgoing: Tensor
+    ring: Tensor
+    gates: Tensor
+
+
+class Ends(NamedTuple):
+    """What stands before and after the layers (see `Weights`), and the space for N streams.
+
+    Attributes:
+        newest: float [Q, C + S].
+        second: float [Q, C + S].
+        mix: float [S, S].
+        output: float [S, Q].
+        output_bias: float [Q].
+        rows: Residual path and skip sum side by side, float [N, C + S].
+        negative_output: Of a layer, float [N, C].
+        mixed: float [N, S].
+        logits: float [N, Q].
+    """
+
+    newest: Tensor
+    second: Tensor
+    mix: Tensor
+    output: Tensor
+    output_bias: Tensor
+    rows: Tensor
+    negative_output: Tensor
+    mixed: Tensor
+    logits: Tensor
+
+
+def advance(
+    layers: list[Layer],
+    ends: Ends,
+    conditions: list[Tensor],
+    newest: Tensor,
+    second: Tensor,
+    time: int,
+    uniforms: Tensor,
+    temperature: float,
+    stopping: Tensor,
+) -> Tensor:
+    """Generate samples of one latent frame.
+
+    Args:
+        layers: The layers; their rings and gates are changed.
+        ends: What stands around them.
+        conditions: What the latent frame adds to each layer's gates, float [N, 2C], and before
+            the last layer, float [N, S].
+        newest: The newest code of each stream, int64 [N].
+        second: The code before it, int64 [N].
+        time: Samples generated so far.
+        uniforms: Draws, float64 [t, N].
+        temperature: See `WaveNetOptions`.
+        stopping: bool []; once true, what is left is not generated.
+
+    Returns:
+        Codes, int64 [t, N].
+    """
+    channels = ends.negative_output.shape[1]
+    residual, skip = ends.rows[:, :channels], ends.rows[:, channels:]
+    codes = torch.zeros_like(uniforms, dtype=torch.int64)
+    for index in range(len(uniforms)):
+        if bool(stopping):
+            break
+        torch.index_select(ends.newest, 0, newest, out=ends.rows)
+        ends.rows.add_(ends.second.index_select(0, second))
+        for number, layer in enumerate(layers):
+            slot = (time + index) % layer.dilation
+            if slot % layer.block == 0:
+                # Begin the gates of the samples whose past inputs are known.
+                known = layer.ring[slot : slot + layer.block].flatten(0, 1)
+                torch.mm(known, layer.past, out=layer.gates.flatten(0, 1))
+                layer.gates.add_(conditions[number])
+            layer.ring[slot].copy_(residual)
+            gates = layer.gates[slot % layer.block]
+            gates.addmm_(residual, layer.present).sigmoid_()
+            gate, filtered = gates[:, :channels], gates[:, channels:]
+            torch.addcmul(gate, gate, filtered, value=-2.0, out=ends.negative_output)
+            ends.rows.addmm_(ends.negative_output, layer.outgoing)
+        torch.addmm(conditions[-1], skip.relu_(), ends.mix, out=ends.mixed)
+        torch.addmm(ends.output_bias, ends.mixed.relu_(), ends.output, out=ends.logits)
+        codes[index] = choose(ends.logits, uniforms[index], temperature)
+        newest, second = codes[index], newest
+    return codes
+
+
+@cache
+def compiled() -> "Callable[..., Tensor]":
+    """Return `advance`, compiled once."""
+    with warnings.catch_warnings():
+        # Deprecated in favour of what needs a C++ compiler; our torch has it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        function: Callable[..., Tensor] = torch.jit.script(advance)
+    return function
 
 
 class Batch:
@@ -57,78 +151,81 @@ class Batch:
         temperature: See `WaveNetOptions`.
         n_streams: N.
         hop_length: Samples per latent frame.
-        is_stopped: Asked before each sample; when true, `advance` gives up.
+        stopping: bool [], asked before each sample; once true, `advance` gives up.
     """
 
     @torch.inference_mode()
     def __init__(
         self,
-        weights: Weights,
+        weights: "Weights",
         *,
         temperature: float,
         n_streams: int,
         hop_length: int,
-        is_stopped: Callable[[], bool] = lambda: False,
+        stopping: Tensor,
     ) -> None:
         self.weights = weights
         self.temperature = temperature
-        self.is_stopped = is_stopped
-        self.hop_length = hop_length
+        self.stopping = stopping
         self.n_samples = 0
-        self.layers = [_Layer(layer, n_streams, hop_length) for layer in weights.layers]
-        channels = len(weights.layers[0].offset)
+        self.layers = [_layer(layer, n_streams, hop_length) for layer in weights.layers]
         new = weights.mix.new_empty
-        self.rows = new(n_streams, weights.newest.shape[1])
-        self.residual, self.skip = self.rows[:, :channels], self.rows[:, channels:]
-        self.negative_output = new(n_streams, channels)
-        self.mixed = new(n_streams, len(weights.mix))
-        self.logits = new(n_streams, mulaw.N_CLASSES)
-        # The two newest codes of each stream; codes are drawn into the older one's place.
-        self.newest = torch.empty(n_streams, dtype=torch.int64, device=self.rows.device)
-        self.second = torch.empty_like(self.newest)
+        self.ends = Ends(
+            newest=weights.newest,
+            second=weights.second,
+            mix=weights.mix,
+            output=weights.output,
+            output_bias=weights.output_bias,
+            rows=new(n_streams, weights.newest.shape[1]),
+            negative_output=new(n_streams, len(weights.layers[0].offset)),
+            mixed=new(n_streams, len(weights.mix)),
+            logits=new(n_streams, mulaw.N_CLASSES),
+        )
+        # The two newest codes of each stream.
+        self.history = weights.mix.new_empty(2, n_streams, dtype=torch.int64)
         for stream in range(n_streams):
             self.restart(stream)
 
     @torch.inference_mode()
     def restart(self, stream: int) -> None:
         """See `Engine.restart`."""
-        for layer in self.layers:
+        for layer, weights in zip(self.layers, self.weights.layers, strict=True):
             # Padding is zero on the whole residual path, and this one lacks the offset.
-            layer.ring[:, stream] = -layer.weights.offset
-        self.newest[stream] = self.second[stream] = mulaw.SILENCE
+            layer.ring[:, stream] = -weights.offset
+        self.history[:, stream] = mulaw.SILENCE
 
     @torch.inference_mode()
     def advance(self, frames: Tensor, uniforms: Tensor) -> Tensor:
         """See `Engine.advance`; here the draws are on the network's device, as the codes are."""
         weights = self.weights
         added = torch.addmm(weights.condition_bias, frames, weights.condition)
-        *conditions, mix_condition = (
-            part.contiguous() for part in torch.split(added, weights.condition_widths, dim=1)
+        parts = torch.split(added, weights.condition_widths, dim=1)
+        codes = compiled()(
+            self.layers,
+            self.ends,
+            [part.contiguous() for part in parts],
+            self.history[1],
+            self.history[0],
+            self.n_samples,
+            uniforms.T.contiguous(),
+            self.temperature,
+            self.stopping,
         )
-        codes = torch.empty_like(uniforms, dtype=torch.int64).T.contiguous()
-        for uniform, drawn in zip(uniforms.T.contiguous(), codes, strict=True):
-            if self.is_stopped():
-                break
-            self._step(conditions, mix_condition)
-            drawn.copy_(choose(self.logits, uniform, self.temperature))
-            self.newest, self.second = drawn, self.newest
-        self.newest, self.second = self.newest.clone(), self.second.clone()
+        self.n_samples += len(codes)
+        self.history = torch.cat([self.history, codes])[-2:].clone()
         return codes.T
 
-    def _step(self, conditions: list[Tensor], mix_condition: Tensor) -> None:
-        """Advance all layers by one sample; leaves the logits, float [N, Q]."""
-        weights, time = self.weights, self.n_samples
-        torch.index_select(weights.newest, 0, self.newest, out=self.rows)
-        self.rows += weights.second.index_select(0, self.second)
-        for layer, condition in zip(self.layers, conditions, strict=True):
-            slot = time % layer.dilation
-            if slot % layer.block == 0:
-                layer.look_ahead(slot, condition)
-            layer.ring[slot].copy_(self.residual)
-            gates, gate, filtered = layer.halves[slot % layer.block]
-            gates.addmm_(self.residual, layer.weights.present).sigmoid_()
-            torch.addcmul(gate, gate, filtered, value=-2, out=self.negative_output)
-            self.rows.addmm_(self.negative_output, layer.weights.outgoing)
-        torch.addmm(mix_condition, self.skip.relu_(), weights.mix, out=self.mixed)
-        torch.addmm(weights.output_bias, self.mixed.relu_(), weights.output, out=self.logits)
-        self.n_samples = time + 1
+
+def _layer(weights: "LayerWeights", n_streams: int, hop_length: int) -> Layer:
+    channels = len(weights.offset)
+    # A power of two, as dilations are, that no end of a frame cuts.
+    block = math.gcd(min(BLOCK, weights.dilation), hop_length)
+    return Layer(
+        dilation=weights.dilation,
+        block=block,
+        past=weights.past,
+        present=weights.present,
+        outgoing=weights.outgoing,
+        ring=weights.past.new_empty(weights.dilation, n_streams, channels),
+        gates=weights.past.new_empty(block, n_streams, 2 * channels),
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,7 +43,7 @@ class CpuEngine(Engine):
         n_workers = torch.get_num_threads() if n_streams is None else 1
         each = streams_per_worker(network, n_workers) if n_streams is None else n_streams
         self.n_streams = n_workers * each
-        self._stopping = Event()
+        self._stopping = torch.tensor(False)
         weights = prepare(network)
         self._batches = [
             Batch(
@@ -52,12 +51,17 @@ class CpuEngine(Engine):
                 temperature=temperature,
                 n_streams=each,
                 hop_length=network.hop_length,
-                is_stopped=self._stopping.is_set,
+                stopping=self._stopping,
             )
             for _ in range(n_workers)
         ]
         self._each = each
-        self._pool = ThreadPoolExecutor(n_workers, thread_name_prefix="umt-sampling")
+        self._pool = ThreadPoolExecutor(
+            n_workers,
+            thread_name_prefix="umt-sampling",
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        )
 
     def restart(self, stream: int) -> None:
         """See `Engine.restart`."""
@@ -77,7 +81,7 @@ class CpuEngine(Engine):
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._stopping.set()
+        self._stopping.fill_(True)
         self._pool.shutdown()
 
 
