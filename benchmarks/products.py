@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.config import get_preset
 from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.batch import BLOCK
 from core.families.wavenet.sampling.chunks import plan
+from core.presets import get_preset
 
 if TYPE_CHECKING:
     from core.families.wavenet.sampling.cpu import CpuEngine

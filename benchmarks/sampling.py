@@ -23,11 +23,11 @@ import torch
 
 from benchmarks.products import least_seconds
 from benchmarks.textbook import TextbookLoop
-from core.config import get_preset
 from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import WaveNetOptions, generate
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.model import WINDOW_SECONDS, Translator
+from core.presets import get_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

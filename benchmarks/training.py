@@ -26,12 +26,12 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import get_preset
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.data.domain import Domain, Part, Track
 from core.families.wavenet.network import GatedLayer
 from core.model import Translator
+from core.presets import get_preset
 from core.training.update import Updater
 
 

@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses, named presets, TOML in, JSON stored.
+"""Configurations: frozen dataclasses, TOML in, JSON stored; `core.presets` has the named ones.
 
 A configuration says everything that a training run depends on apart from its data. The
 model file stores it whole, so a model can always be rebuilt from its file alone.
@@ -365,76 +365,6 @@ def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)
-
-
-PRESETS: dict[str, Config] = {
-    "fast": Config(
-        "fast",
-        SpectralConfig(),
-        ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
-        DistortionConfig(
-            equalizer_db=9.0,
-            noise_db=-24.0,
-            room_seconds=0.6,
-            gain_db=6.0,
-            reshape_share=0.5,
-            take_share=0.9,
-        ),
-        TrainingConfig(
-            steps=20_000,
-            batch_size=6,
-            domains_per_step=3,
-            segment_seconds=3.0,
-            schedule="linear",
-            warmup_steps=50,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            clip_norm=1.0,
-            validate_steps=250,
-            validation_items=8,
-        ),
-    ),
-    "small": Config(
-        "small",
-        WaveNetConfig(
-            encoder_channels=64,
-            residual_channels=64,
-            skip_channels=64,
-            decoder_blocks=3,
-        ),
-        training=TrainingConfig(steps=40_000, batch_size=32, clip_value=1.0),
-    ),
-    "tiny": Config(
-        "tiny",
-        WaveNetConfig(
-            encoder_channels=16,
-            encoder_blocks=1,
-            encoder_layers=6,
-            latent_dim=8,
-            residual_channels=16,
-            skip_channels=16,
-            decoder_blocks=1,
-            decoder_layers=6,
-        ),
-        training=TrainingConfig(
-            steps=300, batch_size=8, validate_steps=100, validation_items=4, clip_value=1.0
-        ),
-    ),
-    "paper": Config("paper", WaveNetConfig()),
-    "paper-4s": Config("paper-4s", WaveNetConfig(decoder_layers=14, checkpoint_activations=True)),
-}
-DEFAULT_PRESET = "fast"
-
-
-def get_preset(name: str) -> Config:
-    """Return the preset of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 def read_config(path: Path, base: Config) -> Config:

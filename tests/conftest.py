@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.config import Config, get_preset
+from core.presets import get_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import torch
     from torch import nn
+
+    from core.config import Config
 
 # Before anything imports torch: on these sizes more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

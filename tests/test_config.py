@@ -8,17 +8,10 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from core.config import (
-    DEFAULT_PRESET,
-    PRESETS,
-    Config,
-    SpectralConfig,
-    WaveNetConfig,
-    get_preset,
-    read_config,
-)
+from core.config import Config, SpectralConfig, WaveNetConfig, read_config
 from core.errors import UsageError
 from core.model import Translator
+from core.presets import DEFAULT_PRESET, PRESETS, get_preset
 
 
 def write(tmp_path, text):

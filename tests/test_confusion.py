@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.config import ConfusionConfig, get_preset
+from core.config import ConfusionConfig
 from core.confusion import DomainClassifier, classifier_loss, confusion_loss
 from core.errors import UsageError
 from core.families import get_family
+from core.presets import get_preset
 
 CORE = Path(__file__).parents[1] / "core"
 

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from core.config import get_preset
 from core.families.spectral.decoder import SpectralDecoder
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.pitch import (
@@ -19,6 +18,7 @@ from core.families.spectral.pitch import (
     harmonics_of_keys,
     key_to_hz,
 )
+from core.presets import get_preset
 
 RATE = 44100
 

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from core import Translator
-from core.config import get_preset
+from core.presets import get_preset
 from umtcli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]

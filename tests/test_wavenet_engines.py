@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.config import get_preset
 from core.families.wavenet import mulaw
 from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import batch, reference
 from core.families.wavenet.sampling.cpu import MEMORY_BYTES, CpuEngine, streams_per_worker
 from core.families.wavenet.sampling.draws import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
+from core.presets import get_preset
 
 ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine}
 

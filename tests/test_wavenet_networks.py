@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.config import get_preset
 from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.encoder import WaveNetEncoder
 from core.families.wavenet.network import GatedLayer
+from core.presets import get_preset
 
 # The paper's depth with as few channels as gradients can pass.
 NARROW = {"encoder_channels": 2, "residual_channels": 2, "skip_channels": 2, "latent_dim": 2}

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.config import get_preset
 from core.families import get_family
 from core.families.base import run_in_windows
 from core.model import Translator
+from core.presets import get_preset
 
 REACH = 4  # frames that `network` sees on either side
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.config import DEFAULT_PRESET
+from core.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.config import get_preset
+from core.presets import get_preset
 from umtcli.app import main
 from umtcli.console import Environment, StreamKind
 

@@ -136,8 +136,8 @@ def test_bash_completes_domains_of_the_model_on_the_line(shell, tmp_path, spectr
 def test_completion_offers_the_domains_of_every_model_that_the_lookup_could_take(
     shell, tmp_path, monkeypatch, spectral_model
 ):
-    from core.config import get_preset
     from core.model import Translator
+    from core.presets import get_preset
 
     monkeypatch.delenv("UMT_MODEL")
     run = tmp_path / "runs" / "fast"

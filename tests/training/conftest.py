@@ -13,14 +13,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from core.config import Config, get_preset
 from core.data.domain import Domain, Part, Track, write_domain_file
+from core.presets import get_preset
 from core.training import loop, validation
 from core.training.run import LOG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from core.config import Config
 
 RATE = 2000  # Hz
 HOP = 100

@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from core.config import get_preset
 from core.evaluation.model import evaluate_model
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.wavenet import mulaw
 from core.model import Translator
+from core.presets import get_preset
 from core.training import expectations, log
 from core.training.validation import Validator
 

@@ -21,7 +21,7 @@ LOADER = """
 import json, resource, sys, time
 from pathlib import Path
 from torch.utils.data import DataLoader
-from core.config import get_preset
+from core.presets import get_preset
 from core.data.dataset import Batches, Segments
 from core.data.domain import load_domains
 from core.training.run import check_same_run

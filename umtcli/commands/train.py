@@ -176,7 +176,7 @@ def _addition(
 
 def _base(addition: Addition | None, preset: str | None) -> Config:
     """Return the configuration that --config and other options change."""
-    from core.config import DEFAULT_PRESET, get_preset
+    from core.presets import DEFAULT_PRESET, get_preset
 
     if addition is None:
         return get_preset(preset or DEFAULT_PRESET)
