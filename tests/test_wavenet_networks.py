@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.encoder import WaveNetEncoder
+from core.families.wavenet.encoder import TILE, WaveNetEncoder
 from core.families.wavenet.network import GatedLayer
 from core.presets import get_preset
 
@@ -239,3 +239,14 @@ def test_encoder_hears_codes_not_the_waveform(generator, tiny):
     waveform = torch.rand(1, 800) * 2 - 1
     quantised = mulaw.decode(mulaw.encode(waveform))
     assert torch.equal(encoder(waveform), encoder(quantised))
+
+
+@pytest.mark.parametrize("leading_relu", [True, False])
+def test_encoder_in_tiles_gives_what_its_convolutions_give(generator, tiny, trained, leading_relu):
+    encoder = trained(WaveNetEncoder(replace(tiny.model, encoder_leading_relu=leading_relu)))
+    waveform = torch.rand(2, 4000) * 2 - 1
+    by_convolutions = encoder(waveform)
+    assert waveform.shape[1] % TILE, "the last tile should be a shorter one"
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(waveform), by_convolutions, atol=1e-5, rtol=0)
+    assert by_convolutions.std() > 100 * 1e-5

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,6 +14,9 @@ from core.families.wavenet import mulaw
 
 if TYPE_CHECKING:
     from core.config import WaveNetConfig
+
+
+TILE = 2048  # samples; larger ones and their products do not stay in a core's cache
 
 
 class ResidualLayer(nn.Module):
@@ -30,6 +34,34 @@ class ResidualLayer(nn.Module):
         # In place, as below: the convolutions' outputs are needed by nobody else.
         mixed: Tensor = self.mix(F.relu_(y))
         return mixed.add_(x)
+
+    def run_in_tiles(self, x: Tensor, space: Tensor) -> None:
+        """Do the same without gradients, by matrix products: faster on the CPU.
+
+        Args:
+            x: float [T, C], of one item; changed to the result.
+            space: float, at least [T + 2 dilations, C]; new memory takes as long as a product.
+        """
+        assert self.dilated.bias is not None
+        assert self.mix.bias is not None
+        dilation = self.dilated.dilation[0]
+        first, *others = (tap.T.contiguous() for tap in self.dilated.weight.unbind(2))
+        mix = self.mix.weight[:, :, 0].T.contiguous()
+        padded = space[: len(x) + 2 * dilation]
+        padded[:dilation] = padded[-dilation:] = 0
+        inner = padded[dilation:-dilation]
+        if self.leading_relu:
+            torch.clamp(x, min=0, out=inner)
+        else:
+            inner.copy_(x)
+        x += self.mix.bias
+        for start in range(0, len(x), TILE):
+            tile = x[start : start + TILE]
+            y = torch.addmm(self.dilated.bias, padded[start : start + len(tile)], first)
+            for number, tap in enumerate(others, start=1):
+                begin = start + number * dilation
+                y.addmm_(padded[begin : begin + len(tile)], tap)
+            tile.addmm_(y.relu_(), mix)
 
 
 class WaveNetEncoder(Encoder):
@@ -53,6 +85,8 @@ class WaveNetEncoder(Encoder):
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
         x = mulaw.to_input(mulaw.encode(waveform)).to(self.input.weight.dtype)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            return torch.stack([self._encode_in_tiles(item) for item in x])
         x = self.input(x.unsqueeze(1))
         for layer in self.layers:
             x = layer(x)
@@ -60,3 +94,14 @@ class WaveNetEncoder(Encoder):
         # the same and computes the convolution once a frame instead of once a sample.
         latents: Tensor = self.output(F.avg_pool1d(x, self.hop_length))
         return latents.transpose(1, 2)
+
+    def _encode_in_tiles(self, x: Tensor) -> Tensor:
+        """Map an item's float [T] to latents float [L, D]."""
+        y: Tensor = self.input(x.view(1, 1, -1))[0].T.contiguous()
+        layers = cast("list[ResidualLayer]", list(self.layers))
+        widest = max(layer.dilated.dilation[0] for layer in layers)
+        space = y.new_empty(len(y) + 2 * widest, y.shape[1])
+        for layer in layers:
+            layer.run_in_tiles(y, space)
+        pooled = y.view(-1, self.hop_length, y.shape[1]).mean(1)
+        return F.linear(pooled, self.output.weight[:, :, 0], self.output.bias)

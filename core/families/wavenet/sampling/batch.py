@@ -81,6 +81,7 @@ def advance(
     layers: list[Layer],
     ends: Ends,
     conditions: list[Tensor],
+    *,
     newest: Tensor,
     second: Tensor,
     time: int,
@@ -204,12 +205,12 @@ class Batch:
             self.layers,
             self.ends,
             [part.contiguous() for part in parts],
-            self.history[1],
-            self.history[0],
-            self.n_samples,
-            uniforms.T.contiguous(),
-            self.temperature,
-            self.stopping,
+            newest=self.history[1],
+            second=self.history[0],
+            time=self.n_samples,
+            uniforms=uniforms.T.contiguous(),
+            temperature=self.temperature,
+            stopping=self.stopping,
         )
         self.n_samples += len(codes)
         self.history = torch.cat([self.history, codes])[-2:].clone()
