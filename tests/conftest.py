@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from core.config import Config
+    from core.config import Config, WaveNetConfig
 
 # Before anything imports torch: on these sizes more threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +29,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def tiny() -> Config:
     """The WaveNet family with one block of six layers: 64 samples of memory."""
     return get_preset("tiny")
+
+
+@pytest.fixture(scope="session")
+def short_hop(tiny) -> WaveNetConfig:
+    """The tiny WaveNets with 50 samples a frame: shorter than their memory of 64."""
+    return replace(tiny.model, hop_length=50)
 
 
 @pytest.fixture(scope="session")

@@ -19,14 +19,8 @@ ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine}
 
 
 @pytest.fixture
-def model(tiny):
-    """The tiny configuration with 50 samples a frame: shorter than its memory of 64."""
-    return replace(tiny.model, hop_length=50)
-
-
-@pytest.fixture
-def network(generator, model, trained):
-    return trained(WaveNet(model))
+def network(generator, short_hop, trained):
+    return trained(WaveNet(short_hop))
 
 
 @pytest.fixture
@@ -66,7 +60,8 @@ def logits_of(kind, network, latents, codes, monkeypatch):
 @pytest.mark.parametrize("depth", ["network", "deep_network"])
 def test_stepping_gives_the_teacher_forced_logits(kind, depth, request, monkeypatch):
     network = request.getfixturevalue(depth)
-    n_streams, n_frames = (3, 8) if depth == "network" else (2, 4)
+    # More samples than the longest dilation, 32 or 512.
+    n_streams, n_frames = (2, 6) if depth == "network" else (2, 2)
     latents = torch.randn(n_streams, n_frames, network.mix_condition.in_channels)
     codes = torch.randint(256, (n_streams, n_frames * network.hop_length))
     stepped = logits_of(kind, network, latents, codes, monkeypatch)
@@ -76,9 +71,9 @@ def test_stepping_gives_the_teacher_forced_logits(kind, depth, request, monkeypa
     assert whole.std() > 100 * 1e-4
 
 
-def test_engines_take_the_same_codes_from_the_same_history(network, model, monkeypatch):
-    latents, codes = torch.randn(2, 40, model.latent_dim), torch.randint(256, (2, 2000))
-    uniform = torch.rand(2, 2000, dtype=torch.float64)
+def test_engines_take_the_same_codes_from_the_same_history(network, short_hop, monkeypatch):
+    latents, codes = torch.randn(2, 20, short_hop.latent_dim), torch.randint(256, (2, 1000))
+    uniform = torch.rand(2, 1000, dtype=torch.float64)
     plain, fast = (
         choose(logits_of(kind, network, latents, codes, monkeypatch), uniform, 1.0)
         for kind in ("reference", "cpu")
@@ -86,8 +81,8 @@ def test_engines_take_the_same_codes_from_the_same_history(network, model, monke
     assert (plain == fast).float().mean() >= 0.999
 
 
-def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, model):
-    latents, uniforms = torch.randn(1, 20, model.latent_dim), torch.zeros(1, 1000)
+def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, short_hop):
+    latents, uniforms = torch.randn(1, 20, short_hop.latent_dim), torch.zeros(1, 1000)
     plain, fast = (
         run(engine(network, temperature=0.0, n_streams=1), latents, uniforms.double())
         for engine in ENGINES.values()
@@ -96,8 +91,8 @@ def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, model
     assert len(plain.unique()) > 3, "a constant would not tell engines apart"
 
 
-def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(network, model):
-    latents = torch.randn(21, 6, model.latent_dim)
+def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(network, short_hop):
+    latents = torch.randn(21, 6, short_hop.latent_dim)
     uniforms = torch.rand(21, 300, dtype=torch.float64)
     together = run(CpuEngine(network, temperature=1.0, n_streams=21), latents, uniforms)
     order = torch.randperm(21)
@@ -112,8 +107,8 @@ def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(network,
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_a_restarted_stream_is_as_good_as_new_and_the_others_go_on(kind, network, model):
-    latents = torch.randn(2, 4, model.latent_dim)
+def test_a_restarted_stream_is_as_good_as_new_and_the_others_go_on(kind, network, short_hop):
+    latents = torch.randn(2, 4, short_hop.latent_dim)
     uniforms = torch.rand(2, 200, dtype=torch.float64)
     untouched = run(ENGINES[kind](network, temperature=1.0, n_streams=2), latents, uniforms)
     engine = ENGINES[kind](network, temperature=1.0, n_streams=2)
@@ -136,12 +131,12 @@ def two_threads():
 
 
 def test_streams_are_divided_among_workers_and_torchs_threads_left_as_they_were(
-    two_threads, network, model
+    two_threads, network, short_hop
 ):
     engine = CpuEngine(network, temperature=1.0)
     each = streams_per_worker(network, 2)
     assert engine.n_streams == 2 * each
-    latents = torch.randn(engine.n_streams, 2, model.latent_dim)
+    latents = torch.randn(engine.n_streams, 2, short_hop.latent_dim)
     uniforms = torch.rand(engine.n_streams, 100, dtype=torch.float64)
     divided = run(engine, latents, uniforms)
     assert torch.get_num_threads() == 2
@@ -150,7 +145,7 @@ def test_streams_are_divided_among_workers_and_torchs_threads_left_as_they_were(
     assert torch.equal(run(one, latents[each:], uniforms[each:]), divided[each:])
 
 
-def test_a_closed_engine_stops_within_a_frame(network, model, monkeypatch):
+def test_a_closed_engine_stops_within_a_frame(network, short_hop, monkeypatch):
     engine = CpuEngine(network, temperature=1.0, n_streams=1)
     steps = []
 
@@ -161,7 +156,7 @@ def test_a_closed_engine_stops_within_a_frame(network, model, monkeypatch):
 
     monkeypatch.setattr(batch, "choose", watched)
     monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
-    run(engine, torch.randn(1, 1, model.latent_dim), torch.rand(1, 50, dtype=torch.float64))
+    run(engine, torch.randn(1, 1, short_hop.latent_dim), torch.rand(1, 50, dtype=torch.float64))
     assert len(steps) == 1
 
 
@@ -175,9 +170,9 @@ def test_streams_fit_the_memory_meant_for_them(preset):
     assert 2 * each * past * 4 <= MEMORY_BYTES
 
 
-def test_sampling_leaves_the_network_alone(network, model):
+def test_sampling_leaves_the_network_alone(network, short_hop):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     engine = CpuEngine(network, temperature=1.0, n_streams=1)
-    run(engine, torch.randn(1, 1, model.latent_dim), torch.rand(1, 50, dtype=torch.float64))
+    run(engine, torch.randn(1, 1, short_hop.latent_dim), torch.rand(1, 50, dtype=torch.float64))
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
     assert all(parameter.requires_grad for parameter in network.parameters())

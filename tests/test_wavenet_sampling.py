@@ -21,14 +21,8 @@ EXACT = WaveNetOptions(exact=True)
 
 
 @pytest.fixture
-def model(tiny):
-    """The tiny configuration with 50 samples a frame: shorter than its memory of 64."""
-    return replace(tiny.model, hop_length=50)
-
-
-@pytest.fixture
-def decoder(generator, model, trained):
-    return trained(WaveNetDecoder(model))
+def decoder(generator, short_hop, trained):
+    return trained(WaveNetDecoder(short_hop))
 
 
 @pytest.fixture(params=[False, True], ids=["chunks", "exact"])
@@ -42,37 +36,37 @@ def generate(decoder, *blocks, seed=0, options=None):
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 41])
-def test_the_waveform_is_as_long_as_the_latents(decoder, model, options, n_frames):
-    latents = torch.randn(n_frames, model.latent_dim)
+def test_the_waveform_is_as_long_as_the_latents(decoder, short_hop, options, n_frames):
+    latents = torch.randn(n_frames, short_hop.latent_dim)
     assert generate(decoder, latents, options=options).shape == (n_frames * 50,)
 
 
-def test_no_latents_give_no_sound(decoder, model, options):
+def test_no_latents_give_no_sound(decoder, short_hop, options):
     assert not list(decoder.generate(iter([]), window=9, seed=0, options=options))
 
 
-def test_samples_do_not_depend_on_how_latents_are_cut(decoder, model, options):
-    latents = torch.randn(23, model.latent_dim)
+def test_samples_do_not_depend_on_how_latents_are_cut(decoder, short_hop, options):
+    latents = torch.randn(23, short_hop.latent_dim)
     whole = generate(decoder, latents, options=options)
     cut = generate(decoder, latents[:1], latents[1:3], latents[3:3], latents[3:], options=options)
     assert torch.equal(whole, cut)
 
 
-def test_samples_do_not_depend_on_how_many_streams_there_are(decoder, model, monkeypatch):
-    latents = torch.randn(40, model.latent_dim)
+def test_samples_do_not_depend_on_how_many_streams_there_are(decoder, short_hop, monkeypatch):
+    latents = torch.randn(40, short_hop.latent_dim)
     whole = generate(decoder, latents)
     monkeypatch.setattr("core.families.wavenet.sampling.cpu.STREAMS_PER_WORKER", 8)
     assert torch.equal(generate(decoder, latents), whole)
 
 
-def test_engines_give_the_same_chunks(decoder, model):
-    latents = torch.randn(7, model.latent_dim)
+def test_engines_give_the_same_chunks(decoder, short_hop):
+    latents = torch.randn(7, short_hop.latent_dim)
     plain = generate(decoder, latents, options=WaveNetOptions(engine="reference"))
     assert torch.equal(generate(decoder, latents, options=WaveNetOptions(engine="cpu")), plain)
 
 
-def test_a_shorter_input_gives_the_beginning_of_a_longer_ones_samples(decoder, model):
-    latents = torch.randn(8, model.latent_dim)
+def test_a_shorter_input_gives_the_beginning_of_a_longer_ones_samples(decoder, short_hop):
+    latents = torch.randn(8, short_hop.latent_dim)
     exact = generate(decoder, latents, options=EXACT)
     assert torch.equal(exact[:100], generate(decoder, latents[:2], options=EXACT))
     chunks = list(islice(plan(), 3))
@@ -82,13 +76,13 @@ def test_a_shorter_input_gives_the_beginning_of_a_longer_ones_samples(decoder, m
     assert torch.equal(whole[:200], generate(decoder, latents[:5])[:200])
 
 
-def test_live_input_is_played_while_it_arrives(decoder, model, options):
+def test_live_input_is_played_while_it_arrives(decoder, short_hop, options):
     heard = threading.Event()
 
     def blocks():
-        yield torch.zeros(2, model.latent_dim)
+        yield torch.zeros(2, short_hop.latent_dim)
         assert heard.wait(20), "waited for the next latents before the first were played"
-        yield torch.zeros(2, model.latent_dim)
+        yield torch.zeros(2, short_hop.latent_dim)
 
     played = decoder.generate(blocks(), window=9, seed=0, options=options)
     first = next(played)
@@ -97,25 +91,25 @@ def test_live_input_is_played_while_it_arrives(decoder, model, options):
     assert len(first) + sum(map(len, played)) == 200
 
 
-def test_an_error_of_the_input_reaches_the_caller(decoder, model, options):
+def test_an_error_of_the_input_reaches_the_caller(decoder, short_hop, options):
     def blocks():
-        yield torch.zeros(4, model.latent_dim)
+        yield torch.zeros(4, short_hop.latent_dim)
         raise UsageError("torn tape")
 
     with pytest.raises(UsageError, match="torn tape"):
         list(decoder.generate(blocks(), window=9, seed=0, options=options))
 
 
-def test_no_thread_outlives_a_generation_that_is_given_up(decoder, model, options):
+def test_no_thread_outlives_a_generation_that_is_given_up(decoder, short_hop, options):
     before = set(threading.enumerate())
-    endless = (torch.zeros(2, model.latent_dim) for _ in iter(int, 1))
+    endless = (torch.zeros(2, short_hop.latent_dim) for _ in iter(int, 1))
     played = decoder.generate(endless, window=9, seed=0, options=options)
     next(played)
     played.close()
     assert set(threading.enumerate()) == before
 
 
-def test_an_hours_latents_are_not_read_ahead(decoder, model):
+def test_an_hours_latents_are_not_read_ahead(decoder, short_hop):
     """More than all streams can use at once stays unread."""
     n_read = 0
 
@@ -123,7 +117,7 @@ def test_an_hours_latents_are_not_read_ahead(decoder, model):
         nonlocal n_read
         for _ in range(4000):
             n_read += 1
-            yield torch.zeros(10, model.latent_dim)
+            yield torch.zeros(10, short_hop.latent_dim)
 
     played = decoder.generate(blocks(), window=9, seed=0, options=WaveNetOptions())
     next(played)
@@ -132,23 +126,23 @@ def test_an_hours_latents_are_not_read_ahead(decoder, model):
     played.close()
 
 
-def test_seeds_repeat_and_differ(decoder, model, options):
-    latents = torch.randn(3, model.latent_dim)
+def test_seeds_repeat_and_differ(decoder, short_hop, options):
+    latents = torch.randn(3, short_hop.latent_dim)
     first = generate(decoder, latents, seed=1, options=options)
     assert torch.equal(first, generate(decoder, latents, seed=1, options=options))
     assert not torch.equal(first, generate(decoder, latents, seed=2, options=options))
 
 
-def test_torchs_own_random_numbers_play_no_part(decoder, model, options):
-    latents = torch.randn(3, model.latent_dim)
+def test_torchs_own_random_numbers_play_no_part(decoder, short_hop, options):
+    latents = torch.randn(3, short_hop.latent_dim)
     first = generate(decoder, latents, options=options)
     state = torch.get_rng_state()
     assert torch.equal(generate(decoder, latents, options=options), first)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_temperature_zero_takes_the_likeliest_code(decoder, model, monkeypatch):
-    latents, likeliest = torch.randn(2, model.latent_dim), []
+def test_temperature_zero_takes_the_likeliest_code(decoder, short_hop, monkeypatch):
+    latents, likeliest = torch.randn(2, short_hop.latent_dim), []
 
     def watched(logits, uniform, temperature):
         likeliest.append(int(logits.argmax()))
@@ -162,7 +156,7 @@ def test_temperature_zero_takes_the_likeliest_code(decoder, model, monkeypatch):
     assert torch.equal(samples, generate(decoder, latents, options=greedy, seed=9))
 
 
-def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, model, monkeypatch):
+def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, short_hop, monkeypatch):
     used = []
 
     def watched(logits, uniform, temperature):
@@ -171,14 +165,14 @@ def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, model
 
     monkeypatch.setattr(batch, "choose", watched)
     monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
-    generate(decoder, torch.randn(9, model.latent_dim), seed=7)
+    generate(decoder, torch.randn(9, short_hop.latent_dim), seed=7)
     by_stream = torch.stack(used, dim=1)
     for chunk in islice(plan(), 3):
         length = 50 * (chunk.end - chunk.warmup)
         assert by_stream[chunk.index, :length].tolist() == draws(7, chunk.index, 0, length).tolist()
 
 
-def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, model, monkeypatch):
+def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, short_hop, monkeypatch):
     used = []
 
     def watched(logits, uniform, temperature):
@@ -187,7 +181,7 @@ def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, model, m
 
     monkeypatch.setattr(batch, "choose", watched)
     monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
-    generate(decoder, torch.randn(3, model.latent_dim), seed=7, options=EXACT)
+    generate(decoder, torch.randn(3, short_hop.latent_dim), seed=7, options=EXACT)
     assert used == draws(7, 0, 0, 150).tolist()
 
 
@@ -214,8 +208,8 @@ def test_unknown_engines_are_wrong_usage_and_the_known_ones_listed():
         WaveNetOptions(engine="warp")
 
 
-def test_the_cpu_engine_on_another_device_is_wrong_usage(model):
+def test_the_cpu_engine_on_another_device_is_wrong_usage(short_hop):
     with torch.device("meta"):
-        elsewhere = WaveNetDecoder(model)
+        elsewhere = WaveNetDecoder(short_hop)
     with pytest.raises(UsageError, match=r"engine=cpu .* meta; add --device cpu"):
         generation.open_engine(elsewhere, WaveNetOptions(engine="cpu"))
