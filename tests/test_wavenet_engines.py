@@ -9,13 +9,15 @@ import torch
 
 from core.families.wavenet import mulaw
 from core.families.wavenet.network import WaveNet
-from core.families.wavenet.sampling import batch, reference
+from core.families.wavenet.sampling import batch, cuda, reference
 from core.families.wavenet.sampling.cpu import MEMORY_BYTES, CpuEngine, streams_per_worker
+from core.families.wavenet.sampling.cuda import CudaEngine
 from core.families.wavenet.sampling.draws import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
 from core.presets import get_preset
 
-ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine}
+# The CUDA engine on the CPU does all that it does on a GPU, but it captures no graphs.
+ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine, "cuda": CudaEngine}
 
 
 @pytest.fixture
@@ -37,14 +39,14 @@ def run(engine, latents, uniforms):
 
 
 def logits_of(kind, network, latents, codes, monkeypatch):
-    """Return an engine's logits, float [N, T, Q], when it is fed these codes."""
+    """Return an engine's logits, float [N, T, Q] on the CPU, when it is fed these codes."""
     found = torch.zeros(codes.numel(), mulaw.N_CLASSES)
 
     def forced(logits, uniform, temperature):
         # The "draw" says which sample of which stream this is, and the code to take.
-        numbers = uniform.long()
-        found[numbers // 256] = logits
-        return numbers % 256
+        numbers = uniform.long().cpu()
+        found[numbers // 256] = logits.cpu()
+        return (numbers % 256).to(uniform.device)
 
     for module in (reference, batch):
         monkeypatch.setattr(module, "choose", forced)
@@ -74,20 +76,22 @@ def test_stepping_gives_the_teacher_forced_logits(kind, depth, request, monkeypa
 def test_engines_take_the_same_codes_from_the_same_history(network, short_hop, monkeypatch):
     latents, codes = torch.randn(2, 20, short_hop.latent_dim), torch.randint(256, (2, 1000))
     uniform = torch.rand(2, 1000, dtype=torch.float64)
-    plain, fast = (
+    plain, *others = (
         choose(logits_of(kind, network, latents, codes, monkeypatch), uniform, 1.0)
-        for kind in ("reference", "cpu")
+        for kind in ENGINES
     )
-    assert (plain == fast).float().mean() >= 0.999
+    for fast in others:
+        assert (plain == fast).float().mean() >= 0.999
 
 
 def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, short_hop):
     latents, uniforms = torch.randn(1, 20, short_hop.latent_dim), torch.zeros(1, 1000)
-    plain, fast = (
+    plain, *others = (
         run(engine(network, temperature=0.0, n_streams=1), latents, uniforms.double())
         for engine in ENGINES.values()
     )
-    assert torch.equal(plain, fast)
+    for fast in others:
+        assert torch.equal(plain, fast)
     assert len(plain.unique()) > 3, "a constant would not tell engines apart"
 
 
@@ -120,6 +124,33 @@ def test_a_restarted_stream_is_as_good_as_new_and_the_others_go_on(kind, network
     later = run(engine, latents[:, 2:], uniforms[:, 100:])
     assert torch.equal(later[1], untouched[1, 100:])
     assert not torch.equal(later[0], untouched[0, 100:])
+
+
+@pytest.mark.gpu
+def test_stepping_on_a_gpu_gives_the_references_logits(deep_network, monkeypatch):
+    latents, codes = torch.randn(2, 2, 2), torch.randint(256, (2, 544))
+    plain = logits_of("reference", deep_network, latents, codes, monkeypatch)
+    # The test's own "draws" cannot be captured.
+    monkeypatch.setattr(cuda, "record", lambda work, device: work)
+    stepped = logits_of("cuda", deep_network.cuda(), latents.cuda(), codes, monkeypatch)
+    torch.testing.assert_close(stepped, plain, atol=1e-4, rtol=0)
+    uniform = torch.rand(2, 544, dtype=torch.float64)
+    agreement = (choose(stepped, uniform, 1.0) == choose(plain, uniform, 1.0)).float().mean()
+    assert agreement >= 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_graphs_on_a_gpu_draw_what_their_steps_draw(network, short_hop, temperature, monkeypatch):
+    latents, uniforms = torch.randn(2, 20, short_hop.latent_dim), torch.rand(2, 1000).double()
+    on_cpu = run(ReferenceEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
+    network, latents = network.cuda(), latents.cuda()
+    replayed = run(CudaEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
+    monkeypatch.setattr(cuda, "record", lambda work, device: work)
+    stepped = run(CudaEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
+    assert torch.equal(replayed, stepped)
+    if temperature == 0:
+        assert torch.equal(replayed, on_cpu)
 
 
 @pytest.fixture

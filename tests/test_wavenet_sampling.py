@@ -208,8 +208,9 @@ def test_unknown_engines_are_wrong_usage_and_the_known_ones_listed():
         WaveNetOptions(engine="warp")
 
 
-def test_the_cpu_engine_on_another_device_is_wrong_usage(short_hop):
+@pytest.mark.parametrize("engine", ["cpu", "cuda"])
+def test_an_engine_on_another_device_is_wrong_usage(short_hop, engine):
     with torch.device("meta"):
         elsewhere = WaveNetDecoder(short_hop)
-    with pytest.raises(UsageError, match=r"engine=cpu .* meta; add --device cpu"):
-        generation.open_engine(elsewhere, WaveNetOptions(engine="cpu"))
+    with pytest.raises(UsageError, match=rf"engine={engine} .* meta; add --device {engine}"):
+        generation.open_engine(elsewhere, WaveNetOptions(engine=engine))

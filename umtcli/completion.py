@@ -53,7 +53,7 @@ def complete_devices(incomplete: str) -> list[str]:
 
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
-    return [name for name in ("auto", "cpu", "reference") if name.startswith(incomplete)]
+    return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]
 
 
 def _paths(incomplete: str) -> list[str]:

@@ -59,8 +59,8 @@ Engine = Annotated[
     typer.Option(
         metavar="ENGINE",
         autocompletion=complete_engines,
-        help="WaveNet models: auto (by device), cpu, or reference (slow and plain).  [default: "
-        "auto]",
+        help="WaveNet models: auto (by device), cpu, cuda, or reference (slow and plain).  "
+        "[default: auto]",
         show_default=False,
     ),
 ]

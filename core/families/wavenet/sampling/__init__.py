@@ -2,7 +2,7 @@
 
 `generation` cuts latents into chunks (`chunks`), has an engine advance many of them side by
 side, and joins the results (`joining`). Engines do the same with different means:
-`reference` plainly, `cpu` in batches of matrix products.
+`reference` plainly, `cpu` and `cuda` in batches of matrix products.
 """
 
 from core.families.wavenet.sampling.generation import generate

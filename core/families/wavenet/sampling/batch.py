@@ -24,6 +24,7 @@ from core.families.wavenet.sampling.draws import choose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core.families.wavenet.network import WaveNet
     from core.families.wavenet.sampling.weights import LayerWeights, Weights
 
 BLOCK = 4  # samples; more do not fit the cache beside the weights
@@ -201,20 +202,31 @@ class Batch:
         weights = self.weights
         added = torch.addmm(weights.condition_bias, frames, weights.condition)
         parts = torch.split(added, weights.condition_widths, dim=1)
+        codes = self._advance([part.contiguous() for part in parts], uniforms.T.contiguous())
+        self.n_samples += len(codes)
+        return codes.T
+
+    def _advance(self, conditions: list[Tensor], uniforms: Tensor) -> Tensor:
+        """Generate samples from what a frame adds, see `advance`; remember the newest two."""
         codes = compiled()(
             self.layers,
             self.ends,
-            [part.contiguous() for part in parts],
+            conditions,
             newest=self.history[1],
             second=self.history[0],
             time=self.n_samples,
-            uniforms=uniforms.T.contiguous(),
+            uniforms=uniforms,
             temperature=self.temperature,
             stopping=self.stopping,
         )
-        self.n_samples += len(codes)
-        self.history = torch.cat([self.history, codes])[-2:].clone()
-        return codes.T
+        self.history.copy_(torch.cat([self.history, codes])[-2:])
+        return codes
+
+
+def bytes_per_stream(network: "WaveNet") -> int:
+    """Return the memory of a stream's past inputs."""
+    past: int = network.receptive_field - 1
+    return 4 * past * network.input.out_channels
 
 
 def _layer(weights: "LayerWeights", n_streams: int, hop_length: int) -> Layer:

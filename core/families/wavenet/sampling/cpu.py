@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.families.wavenet.sampling.batch import Batch
+from core.families.wavenet.sampling.batch import Batch, bytes_per_stream
 from core.families.wavenet.sampling.engine import Engine
 from core.families.wavenet.sampling.weights import prepare
 
@@ -87,9 +87,7 @@ class CpuEngine(Engine):
 
 def streams_per_worker(network: WaveNet, n_workers: int) -> int:
     """Return how many streams fit, in eights; a function of the network and of the workers."""
-    past = network.receptive_field - 1
-    bytes_per_stream = 4 * past * network.input.out_channels
-    fitting = int(MEMORY_BYTES / n_workers / bytes_per_stream)
+    fitting = int(MEMORY_BYTES / n_workers / bytes_per_stream(network))
     return max(8, min(STREAMS_PER_WORKER, fitting // 8 * 8))
 
 

@@ -20,6 +20,7 @@ from core.errors import UsageError
 from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.chunks import Chunk, plan
 from core.families.wavenet.sampling.cpu import CpuEngine
+from core.families.wavenet.sampling.cuda import CudaEngine
 from core.families.wavenet.sampling.draws import draws
 from core.families.wavenet.sampling.joining import Joiner
 from core.families.wavenet.sampling.reference import ReferenceEngine
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 BLOCKS_AHEAD = 2  # of latents, read before they are needed
 POLL_SECONDS = 0.2
+FAST_ENGINES = {"cpu": CpuEngine, "cuda": CudaEngine}  # by the device that they run on
 REFERENCE_STREAMS = 8  # it runs them one after the other: more would not be faster
 
 
@@ -57,12 +59,12 @@ def open_engine(network: WaveNet, options: WaveNetOptions) -> Engine:
     device = network.output.weight.device.type
     name = options.engine
     if name == "auto":
-        name = "cpu" if device == "cpu" else "reference"
-    if name == "cpu" and device != "cpu":
-        raise UsageError(f"engine=cpu does not run on {device}; add --device cpu")
-    if name == "cpu":
-        n_streams = 1 if options.exact else None
-        return CpuEngine(network, temperature=options.temperature, n_streams=n_streams)
+        name = device if device in FAST_ENGINES else "reference"
+    if name in FAST_ENGINES:
+        if name != device:
+            raise UsageError(f"engine={name} does not run on {device}; add --device {name}")
+        streams = 1 if options.exact else None
+        return FAST_ENGINES[name](network, temperature=options.temperature, n_streams=streams)
     n_streams = 1 if options.exact else REFERENCE_STREAMS
     return ReferenceEngine(network, temperature=options.temperature, n_streams=n_streams)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import UsageError
 
-ENGINES = ("auto", "cpu", "reference")
+ENGINES = ("auto", "cpu", "cuda", "reference")
 
 
 @dataclass(frozen=True)
