@@ -91,6 +91,19 @@ def test_live_input_is_played_while_it_arrives(decoder, short_hop, options):
     assert len(first) + sum(map(len, played)) == 200
 
 
+@pytest.mark.parametrize("engine", ["cpu", "reference"])
+def test_a_frame_is_played_before_it_is_complete_and_its_samples_are_the_same(
+    generator, tiny, trained, engine, monkeypatch
+):
+    decoder = trained(WaveNetDecoder(replace(tiny.model, hop_length=80)))
+    latents, options = torch.randn(5, tiny.model.latent_dim), WaveNetOptions(engine=engine)
+    first, *rest = decoder.generate(iter([latents]), seed=0, options=options)
+    assert len(first) == 20
+    monkeypatch.setattr(generation, "FRAME_PARTS", 1)
+    whole = generate(decoder, latents, options=options)
+    assert torch.equal(torch.cat([first, *rest]), whole)
+
+
 def test_an_error_of_the_input_reaches_the_caller(decoder, short_hop, options):
     def blocks():
         yield torch.zeros(4, short_hop.latent_dim)

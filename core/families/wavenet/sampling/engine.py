@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class Engine(ABC):
     """A WaveNet and the past of several streams of audio.
 
-    All streams advance together, a latent frame at a time. The samples of one depend on its
-    own past, latents and draws alone, not on its place nor on its neighbours.
+    All streams advance together, through a latent frame or an equal part of it at a time. The
+    samples of one depend on its own past, latents and draws alone, not on its place nor on its
+    neighbours.
 
     Attributes:
         n_streams: How many.
@@ -27,14 +28,15 @@ class Engine(ABC):
 
     @abstractmethod
     def advance(self, frames: Tensor, uniforms: Tensor) -> Tensor:
-        """Generate the samples of one latent frame of every stream.
+        """Generate samples of one latent frame of every stream, all or an equal part of them.
 
         Args:
             frames: float [n_streams, D], on the network's device.
-            uniforms: Draws, float64 [n_streams, hop_length], in [0, 1), on the CPU.
+            uniforms: Draws, float64 [n_streams, t], in [0, 1), on the CPU; t always the same
+                divisor of the hop length, and a multiple of 4 unless it is the hop length.
 
         Returns:
-            Codes, int64 [n_streams, hop_length], on the CPU.
+            Codes, int64 [n_streams, t], on the CPU.
         """
 
     def close(self) -> None:

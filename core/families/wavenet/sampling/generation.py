@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from core.families.wavenet.sampling.options import WaveNetOptions
 
 BLOCKS_AHEAD = 2  # of latents, read before they are needed
+FRAME_PARTS = 4  # what is complete of a frame is played: all streams' frames take seconds
 POLL_SECONDS = 0.2
 FAST_ENGINES = {"cpu": CpuEngine, "cuda": CudaEngine}  # by the device that they run on
 REFERENCE_STREAMS = 8  # it runs them one after the other: more would not be faster
@@ -109,11 +110,9 @@ class _Chunks:
             self._fill()
             is_busy = any(self.streams)
             if is_busy:
-                self._advance()
-            waveform = self.joiner.take(last=not is_busy)
-            if len(waveform):
-                yield waveform
-            if not is_busy:
+                yield from self._advance()
+            else:
+                yield from self._take(last=True)
                 return
 
     def _fill(self) -> None:
@@ -138,8 +137,14 @@ class _Chunks:
             self.next = Chunk(chunk.index, chunk.warmup, chunk.start, chunk.warmup + len(latents))
         return latents
 
-    def _advance(self) -> None:
-        """Generate a frame of every stream."""
+    def _take(self, *, last: bool) -> Iterator[Tensor]:
+        """Yield what can be played now, if there is anything."""
+        waveform = self.joiner.take(last=last)
+        if len(waveform):
+            yield waveform
+
+    def _advance(self) -> Iterator[Tensor]:
+        """Generate a frame of every stream; yield what can be played before it is complete."""
         latents = next(stream.latents for stream in self.streams if stream is not None)
         # Idle streams are computed too: products keep their shape whatever there is to do.
         frames = latents.new_zeros(self.engine.n_streams, latents.shape[1])
@@ -148,12 +153,18 @@ class _Chunks:
             if stream is not None:
                 frames[place] = stream.latents[stream.n_done]
                 done = stream.n_done * self.hop_length
-                numbers = draws(self.seed, stream.chunk.index, done, self.hop_length)
-                uniforms[place] = torch.from_numpy(numbers)
-        waveform = mulaw.decode(self.engine.advance(frames, uniforms))
+                own = draws(self.seed, stream.chunk.index, done, self.hop_length)
+                uniforms[place] = torch.from_numpy(own)
+        # Equal parts, and multiples of what an engine computes ahead; else the frame is whole.
+        parts = FRAME_PARTS if self.hop_length % (4 * FRAME_PARTS) == 0 else 1
+        for numbers in uniforms.chunk(parts, dim=1):
+            waveform = mulaw.decode(self.engine.advance(frames, numbers))
+            for place, stream in enumerate(self.streams):
+                if stream is not None:
+                    self.joiner.add(stream.chunk, waveform[place])
+            yield from self._take(last=False)
         for place, stream in enumerate(self.streams):
             if stream is not None:
-                self.joiner.add(stream.chunk, waveform[place])
                 stream.n_done += 1
                 if stream.n_done == len(stream.latents):
                     self.streams[place] = None
