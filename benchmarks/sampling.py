@@ -26,6 +26,7 @@ from benchmarks.textbook import TextbookLoop
 from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import WaveNetOptions, generate
 from core.families.wavenet.sampling.cpu import CpuEngine
+from core.families.wavenet.sampling.cuda import fitting_streams
 from core.model import WINDOW_SECONDS, Translator
 from core.presets import get_preset
 
@@ -120,11 +121,20 @@ def chunks(preset: str, seconds: float) -> Row:
     return row
 
 
-def _decode(preset: str, seconds: float, what: str, options: WaveNetOptions) -> Row:
+def gpu(preset: str, seconds: float) -> Row:
+    """Measure the CUDA engine on a whole song, warm-ups and idle streams included."""
+    row = _decode(preset, seconds, "cuda", WaveNetOptions(engine="cuda"), device="cuda")
+    row.streams = fitting_streams(WaveNet(get_preset(preset).model))
+    return row
+
+
+def _decode(
+    preset: str, seconds: float, what: str, options: WaveNetOptions, *, device: str = "cpu"
+) -> Row:
     model = get_preset(preset).model
-    network = WaveNet(model)
+    network = WaveNet(model).to(device)
     latents = torch.randn(round(seconds * model.sample_rate / model.hop_length), model.latent_dim)
-    blocks = iter(latents.split(100))
+    blocks = iter(latents.to(device).split(100))
     clock = Clock()
     n_samples, first = _play(generate(network, blocks, seed=0, options=options), clock)
     sound = n_samples / model.sample_rate
@@ -182,6 +192,8 @@ CASES: dict[str, Callable[[str, float], Row]] = {
     "encode": encoding,
     "translate": translation,
 }
+if torch.cuda.is_available():
+    CASES["cuda"] = gpu
 
 
 def main() -> None:

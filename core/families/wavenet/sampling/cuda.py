@@ -44,8 +44,7 @@ class CudaEngine(Engine):
     def __init__(
         self, network: WaveNet, *, temperature: float, n_streams: int | None = None
     ) -> None:
-        fitting = int(MEMORY_BYTES / batch.bytes_per_stream(network))
-        self.n_streams = min(MOST_STREAMS, fitting) if n_streams is None else n_streams
+        self.n_streams = fitting_streams(network) if n_streams is None else n_streams
         self._stopping = torch.tensor(False)
         self._batch = _RecordedBatch(
             prepare(network),
@@ -66,6 +65,11 @@ class CudaEngine(Engine):
     def close(self) -> None:
         """See `Engine.close`."""
         self._stopping.fill_(True)
+
+
+def fitting_streams(network: WaveNet) -> int:
+    """Return how many streams are worth it and fit; a function of the network alone."""
+    return min(MOST_STREAMS, int(MEMORY_BYTES / batch.bytes_per_stream(network)))
 
 
 class _RecordedBatch(batch.Batch):
