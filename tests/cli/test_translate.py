@@ -148,7 +148,14 @@ def test_engines_give_the_same_samples_and_exact_others(umt, tmp_path, wavenet_m
 def test_an_unknown_engine_is_wrong_usage(umt, song, wavenet_model):
     ran = umt("translate", song, "--to", "piano", "-m", wavenet_model, "--engine", "warp")
     assert (ran.code, len(ran.errors)) == (2, 1)
-    assert "'warp'; known: auto, cpu, reference" in ran.errors[0]
+    assert "'warp'; known: auto, cpu, cuda, reference" in ran.errors[0]
+
+
+def test_the_cuda_engine_on_a_cpu_is_wrong_usage(umt, song, wavenet_model):
+    on_cpu = ("--device", "cpu", "--engine", "cuda")
+    ran = umt("translate", song, "--to", "piano", "-m", wavenet_model, *on_cpu)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "engine=cuda does not run on cpu; add --device cuda" in ran.errors[0]
 
 
 def test_provenance_of_a_translation(umt, song, wavenet_model):
