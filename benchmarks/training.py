@@ -1,4 +1,4 @@
-"""The training step against a textbook one, in the same run: items a second and FLOPs.
+"""The training step against a textbook one and against the machine, in the same run.
 
     python -m benchmarks.training [--preset small] [--batch-size 4] [--steps 5] [--device cpu]
 
@@ -6,8 +6,9 @@ The textbook step does the same mathematics as it is written down: the encoder r
 the classifier's phase and again for the other; a WaveNet's latents are repeated to the sample
 rate before each layer's 1x1 convolution; Adam goes through the parameters one after the other;
 and batches are made between updates. The losses of both are shown first. Steps of both take
-turns, so that whatever else the machine does slows both. The batches of `umt` are made by a
-worker; how long a real run waits for it is in the run's log, `waiting_share`. The data is noise.
+turns, so that whatever else the machine does slows both. Then `umt` trains alone, with its own
+workers, to see how long it waits for data; and what an update asks for is put beside what this
+machine does at best: a large matrix product, and a copy in memory. The data is noise.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.roofline import copy_rate, demands, product_rate
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.data.domain import Domain, Part, Track
 from core.families.wavenet.network import GatedLayer
 from core.model import Translator
 from core.presets import get_preset
+from core.training.loading import load_batches
+from core.training.log import Meter
 from core.training.update import Updater
 
 
@@ -97,18 +100,6 @@ class Textbook:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
-def gemm_rate(device: torch.device) -> float:
-    """Return the floating-point operations a second of a large float32 matrix product."""
-    n = 1024 if device.type == "cpu" else 8192
-    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
-    best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
-        float((a @ b)[0, 0])
-        best = min(best, time.perf_counter() - began)
-    return 2 * n**3 / best
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,18 +122,16 @@ def main() -> None:
         model = Translator.create(config, ["one", "two"]).to(accelerator.device)
         textbook = Textbook(copy.deepcopy(model))
         updater = Updater(model, accelerator)
-        compare(updater, textbook, batches, options.steps, config.training.batch_size)
+        seconds = compare(updater, textbook, batches, options.steps)
+        wait(updater, batches, options.steps)
+        limits(updater, batches[0], seconds)
 
 
-def compare(
-    updater: Updater, textbook: Textbook, batches: Batches, n_steps: int, batch_size: int
-) -> None:
-    """Time both, step about, and print what was found."""
+def compare(updater: Updater, textbook: Textbook, batches: Batches, n_steps: int) -> float:
+    """Time both, step about, and print what was found; return our seconds an update."""
     loader = iter(DataLoader(batches, sampler=range(n_steps + 1), batch_size=None, num_workers=1))
     first = next(loader)
-    with FlopCounterMode(display=False) as counter:  # also warms up
-        ours = updater.update(first, 0)
-    theirs = textbook.update(first)
+    ours, theirs = updater.update(first, 0), textbook.update(first)
     for name, loss in theirs.items():
         print(f"loss {name}: umt {ours[f'loss/{name}']:.4f}, textbook {loss:.4f}")
     spent = {"umt": 0.0, "textbook": 0.0}
@@ -154,12 +143,37 @@ def compare(
         textbook.update(batches[step])
         spent["umt"] += done - began
         spent["textbook"] += time.perf_counter() - done
+    n_items = n_steps * first.items.numel()
     for name in ("umt", "textbook"):
-        print(f"{name}: {n_steps * batch_size / spent[name]:.2f} items/s")
+        print(f"{name}: {n_items / spent[name]:.2f} items/s")
     print(f"ratio: {spent['textbook'] / spent['umt']:.2f}")
-    flops = counter.get_total_flops() * n_steps / spent["umt"]
-    peak = gemm_rate(updater.accelerator.device)
-    print(f"{flops / 1e9:.1f} GFLOP/s, {flops / peak:.1%} of a matrix product's {peak / 1e9:.0f}")
+    return spent["umt"] / n_steps
+
+
+def wait(updater: Updater, batches: Batches, n_steps: int) -> None:
+    """Train alone, and print the share of the time spent waiting for data."""
+    on_gpu = updater.accelerator.device.type == "cuda"
+    meter = Meter()
+    made = load_batches(batches, range(n_steps + 1), on_gpu=on_gpu)
+    for step, batch in enumerate(meter.timed(made)):
+        if step == 0:
+            meter.start(0)  # the first one is always waited for, once a run
+        updater.update(batch, step)
+    speed = meter.take(n_steps + 1, steps=n_steps + 1, batch_size=batches[0].items.numel())
+    print(f"waiting for data: {speed['waiting_share']:.1%}")
+
+
+def limits(updater: Updater, batch: Batch, seconds: float) -> None:
+    """Print what an update asks for beside what the machine does at best."""
+    flops, n_bytes = demands(lambda: updater.update(batch, 0))
+    device = updater.accelerator.device
+    products, copies = product_rate(device), copy_rate(device)
+    print(f"{flops / seconds / 1e9:.1f} GFLOP/s, {flops / seconds / products:.1%} of a product's")
+    print(
+        f"an update of {seconds:.2f} s: its products alone at {products / 1e9:.0f} GFLOP/s "
+        f"{flops / products:.2f} s, its {n_bytes / 1e9:.1f} GB alone at {copies / 1e9:.1f} GB/s "
+        f"{n_bytes / copies:.2f} s"
+    )
 
 
 if __name__ == "__main__":
