@@ -1,0 +1,165 @@
+"""`umt prep` once more: only what is new or changed is touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from core.data.prep import load_domain
+from core.errors import DataError
+
+from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone
+
+
+def test_second_run_reads_and_writes_nothing(bach, monkeypatch):
+    directory, data = bach
+    before = {path: path.stat() for path in data.rglob("*")}
+    with no_reading(monkeypatch):
+        report = prep(directory, data, split=(0.1, 0.1, 0.8))
+    assert {path: path.stat() for path in data.rglob("*")} == before
+    assert report.domains[0].n_converted == 0
+    assert report.notices == ()
+
+
+def test_new_date_alone_is_noted_and_nothing_converted(bach, monkeypatch):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    os.utime(directory / "3.wav", ns=(1, 1))
+    report = prep(directory, data)
+    after = load_domain(data / "bach")
+    assert report.domains[0].n_converted == 0
+    assert [replace(track, source_mtime_ns=0) for track in after.tracks] == [
+        replace(track, source_mtime_ns=0) for track in before.tracks
+    ]
+    with no_reading(monkeypatch):
+        prep(directory, data)
+
+
+def test_changed_content_is_converted_again_and_keeps_its_split(bach):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    held_out = next(source for source, split in splits(before).items() if split == {"test"})
+    write_tone(directory / held_out, seconds=3.0, hz=900)
+    report = prep(directory, data)
+    after = load_domain(data / "bach")
+    assert report.domains[0].n_converted == 1
+    assert splits(after) == splits(before)
+    assert stored(after, held_out).size == 3 * RATE
+    assert len(tree(data / "bach")) == 7  # the old samples are gone
+
+
+def test_deleted_recording_is_dropped_with_a_line(bach):
+    directory, data = bach
+    before = splits(load_domain(data / "bach"))
+    (directory / "3.wav").unlink()
+    report = prep(directory, data)
+    assert report.notices == ("bach: 3.wav is gone; dropped from the domain",)
+    assert report.domains[0].n_dropped == 1
+    assert splits(load_domain(data / "bach")) == {
+        source: split for source, split in before.items() if source != "3.wav"
+    }
+    assert len(tree(data / "bach")) == 6
+
+
+def test_renamed_recordings_keep_their_split(bach):
+    directory, data = bach
+    before = splits(load_domain(data / "bach"))
+    (directory / "sub").mkdir()
+    for source in before:
+        (directory / source).rename(directory / "sub" / f"new {source}")
+    report = prep(directory, data)
+    assert report.domains[0].n_converted == report.domains[0].n_dropped == 0
+    assert splits(load_domain(data / "bach")) == {
+        f"sub/new {source}": split for source, split in before.items()
+    }
+
+
+def test_swapped_recordings_take_their_splits_along(bach):
+    directory, data = bach
+    before = splits(load_domain(data / "bach"))
+    train = next(source for source, split in before.items() if split == {"train"})
+    test = next(source for source, split in before.items() if split == {"test"})
+    (directory / train).rename(directory / "x")
+    (directory / test).rename(directory / train)
+    (directory / "x").rename(directory / test)
+    prep(directory, data)
+    assert splits(load_domain(data / "bach")) == {**before, train: {"test"}, test: {"train"}}
+
+
+def test_copy_does_not_take_the_place_of_its_original(bach):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    shutil.copy(directory / "3.wav", directory / "0 copy.wav")
+    os.utime(directory / "3.wav", ns=(1, 1))
+    report = prep(directory, data)
+    assert report.notices == ("bach: 0 copy.wav is left out: it has the same content as 3.wav",)
+    assert splits(load_domain(data / "bach")) == splits(before)
+
+
+def test_recording_that_became_unreadable_keeps_its_earlier_conversion(bach):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    (directory / "3.wav").write_text("damaged")
+    report = prep(directory, data)
+    assert [source for source, _ in report.failures] == [str(directory / "3.wav")]
+    assert load_domain(data / "bach") == before
+
+
+def test_recording_that_became_silent_is_dropped(bach):
+    directory, data = bach
+    write_tone(directory / "3.wav", peak=0.0)
+    report = prep(directory, data)
+    assert report.notices == ("bach: 3.wav is skipped: it is silent from beginning to end",)
+    assert "3.wav" not in splits(load_domain(data / "bach"))
+
+
+def test_lost_samples_are_restored(bach):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    lost = data / "bach" / before.tracks[2].file
+    content = lost.read_bytes()
+    lost.write_bytes(content[:1000])
+    with pytest.raises(DataError, match="run the same `umt prep` again"):
+        load_domain(data / "bach")
+    prep(directory, data)
+    assert load_domain(data / "bach") == before
+    assert lost.read_bytes() == content
+
+
+def test_directory_emptied_later_leaves_the_domain_as_it_was(bach):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    shutil.rmtree(directory)
+    directory.mkdir()
+    assert prep(directory, data).failures
+    assert load_domain(data / "bach") == before
+
+
+def test_unrelated_directory_of_the_same_name_does_not_replace_a_domain(bach, tmp_path):
+    directory, data = bach
+    before = load_domain(data / "bach")
+    write_tone(tmp_path / "other" / "bach" / "z.wav", hz=900)
+    report = prep(tmp_path / "other" / "bach", data)
+    ((_, reason),) = report.failures
+    assert f"was made from {directory}" in reason
+    assert "--name" in reason
+    assert load_domain(data / "bach") == before
+
+
+def test_directory_that_moved_is_not_read_again(bach, tmp_path, monkeypatch):
+    directory, data = bach
+    directory.rename(tmp_path / "elsewhere")
+    with no_reading(monkeypatch):
+        prep(tmp_path / "elsewhere", data, name="bach")
+    assert load_domain(data / "bach").prepared_from == str(tmp_path / "elsewhere")
+
+
+def test_another_rate_is_refused_and_says_what_to_do(bach):
+    directory, data = bach
+    before = tree(data)
+    with pytest.raises(DataError, match=r"--rate 8000, another --out, or delete"):
+        prep(directory, data, sample_rate=16000)
+    assert tree(data) == before
