@@ -16,7 +16,8 @@ from umtcli.report.page import json_block
 from .browser import SPACE, TAB
 from .conftest import write_tune
 
-NASTY = "<img src=x onerror=alert(1)>&\"'.wav"
+# The last letters would turn the rest of its line around.
+NASTY = "<img src=x onerror=alert(1)>&\"'\u202egnp.wav"
 FOCUS = "document.querySelectorAll('audio')[{0}].focus()"
 TIME = "document.querySelectorAll('audio')[{0}].currentTime > 0.1"
 
@@ -86,6 +87,7 @@ def test_a_browser_plays_the_page_and_fetches_nothing(umt, tmp_path, browser):
     browser.wait("[...document.querySelectorAll('audio')].every(a => a.duration > 3.9)")
     browser.wait("[...document.querySelectorAll('img')].every(i => i.naturalWidth > 50)")
     assert NASTY in browser.run("return document.querySelector('h2').textContent")
+    assert browser.run("return document.querySelector('h1 + p bdi').textContent") == NASTY
     browser.run(FOCUS.format(0))
     browser.press(SPACE)
     browser.wait(TIME.format(0))

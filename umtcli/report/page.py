@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["escape", "json_block", "make_page"]
+__all__ = ["escape", "isolated", "json_block", "make_page"]
 
 _POLICY = (
     "default-src 'none'; img-src data:; media-src data: blob:; "
@@ -39,6 +39,11 @@ def make_page(title: str, body: str, *, script: str, data: str = "") -> str:
         f"<body>\n<main>\n{body}\n</main>\n{data}\n<script>\n{_own(script)}</script>\n"
         "</body>\n</html>\n"
     )
+
+
+def isolated(name: str) -> str:
+    """Return a name as HTML that leaves the text around it alone, whichever way it is written."""
+    return f"<bdi>{escape(name)}</bdi>"
 
 
 def json_block(name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION, 
 from umtcli.evaluating import tables
 from umtcli.evaluating.songs import EVALUATION_RATE, heard_text
 from umtcli.report.media import audio_uri, spectrogram_uri
-from umtcli.report.page import escape, json_block, make_page
+from umtcli.report.page import escape, isolated, json_block, make_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,8 @@ def songs_page(found: Sequence[tuple[Subject, SongFigures]]) -> str:
     """Return the page of translations, each beside its source and references."""
     sections = [_song_section(subject, figures) for subject, figures in found]
     names = ", ".join(subject.label for subject, _ in found)
-    body = f"{_head('Evaluation', names)}\n" + "\n".join(sections)
+    told = ", ".join(isolated(subject.label) for subject, _ in found)
+    body = f"{_head('Evaluation', told)}\n" + "\n".join(sections)
     return make_page(f"umt eval: {names}", body, script="results.js")
 
 
@@ -65,7 +66,7 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
         "clips": clips,
     }
     n_pairs = len(result.figures)
-    told = f"{model_name}: {n_pairs} translations of {matrix.n_pieces} pieces"
+    told = f"{isolated(model_name)}: {n_pairs} translations of {matrix.n_pieces} pieces"
     body = "\n".join(
         (
             _head("Paired evaluation", told),
@@ -74,7 +75,7 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
             _metric_menu(list(matrix.overall)),
             _matrix_table(matrix, {_pair_key(pair.source, pair.target) for pair in heard}),
             f"<p class=quiet>Colour: share, <span>0 %</span> {_SCALE} 100 %. A cell also chooses "
-            f"what is played below: the first {CLIP_SECONDS} s of {escape(piece.name)}.</p>",
+            f"what is played below: the first {CLIP_SECONDS} s of {isolated(piece.name)}.</p>",
             '<div class="players" aria-live="polite">',
             *map(_empty_player, ROLES),
             "</div>",
@@ -85,8 +86,9 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
 
 
 def _head(title: str, told: str) -> str:
+    """Return the head of a page; what is told is HTML."""
     version = f"umt {core.__version__}"
-    return f'<h1>{escape(title)}</h1>\n<p class="quiet">{escape(told)} · {version}</p>'
+    return f'<h1>{escape(title)}</h1>\n<p class="quiet">{told} · {version}</p>'
 
 
 def _song_section(subject: Subject, figures: SongFigures) -> str:
@@ -95,10 +97,10 @@ def _song_section(subject: Subject, figures: SongFigures) -> str:
         players.insert(0, _player(f"Source: {subject.source_name}", subject.source))
     for name, waveform in zip(subject.reference_names, subject.references, strict=True):
         players.append(_player(f"Reference: {name}", waveform))
-    target = f"; target {subject.target}" if subject.target else ""
-    told = f"{figures.seconds:.1f} s{target}{heard_text(figures)}"
+    target = f"; target {isolated(subject.target)}" if subject.target else ""
+    told = f"{figures.seconds:.1f} s{target}{escape(heard_text(figures))}"
     return (
-        f"<section>\n<h2>{escape(subject.label)}</h2>\n<p>{escape(told)}</p>\n"
+        f"<section>\n<h2>{escape(subject.label)}</h2>\n<p>{told}</p>\n"
         f'<div class="players">\n{"".join(players)}</div>\n'
         f"{_card_table(figures.card, figures.typical)}\n</section>"
     )
