@@ -12,3 +12,5 @@ text; the command line shows them. What each figure means is in `core.metrics`.
 - `calibration`: how well each metric tells right from wrong.
 - `judge`: the timbre classifier to listen with.
 """
+
+EVALUATION_RATE = 44_100  # Hz; what audio is measured at, and every metric was calibrated at

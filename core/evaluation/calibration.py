@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.audio.reading import read_audio
+from core.evaluation import EVALUATION_RATE
 from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
 from core.metrics import spoiling
 from core.metrics.catalogue import COPY, METRICS, NOISE, OTHER_RENDERING, TRUE, WRONG_PIECE
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from core.metrics.catalogue import Metric
     from core.metrics.timbre import TimbreClassifier
 
-SAMPLE_RATE = 44_100  # Hz; what `umt eval` measures audio at
 EXCERPT_SECONDS = 15
 RANGE_PERCENTILES = (5, 95)
 
@@ -59,8 +59,8 @@ def _observe_pair(
     piece: Piece, other_music: Piece, source: str, target: str, classifier: TimbreClassifier
 ) -> dict[str, Figures]:
     def read(own: Piece, rendering: str, domain: str) -> Sound:
-        waveform = read_audio(own.files[rendering][domain], SAMPLE_RATE)
-        return Sound(waveform[: EXCERPT_SECONDS * SAMPLE_RATE], SAMPLE_RATE, classifier)
+        waveform = read_audio(own.files[rendering][domain], EVALUATION_RATE)
+        return Sound(waveform[: EXCERPT_SECONDS * EVALUATION_RATE], EVALUATION_RATE, classifier)
 
     played, truth = (read(piece, piece.rendering, domain) for domain in (source, target))
     *nearer, last = (read(piece, name, target) for name in piece.others)
@@ -80,11 +80,11 @@ def _spoilt(truth: Sound, goal: Goal) -> dict[str, Figures]:
         "smeared": spoiling.smeared(truth.waveform),
         "hissing": spoiling.hissing(truth.waveform),
         "clipped": spoiling.clipped(truth.waveform),
-        "interrupted": spoiling.interrupted(truth.waveform, SAMPLE_RATE),
+        "interrupted": spoiling.interrupted(truth.waveform, EVALUATION_RATE),
     }
     return {
         name: sound_figures(
-            Sound(waveform, SAMPLE_RATE, truth.classifier), goal.target, goal.references
+            Sound(waveform, EVALUATION_RATE, truth.classifier), goal.target, goal.references
         )
         for name, waveform in versions.items()
     }

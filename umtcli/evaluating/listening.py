@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.evaluation import EVALUATION_RATE
 from core.evaluation.listening import KEY_NAME, Lineup, Rated, make_test
 from core.evaluation.ratings import read_answers
 from core.metrics.catalogue import COPY, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.console import Progress
 from umtcli.evaluating.pairs import open_pairs
-from umtcli.evaluating.songs import EVALUATION_RATE, read_subjects
+from umtcli.evaluating.songs import read_subjects
 from umtcli.failures import Batch
 from umtcli.streams import Destination, check_destination, open_destination
 

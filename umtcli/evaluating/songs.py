@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AudioError
+from core.evaluation import EVALUATION_RATE
 from umtcli.evaluating.tables import card_json, card_table, warning_of
 from umtcli.failures import Batch
 from umtcli.sources import find_sources
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from core.metrics.timbre import TimbreClassifier
     from umtcli.console import Environment
     from umtcli.evaluating.asked import Asked
-
-EVALUATION_RATE = 44100  # Hz; what everything is measured at
 
 
 @dataclass(frozen=True)

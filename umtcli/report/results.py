@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import core
 from core.audio.reading import read_audio
+from core.evaluation import EVALUATION_RATE
 from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.evaluating import tables
-from umtcli.evaluating.songs import EVALUATION_RATE, heard_text
+from umtcli.evaluating.songs import heard_text
 from umtcli.report.media import audio_uri, spectrogram_uri
 from umtcli.report.page import escape, isolated, json_block, make_page
 
