@@ -97,7 +97,7 @@ def test_a_frame_is_played_before_it_is_complete_and_its_samples_are_the_same(
 ):
     decoder = trained(WaveNetDecoder(replace(tiny.model, hop_length=80)))
     latents, options = torch.randn(5, tiny.model.latent_dim), WaveNetOptions(engine=engine)
-    first, *rest = decoder.generate(iter([latents]), seed=0, options=options)
+    first, *rest = decoder.generate(iter([latents]), window=9, seed=0, options=options)
     assert len(first) == 20
     monkeypatch.setattr(generation, "FRAME_PARTS", 1)
     whole = generate(decoder, latents, options=options)
