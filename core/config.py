@@ -212,8 +212,6 @@ class TrainingConfig:
         adversarial_weight: Of the family's adversary in the decoders' loss; 0 for none.
         adversarial_start: Updates before it begins: what it could learn of an untrained
             decoder is of no use.
-        ema_decay: Share that the running average of the weights keeps at each update; the model
-            is saved and validated with that average. 0 saves the weights as they are.
         accumulate: Parts that a process works on one after the other to make up an update, for
             memory; the encoder then runs twice.
         validate_steps: Updates between validations; the model file is written then.
@@ -236,7 +234,6 @@ class TrainingConfig:
     clip_norm: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
-    ema_decay: float = 0.0
     accumulate: int = 1
     validate_steps: int = 1000
     validation_items: int = 16
@@ -253,8 +250,6 @@ class TrainingConfig:
         )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise _impossible("training", "betas", self.betas, "0 <= beta < 1")
-        if self.ema_decay >= 1:
-            raise _impossible("training", "ema_decay", self.ema_decay, "less than 1")
 
 
 @dataclass(frozen=True)

@@ -253,23 +253,21 @@ class _Loop:
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
             raise diverged(f"weights are not finite after step {self.step}")
-        with self.updater.average.in_place():
-            if is_due:
-                self.figures = self.validator.figures()
-                record = {"step": self.step, **self.figures}
-                log.write(record)
-            is_best = is_due and self._is_best()
-            self._save_model(MODEL_FILE)
-            if is_best:
-                self._save_model(BEST_FILE)
+        if is_due:
+            self.figures = self.validator.figures()
+            record = {"step": self.step, **self.figures}
+            log.write(record)
+        is_best = is_due and self._is_best()
+        self._save_model(MODEL_FILE)
+        if is_best:
+            self._save_model(BEST_FILE)
         save_checkpoint(self.run / "checkpoints", self.step, self._state())
         if is_due:
             self.reporter.validated(record, self.validator.yardsticks)
             self._notice(self.validator.advice(self.figures))
         if is_due and reason in (None, OUT_OF_TIME):
-            with self.updater.average.in_place():
-                sounds = self.validator.examples(self.step)
-                log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
+            sounds = self.validator.examples(self.step)
+            log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
         log.flush()
 
     def _is_best(self) -> bool:

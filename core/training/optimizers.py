@@ -34,8 +34,8 @@ def adam(modules: Iterable[nn.Module], training: TrainingConfig) -> torch.optim.
 
 def apply_gradients(
     optimizer: torch.optim.Optimizer, accelerator: Accelerator, training: TrainingConfig
-) -> list[nn.Parameter]:
-    """Average gradients over processes, limit them, and step; return what was moved.
+) -> None:
+    """Average gradients over processes, limit them, and step.
 
     Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
     which Adam skips, so that it does not drift by its momentum.
@@ -57,4 +57,3 @@ def apply_gradients(
     if training.clip_norm:
         nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
     optimizer.step()
-    return with_gradient

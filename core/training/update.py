@@ -18,7 +18,6 @@ from torch import Tensor
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError
 from core.families.noise import noise_of_items
-from core.training.averaging import Average
 from core.training.opponent import Opponent
 from core.training.optimizers import adam, apply_gradients
 from core.training.schedule import learning_rate
@@ -42,7 +41,6 @@ class Updater:
     Attributes:
         optimizer: Of the encoder and all decoders, as far as they are not frozen.
         classifier_optimizer: Of the domain classifier.
-        average: The running average of the weights that the optimizer moves.
         has_confusion: Whether an encoder that learns has domains to forget: more than one.
     """
 
@@ -54,7 +52,6 @@ class Updater:
         self.optimizer = adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = adam([model.classifier], self.training)
         self.opponent = Opponent.of(model, accelerator)
-        self.average = Average(model, self.training.ema_decay)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one update.
@@ -78,8 +75,7 @@ class Updater:
         for part in parts:
             for name, value in self._add_gradients(part, latents, step).items():
                 figures[name] = figures.get(name, 0.0) + value / len(parts)
-        moved = apply_gradients(self.optimizer, self.accelerator, self.training)
-        self.average.update(moved)
+        apply_gradients(self.optimizer, self.accelerator, self.training)
         return figures
 
     def _set_learning_rate(self, step: int) -> None:
@@ -168,7 +164,6 @@ class Updater:
             "optimizer": self.optimizer.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
             "opponent": self.opponent.state_dict() if self.opponent else None,
-            "average": self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -177,7 +172,6 @@ class Updater:
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         if self.opponent is not None:
             self.opponent.load_state_dict(state["opponent"])
-        self.average.load_state_dict(state["average"])
 
 
 def diverged(what: str) -> TrainingError:
