@@ -40,7 +40,7 @@ def classifier_of(
     Args:
         domains: At least two.
         directory: The prepared data; the classifier is kept in it.
-        on_training: Called before training begins, which takes about a minute.
+        on_training: Called before training begins, which takes a minute or two.
 
     Raises:
         DataError: A single domain, or one with less than 32 s of sound.
