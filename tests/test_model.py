@@ -53,6 +53,23 @@ def test_each_domain_has_a_decoder_of_its_own(translator):
     assert not np.array_equal(first, second)
 
 
+def test_sequences_decoded_together_are_those_decoded_alone(translator):
+    """A broken one among them is reported in its place."""
+    first, last = (noise(n * translator.latent_dim).reshape(n, -1) for n in (3, 7))
+    wide = np.zeros((2, translator.latent_dim + 1), np.float32)
+    made, broken = [], []
+    for blocks in translator.decode_all([[first], [wide], [], [last]], to="piano", seed=3):
+        try:
+            made.append(np.concatenate([np.zeros(0, np.float32), *blocks]))
+        except LatentsError as error:
+            broken.append((len(made), str(error)))
+    ((place, message),) = broken
+    assert (place, "another model" in message) == (1, True)
+    assert len(made[1]) == 0
+    np.testing.assert_array_equal(made[0], translator.decode(first, to="piano", seed=3))
+    np.testing.assert_array_equal(made[2], translator.decode(last, to="piano", seed=3))
+
+
 @pytest.mark.parametrize(
     "name", ["pop", "train", "type", "keys", "forward", "élan vital", "encoder"]
 )

@@ -13,7 +13,7 @@ import torch
 from core.errors import UsageError
 from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.sampling import WaveNetOptions, batch, generation
+from core.families.wavenet.sampling import WaveNetOptions, batch, generation, sharing
 from core.families.wavenet.sampling.chunks import WARMUP_FRAMES, plan
 from core.families.wavenet.sampling.draws import choose, draws
 
@@ -99,7 +99,7 @@ def test_a_frame_is_played_before_it_is_complete_and_its_samples_are_the_same(
     latents, options = torch.randn(5, tiny.model.latent_dim), WaveNetOptions(engine=engine)
     first, *rest = decoder.generate(iter([latents]), window=9, seed=0, options=options)
     assert len(first) == 20
-    monkeypatch.setattr(generation, "FRAME_PARTS", 1)
+    monkeypatch.setattr(sharing, "FRAME_PARTS", 1)
     whole = generate(decoder, latents, options=options)
     assert torch.equal(torch.cat([first, *rest]), whole)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 
 class Encoder(nn.Module, ABC):
@@ -127,6 +127,27 @@ class Decoder(nn.Module, ABC):
         Yields:
             Waveform blocks, float [t]; together as long as all latents.
         """
+
+    def generate_all(
+        self, sequences: Sequence[Iterator[Tensor]], *, window: int, seed: int, options: Any
+    ) -> Generator[Iterator[Tensor]]:
+        """Generate audio from several sequences of latents, each with the samples it has alone.
+
+        By default one after the other; a family may work on the next before one is done.
+
+        Args:
+            sequences: Blocks of latents as for `generate`, taken in order, maybe on a thread.
+            window: As for `generate`.
+            seed: As for `generate`.
+            options: As for `generate`.
+
+        Yields:
+            The waveform blocks of each sequence, to be taken before those of the next; what
+            is not taken is not made. An error of a sequence's blocks is raised where its
+            waveform is taken, and spoils no other.
+        """
+        for blocks in sequences:
+            yield self.generate(blocks, window=window, seed=seed, options=options)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from core.families.wavenet import mulaw, sampling
 from core.families.wavenet.network import WaveNet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from torch import Tensor
 
@@ -47,5 +48,14 @@ class WaveNetDecoder(WaveNet, Decoder):
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
     ) -> Iterator[Tensor]:
         """Draw audio sample by sample; see `Decoder.generate` and `sampling`."""
+        with closing(
+            self.generate_all([blocks], window=window, seed=seed, options=options)
+        ) as waveforms:
+            yield from next(waveforms)
+
+    def generate_all(
+        self, sequences: Sequence[Iterator[Tensor]], *, window: int, seed: int, options: Any
+    ) -> Generator[Iterator[Tensor]]:
+        """Draw audio of several sequences in one batch; see `Decoder.generate_all`."""
         del window  # the plan of chunks is fixed, because the samples depend on it
-        return sampling.generate(self, blocks, seed=seed, options=options)
+        return sampling.generate(self, sequences, seed=seed, options=options)
