@@ -88,8 +88,13 @@ class Job:
 class Worker(Protocol):
     """Makes results with a loaded model."""
 
-    def work(self, source: Source, jobs: Sequence[Job]) -> None:
-        """Make all results of one source."""
+    def work(self, jobs: Sequence[Job], reopened: Callable[[str], Source]) -> None:
+        """Make results; what fails is reported, and spoils no other.
+
+        Args:
+            jobs: What to make, those of one source side by side.
+            reopened: Opens a source by its name.
+        """
 
 
 def run_all(
@@ -122,10 +127,7 @@ def run_all(
                 translator.window_seconds = LIVE_WINDOW_SECONDS
             label = request.command.removesuffix("e") + "ing"
             with Progress(batch.env, label, screening.total_seconds(jobs)) as progress:
-                worker = start(translator, found, progress)
-                for name, group in groupby(jobs, key=lambda job: job.source):
-                    with batch.item(name), screening.reopened(name) as source:
-                        worker.work(source, list(group))
+                start(translator, found, progress).work(jobs, screening.reopened)
     model = {"name": found.name, "id": header.id, "path": str(found.path)}
     batch.finish(request.command, is_json=request.is_json, model=model)
 

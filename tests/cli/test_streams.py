@@ -147,14 +147,24 @@ def test_force_replaces_an_existing_file_and_follows_a_link(umt, song, tmp_path)
     assert Path("real.wav").read_bytes().startswith(b"RIFF")
 
 
+def decoding_with(decode):
+    """Return a `Translator.decode_all` that makes of each input's latents what `decode` does."""
+
+    def decode_all(self, sequences, **options):
+        for latents in sequences:
+            yield decode(latents)
+
+    return decode_all
+
+
 def test_file_that_appears_meanwhile_is_kept(umt, song, monkeypatch):
     from core.model import Translator
 
-    def decode_blocks(self, blocks, **options):
+    def decode(latents):
         yield np.zeros(10, np.float32)
         Path("out.wav").write_bytes(b"somebody else's")
 
-    monkeypatch.setattr(Translator, "decode_blocks", decode_blocks)
+    monkeypatch.setattr(Translator, "decode_all", decoding_with(decode))
     ran = umt("translate", song, "--to", "piano", "-o", "out.wav")
     assert (ran.code, leftovers(Path())) == (1, [])
     assert Path("out.wav").read_bytes() == b"somebody else's"
@@ -166,12 +176,12 @@ def test_file_is_complete_or_absent(umt, song, monkeypatch):
 
     seen = []
 
-    def decode_blocks(self, blocks, **options):
+    def decode(latents):
         yield np.zeros(44100, np.float32)
         seen.append((Path("out.wav").exists(), len(leftovers(Path()))))
         raise AudioError("song.wav: broken in the middle")
 
-    monkeypatch.setattr(Translator, "decode_blocks", decode_blocks)
+    monkeypatch.setattr(Translator, "decode_all", decoding_with(decode))
     ran = umt("translate", "song.wav", "--to", "piano", "-o", "out.wav")
     assert seen == [(False, 1)]
     assert (ran.code, ran.errors) == (1, ["umt: error: song.wav: broken in the middle"])

@@ -63,13 +63,13 @@ def test_encode_piped_into_decode_equals_translate(umt, request, tmp_path, famil
 
 
 def test_peaks_above_full_scale_are_lowered_alike_and_said_so(umt, song, monkeypatch):
-    decode_blocks = Translator.decode_blocks
+    decode_all = Translator.decode_all
 
-    def loud(self, blocks, **options):
-        for block in decode_blocks(self, blocks, **options):
-            yield block + np.float32(2.5)
+    def loud(self, sequences, **options):
+        for blocks in decode_all(self, sequences, **options):
+            yield (block + np.float32(2.5) for block in blocks)
 
-    monkeypatch.setattr(Translator, "decode_blocks", loud)
+    monkeypatch.setattr(Translator, "decode_all", loud)
     umt("encode", song, "-o", "a.npy")
     decoded = umt("decode", "a.npy", "--to", "piano", stdout_kind="data")
     whole = umt("translate", song, "--to", "piano", stdout_kind="data")

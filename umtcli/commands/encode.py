@@ -14,7 +14,7 @@ from umtcli.sources import AudioSource, find_sources, spool
 from umtcli.streams import choose_inputs, open_destination
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from core.model import Translator
     from core.modelfile import FoundModel
@@ -86,11 +86,15 @@ class _Encoder:
         self.translator = translator
         self.progress = progress
 
-    def work(self, source: Source, jobs: Sequence[Job]) -> None:
-        """Encode a source and write it; it has one job."""
+    def work(self, jobs: Sequence[Job], reopened: Callable[[str], Source]) -> None:
+        """Encode each source, which has one job, and write it."""
+        for job in jobs:
+            with self.batch.item(job.source), reopened(job.source) as source:
+                self._encode(source, job)
+
+    def _encode(self, source: Source, job: Job) -> None:
         from core.latents import write_latents
 
-        (job,) = jobs
         stream = source.encode(self.translator)
         latents = spool(self._counted(stream), self.translator.latent_dim)
         env = self.batch.env
