@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.families.wavenet import mulaw
 from core.families.wavenet.network import WaveNet
@@ -14,6 +16,7 @@ from core.families.wavenet.sampling.cpu import MEMORY_BYTES, CpuEngine, streams_
 from core.families.wavenet.sampling.cuda import CudaEngine
 from core.families.wavenet.sampling.draws import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
+from core.model import Translator
 from core.presets import get_preset
 
 # The CUDA engine on the CPU does all that it does on a GPU, but it captures no graphs.
@@ -126,31 +129,109 @@ def test_a_restarted_stream_is_as_good_as_new_and_the_others_go_on(kind, network
     assert not torch.equal(later[0], untouched[0, 100:])
 
 
+class Recording(TorchDispatchMode):
+    """What a CUDA graph does, on any device: the operations of some work, on the same tensors.
+
+    As while capturing, the work has no effect when it is recorded.
+    """
+
+    def __init__(self, work, allowed):
+        super().__init__()
+        self.operations, self.overwritten = [], []
+        self.allowed = allowed  # to be asked for its value: it is not on the GPU
+        with self:
+            work()
+        for tensor, before in reversed(self.overwritten):
+            tensor.copy_(before)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        for position, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                tensor = kwargs[argument.name] if argument.name in kwargs else args[position]
+                self.overwritten.append((tensor, tensor.clone()))
+        result = func(*args, **kwargs)
+        if isinstance(result, torch.Tensor):
+            self.operations.append((func, args, kwargs, result))
+        else:
+            assert args[0] is self.allowed, "a graph cannot wait for a value"
+        return result
+
+    def replay(self):
+        for func, args, kwargs, result in self.operations:
+            again = func(*args, **kwargs)
+            if again.data_ptr() != result.data_ptr():
+                result.copy_(again)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_captured_can_be_repeated(network, short_hop, temperature, monkeypatch):
+    """It reads and writes tensors that stay, and takes nothing from Python that changes."""
+    recordings = []
+
+    def recorder(device):
+        def record(work):
+            recordings.append(Recording(work, engine._batch.never))
+            return recordings[-1].replay
+
+        return record
+
+    latents, uniforms = torch.randn(3, 4, short_hop.latent_dim), torch.rand(3, 200).double()
+    plain = run(CpuEngine(network, temperature=temperature, n_streams=3), latents, uniforms)
+    monkeypatch.setattr(cuda, "recorder", recorder)
+    engine = CudaEngine(network, temperature=temperature, n_streams=3)
+    with torch.inference_mode():
+        assert torch.equal(run(engine, latents, uniforms), plain)
+    assert len(recordings) == 16  # pieces of 2 samples, the longest dilation is 32
+
+
 @pytest.mark.gpu
-def test_stepping_on_a_gpu_gives_the_references_logits(deep_network, monkeypatch):
-    latents, codes = torch.randn(2, 2, 2), torch.randint(256, (2, 544))
+def test_stepping_on_a_gpu_gives_the_references_logits_and_draws(deep_network, monkeypatch):
+    latents, codes = torch.randn(4, 4, 2), torch.randint(256, (4, 4 * 272))
     plain = logits_of("reference", deep_network, latents, codes, monkeypatch)
     # The test's own "draws" cannot be captured.
-    monkeypatch.setattr(cuda, "record", lambda work, device: work)
+    monkeypatch.setattr(cuda, "recorder", lambda device: lambda work: work)
     stepped = logits_of("cuda", deep_network.cuda(), latents.cuda(), codes, monkeypatch)
     torch.testing.assert_close(stepped, plain, atol=1e-4, rtol=0)
-    uniform = torch.rand(2, 544, dtype=torch.float64)
+    uniform = torch.rand(4, 4 * 272, dtype=torch.float64)
     agreement = (choose(stepped, uniform, 1.0) == choose(plain, uniform, 1.0)).float().mean()
     assert agreement >= 0.999
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_graphs_on_a_gpu_draw_what_their_steps_draw(network, short_hop, temperature, monkeypatch):
+def test_graphs_on_a_gpu_draw_what_their_steps_draw(
+    network, short_hop, temperature, device, monkeypatch
+):
+    if torch.device(device).index >= torch.cuda.device_count():
+        pytest.skip("needs a second GPU")
     latents, uniforms = torch.randn(2, 20, short_hop.latent_dim), torch.rand(2, 1000).double()
     on_cpu = run(ReferenceEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
-    network, latents = network.cuda(), latents.cuda()
+    network, latents = network.to(device), latents.to(device)
     replayed = run(CudaEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
-    monkeypatch.setattr(cuda, "record", lambda work, device: work)
+    monkeypatch.setattr(cuda, "recorder", lambda device: lambda work: work)
     stepped = run(CudaEngine(network, temperature=temperature, n_streams=2), latents, uniforms)
     assert torch.equal(replayed, stepped)
     if temperature == 0:
         assert torch.equal(replayed, on_cpu)
+
+
+@pytest.mark.gpu
+def test_a_song_on_a_gpu_is_encoded_while_graphs_are_captured(tiny):
+    """The same codes as on the CPU, greedily, from the latents that the GPU made."""
+    model = Translator.create(tiny.updated("model", hop_length=80), ["piano"]).eval()
+    model.window_seconds = 0.1  # many small blocks
+    song = 0.1 * np.random.default_rng(0).standard_normal(64000).astype(np.float32)
+    greedy = model.generation_options({"temperature": 0.0})
+    on_gpu = model.cuda()
+    latents = list(on_gpu.encode_blocks([song]))
+    live = np.concatenate(
+        list(on_gpu.decode_blocks(on_gpu.encode_blocks([song]), to="piano", options=greedy))
+    )
+    on_cpu = np.concatenate(list(model.cpu().decode_blocks(latents, to="piano", options=greedy)))
+    assert len(live) == len(song)
+    np.testing.assert_array_equal(live, on_cpu)
 
 
 @pytest.fixture

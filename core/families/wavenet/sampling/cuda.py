@@ -2,10 +2,11 @@
 
 A step is some 250 small kernels; to launch them one by one takes longer than to run them. So
 samples are captured in pieces that frames and the longest dilation are both multiples of, one
-graph for each place of a piece within that dilation, and replayed. float32, TF32 off.
+graph for each place of a piece within that dilation, and replayed. float32; torch leaves TF32
+off for matrix products unless it is told otherwise.
 
-This file has never run on a GPU: no machine with one was at hand. What can be tested without
-capturing is tested on the CPU; the rest by the tests marked `gpu`.
+This file has never run on a GPU: no machine with one was at hand. On the CPU its tests record and
+repeat the operations of a piece as a graph would; the rest is in the tests marked `gpu`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class _RecordedBatch(batch.Batch):
             self.uniforms.copy_(uniforms[start : start + piece])
             place = (self.n_samples + start) % longest
             if place not in self.replays:
-                self.replays[place] = record(partial(self._steps, place), self.codes.device)
+                self.replays[place] = self.record(partial(self._steps, place))
             self.replays[place]()
             codes[start : start + piece] = self.codes
         return codes
@@ -98,6 +99,7 @@ class _RecordedBatch(batch.Batch):
     def _prepare(self, conditions: list[Tensor], piece: int) -> None:
         n_streams = self.history.shape[1]
         self.replays: dict[int, Callable[[], None]] = {}
+        self.record = recorder(self.history.device)
         self.conditions = [torch.zeros_like(condition) for condition in conditions]
         self.uniforms = self.ends.mix.new_zeros(piece, n_streams, dtype=torch.float64)
         self.codes = self.history.new_full((piece, n_streams), mulaw.SILENCE)
@@ -123,11 +125,23 @@ class _RecordedBatch(batch.Batch):
         self.history.copy_(torch.cat([self.history, codes])[-2:])
 
 
-def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Return what repeats the work: its CUDA graph, or the work itself on another device."""
+def recorder(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Return what makes of work its CUDA graph's replay; on another device, the work itself."""
     if device.type != "cuda":
-        return work
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+        return lambda work: work
+    # Nothing that a graph allocates is of use after its replay: all may have the same memory.
+    pool = torch.cuda.graph_pool_handle()
+    # The stream that torch keeps for capturing is one of the device that it was first used on.
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(device),
+            # Meanwhile the encoder's thread may allocate on the same device.
+            torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+        ):
+            work()
+        return graph.replay
+
+    return record
