@@ -38,6 +38,7 @@ HEADER = (
     f"{'MB':>7}{'of mm':>7}{'(CPU)':>7}"
 )
 CHAIN_SECONDS = 0.1  # of sound, of what is too slow for more
+ALBUM_SONGS = 8  # each a sixth as long as the song of the other rows
 
 
 @dataclass
@@ -121,6 +122,21 @@ def chunks(preset: str, seconds: float) -> Row:
     return row
 
 
+def album(preset: str, seconds: float, *, is_shared: bool) -> Row:
+    """Measure the decoder on short songs, which share batches or come one after the other."""
+    model = Translator.create(get_preset(preset), ["a"]).eval()
+    shape = round(seconds / 6 * model.latent_rate), model.latent_dim
+    song = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    at_once = ALBUM_SONGS if is_shared else 1
+    clock, n_samples = Clock(), 0
+    for _ in range(ALBUM_SONGS // at_once):
+        for waveform in model.decode_all([[song]] * at_once, to="a"):
+            n_samples += _play(waveform, clock)[0]
+    sound = n_samples / model.sample_rate
+    what = f"{ALBUM_SONGS} songs {'shared' if is_shared else 'apart'}"
+    return Row(preset, what, 0, model.sample_rate, sound, *clock.read())
+
+
 def gpu(preset: str, seconds: float) -> Row:
     """Measure the CUDA engine on a whole song, warm-ups and idle streams included."""
     row = _decode(preset, seconds, "cuda", WaveNetOptions(engine="cuda"), device="cuda")
@@ -191,6 +207,8 @@ CASES: dict[str, Callable[[str, float], Row]] = {
     "chunks": chunks,
     "encode": encoding,
     "translate": translation,
+    "apart": partial(album, is_shared=False),
+    "shared": partial(album, is_shared=True),
 }
 if torch.cuda.is_available():
     CASES["cuda"] = gpu

@@ -60,7 +60,7 @@ def test_the_benchmark_reports_what_it_measured(tmp_path):
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert rows[0]["what"] == "textbook"
-    assert len(rows) == 6 == len(ran.stdout.splitlines()) - 2
+    assert len(rows) == 8 == len(ran.stdout.splitlines()) - 2
     for row in rows:
         assert row["rtf"] == pytest.approx(row["work_seconds"] / row["sound_seconds"])
         assert row["samples_per_second"] > 0
