@@ -11,11 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from core.families.wavenet.sampling.chunks import Chunk
 
 JOIN_PARTS = 5  # of a frame: one is the length of a crossfade and the longest delay
@@ -32,19 +35,26 @@ def find_join(before: Tensor, after: Tensor, length: int) -> tuple[int, int]:
     Returns:
         Sample of `before` at which to begin the crossfade, and delay of `after` in samples.
     """
+    # In NumPy, which keeps to one thread: torch shares steps as small as these among all cores,
+    # and where other programs use those, the threads wait for each other most of the time.
+    earlier, later = before.numpy(), after.numpy()
     # Row d holds `after` delayed by d samples: of equals, as in silence, the first is taken.
-    delayed = after.unfold(0, len(before), 1).flip(0)
-    difference = _windowed_sums((delayed - before).square(), length)
-    energy = _windowed_sums(delayed.square() + before.square(), length)
+    delayed = sliding_window_view(later, len(earlier))[::-1]
+    difference = _windowed_sums(np.square(delayed - earlier), length)
+    own = _windowed_sums(np.square(later), length)
+    energy = sliding_window_view(own, difference.shape[1])[::-1]
+    energy = energy + _windowed_sums(np.square(earlier), length)
     unlikeness = difference / (energy + 1e-6 * length)
     delay, place = divmod(int(unlikeness.argmin()), unlikeness.shape[1])
     return place, delay
 
 
-def _windowed_sums(values: Tensor, length: int) -> Tensor:
+def _windowed_sums(values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
     """Return sums over `length` neighbours in the last dimension, float64 [..., T - length + 1]."""
-    total = F.pad(values.double().cumsum(-1), (1, 0))
-    return total[..., length:] - total[..., :-length]
+    total = np.cumsum(values, axis=-1, dtype=np.float64)
+    total = np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
+    sums: NDArray[np.float64] = total[..., length:] - total[..., :-length]
+    return sums
 
 
 @dataclass
