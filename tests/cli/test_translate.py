@@ -282,6 +282,7 @@ def test_header_has_the_true_length_when_it_is_known_and_reads_to_the_end_when_n
 
 @pytest.mark.parametrize(("seconds", "option"), [(20.0, ()), (9.0, ("--live",))])
 def test_output_begins_before_a_live_input_ends(tmp_path, seconds, option):
+    """Without `--live` nine seconds are too few."""
     write_song(tmp_path / "long.wav", seconds, sample_rate=8000)
     data = (tmp_path / "long.wav").read_bytes()
     process = subprocess.Popen(
@@ -296,19 +297,22 @@ def test_output_begins_before_a_live_input_ends(tmp_path, seconds, option):
 
     feeder = threading.Thread(target=feed)
     feeder.start()
+    in_time = threading.Timer(60, process.kill)  # or a read without output would never end
+    in_time.start()
     received = process.stdout.read(10_000)
-    feeder_left = data[-1000:]
+    in_time.cancel()
+    assert len(received) == 10_000
     rest = threading.Thread(target=process.stdout.read)
     rest.start()
     feeder.join(100)
-    process.stdin.write(feeder_left)
+    process.stdin.write(data[-1000:])
     process.stdin.close()
     rest.join(100)
-    assert len(received) == 10_000
     assert process.wait(60) == 0
 
 
 def test_live_changes_the_result_by_rounding_alone(umt, song):
+    """That it changes when the result comes is tested above."""
     whole = umt("translate", song, "--to", "piano", stdout_kind="data").stdout
     live = umt("translate", song, "--to", "piano", "--live", stdout_kind="data").stdout
     np.testing.assert_allclose(read_wav(live), read_wav(whole), atol=1)  # of 32768

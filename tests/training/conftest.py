@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from core.data.domain import Domain, Part, Track, write_domain_file
 from core.presets import get_preset
@@ -172,6 +174,12 @@ def duo(tmp_path) -> list[Domain]:
 
 
 @pytest.fixture
+def solo(tmp_path) -> list[Domain]:
+    """One domain."""
+    return store_music(tmp_path / "data", bass=3.0)
+
+
+@pytest.fixture
 def told() -> Told:
     return Told()
 
@@ -205,3 +213,21 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         {name: value for name, value in json.loads(line).items() if name not in clock}
         for line in lines
     ]
+
+
+def events_of(run: Path) -> EventAccumulator:
+    """Return what TensorBoard shows of a run."""
+    events = EventAccumulator(str(run), size_guidance={"audio": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def model_of(run: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a run's model."""
+    return load_file(run / "model.safetensors")
+
+
+def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name

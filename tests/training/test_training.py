@@ -1,53 +1,27 @@
-"""Whole runs in this process: continuing, stopping, what is written and what is refused."""
+"""Whole runs in this process: what is trained, what is said, and how they end."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import multiprocessing
-import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from core.data.domain import Part
-from core.errors import DataError, TrainingError, UsageError
 from core.model import Translator
 from core.modelfile import read_header
-from core.training import loop, validation
 from core.training.checkpoint import list_checkpoints
-from core.training.run import LOG_FILE, RUN_FILE
-from core.training.update import Updater
 
 from .conftest import (
-    RATE,
+    assert_equal_weights,
+    events_of,
+    model_of,
     music,
     read_log,
-    spectral_config,
     stop_after,
     store_domain,
     store_music,
     tiny_config,
 )
-
-
-def model_of(run):
-    return load_file(run / "model.safetensors")
-
-
-def assert_equal_weights(first, second):
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-
-
-@pytest.fixture
-def solo(tmp_path):
-    return store_music(tmp_path / "data", bass=3.0)
 
 
 def test_loss_falls(duo, tmp_path, train):
@@ -61,44 +35,6 @@ def test_loss_falls(duo, tmp_path, train):
         assert np.mean(losses[-2:]) < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("n_first", [4, 5])
-def test_continued_run_equals_an_uninterrupted_one(duo, tmp_path, train, told, n_first):
-    """Bit for bit: weights, optimizers, log, also between two records of the log."""
-    check_continued(tiny_config(), duo, tmp_path, train, n_first)
-    assert f"continuing {tmp_path / 'parts'} at step {n_first}" in told.notices
-
-
-def test_continued_run_of_a_model_with_noise_equals_an_uninterrupted_one(tmp_path, train):
-    domains = store_music(tmp_path / "data", 44100, bass=2.0, reed=2.0)
-    check_continued(spectral_config(steps=5), domains, tmp_path, train, 3)
-
-
-def check_continued(config, domains, folder, train, n_first):
-    whole, parts = folder / "whole", folder / "parts"
-    assert train(config, domains, whole).stopped_by == "steps"
-    first = train(config, domains, parts, should_stop=stop_after(n_first))
-    assert (first.step, first.stopped_by) == (n_first, "SIGTERM")
-    assert train(config, domains, parts).step == config.training.steps
-    assert read_log(parts) == read_log(whole)
-    for name in ("model.safetensors", "best.safetensors"):
-        assert_equal_weights(load_file(parts / name), load_file(whole / name))
-    ids = [read_header(run / "model.safetensors").id for run in (whole, parts)]
-    assert ids[0] == ids[1]
-    states = [torch.load(list_checkpoints(run / "checkpoints")[0]) for run in (whole, parts)]
-    for name in ("optimizer", "classifier_optimizer"):
-        moments = [state[name]["state"] for state in states]
-        assert moments[0].keys() == moments[1].keys() != set()
-        for index, values in moments[0].items():
-            for key, tensor in values.items():
-                assert torch.equal(tensor, moments[1][index][key])
-
-
-def test_run_does_not_depend_on_whether_it_validates(duo, tmp_path, train):
-    train(tiny_config(), duo, tmp_path / "rarely")
-    train(tiny_config(validate_steps=2), duo, tmp_path / "often")
-    assert_equal_weights(model_of(tmp_path / "rarely"), model_of(tmp_path / "often"))
-
-
 def test_runs_of_other_seeds_differ(duo, tmp_path, train):
     for seed in (0, 1):
         train(tiny_config(steps=1, seed=seed), duo, tmp_path / f"{seed}")
@@ -106,117 +42,10 @@ def test_runs_of_other_seeds_differ(duo, tmp_path, train):
     assert first[0]["loss/bass"] != second[0]["loss/bass"]
 
 
-def test_finished_run_can_be_given_more_steps_and_is_left_alone_without(duo, tmp_path, train):
-    run = tmp_path / "run"
-    train(tiny_config(steps=2), duo, run)
-    before = (run / "model.safetensors").read_bytes()
-    assert train(tiny_config(steps=2), duo, run).step == 2
-    assert (run / "model.safetensors").read_bytes() == before
-    assert train(tiny_config(steps=3), duo, run).step == 3
-    assert (run / "model.safetensors").read_bytes() != before
-
-
-def test_model_file_is_loadable_and_tells_its_provenance(duo, tmp_path, train):
-    result = train(tiny_config(steps=2), duo, tmp_path / "run")
-    assert result.is_main
-    model = Translator.load(result.model)
-    assert model.domains == ("bass", "reed")
-    assert model.level_db == -20
-    record = model.training_record
-    assert record["steps"] == 2
-    assert record["minutes"]["bass"] == {"train": 0.15, "validation": 0.02, "test": 0.0}
-    assert set(record["figures"]) == {
-        *("validation/bass", "validation/reed"),
-        *("confusion/validation accuracy", "confusion/validation chance"),
-    }
-
-
-def test_log_has_what_a_reader_needs(duo, tmp_path, train, told):
-    train(tiny_config(), duo, tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
-    assert [line["step"] for line in lines] == [4, 8, 8]
-    assert lines[:2] == told.records
-    assert lines[2:] == told.validations
-    for record in lines[:2]:
-        assert {"loss/bass", "loss/reed", "confusion/loss"} <= record.keys()
-        assert 0 <= record["confusion/accuracy"] <= 1
-        assert record["confusion/chance"] == 0.5
-        assert record["items_per_second"] > 0
-    assert lines[1]["seconds_left"] == 0
-    assert 0 < lines[2]["validation/bass"] < 16  # bits
-    assert lines[2]["confusion/validation chance"] == 0.5
-
-
-def test_means_of_the_log_are_over_the_updates_since_the_last(solo, tmp_path, train, monkeypatch):
-    train(tiny_config(), solo, tmp_path / "coarse")
-    monkeypatch.setattr(loop, "LOG_STEPS", 1)
-    train(tiny_config(), solo, tmp_path / "fine")
-    fine = [r["loss/bass"] for r in read_log(tmp_path / "fine") if "loss/bass" in r]
-    coarse = [r["loss/bass"] for r in read_log(tmp_path / "coarse") if "loss/bass" in r]
-    assert coarse == pytest.approx([np.mean(fine[:4]), np.mean(fine[4:])])
-
-
-def events_of(run):
-    events = EventAccumulator(str(run), size_guidance={"audio": 0, "scalars": 0})
-    events.Reload()
-    return events
-
-
-def test_tensorboard_holds_the_losses_and_audio(duo, tmp_path, train, monkeypatch):
-    monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 0.5)
-    train(tiny_config(validate_steps=4), duo, tmp_path / "run")
-    events = events_of(tmp_path / "run")
-    log = [r for r in read_log(tmp_path / "run") if "loss/reed" in r]
-    scalars = events.Scalars("loss/reed")
-    assert [(s.step, pytest.approx(s.value)) for s in scalars] == [
-        (record["step"], record["loss/reed"]) for record in log
-    ]
-    assert {"learning_rate", "validation/bass", "confusion/accuracy"} <= set(
-        events.Tags()["scalars"]
-    )
-    # Domains take turns: at step 4 it is the second one's.
-    assert sorted(events.Tags()["audio"]) == [
-        *("bass to bass", "bass to reed", "original/bass", "original/reed"),
-        *("reed to bass", "reed to reed"),
-    ]
-    (example,) = events.Audio("reed to bass")
-    assert (example.step, example.sample_rate, example.length_frames) == (4, RATE, RATE // 2)
-
-
-def test_tensorboard_is_purged_on_continuing(duo, tmp_path, train):
-    config, run = tiny_config(validate_steps=4), tmp_path / "run"
-    train(config, duo, run)
-    list_checkpoints(run / "checkpoints")[0].unlink()  # as if killed before the last was saved
-    train(config, duo, run)
-    assert [scalar.step for scalar in events_of(run).Scalars("loss/bass")] == [4, 8]
-
-
-def test_nothing_is_printed(duo, tmp_path, train, capfd, monkeypatch):
-    """Also when an example is beyond full scale, of which TensorBoard would speak on stdout."""
-    generate = Translator.decode_blocks
-    monkeypatch.setattr(
-        Translator,
-        "decode_blocks",
-        lambda *args, **options: (3 * block for block in generate(*args, **options)),
-    )
-    train(tiny_config(steps=1), duo, tmp_path / "run")
-    assert capfd.readouterr().out == ""
-
-
-def test_examples_of_a_slow_model_end_in_time(duo, tmp_path, train, monkeypatch):
-    monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 1.0)
-    monkeypatch.setattr(validation, "GENERATION_SECONDS", 0.0)
-    train(tiny_config(steps=1), duo, tmp_path / "run")
-    (example,) = events_of(tmp_path / "run").Audio("bass to reed")
-    assert example.length_frames == 100  # one latent frame
-
-
-@pytest.mark.parametrize(("steps", "is_long"), [(10**12, True), (100, False)])
-def test_a_run_of_weeks_is_announced_after_its_first_update(
-    duo, tmp_path, train, told, steps, is_long
-):
-    train(tiny_config(steps=steps), duo, tmp_path / "run", should_stop=stop_after(1))
-    assert any("days on this machine" in notice for notice in told.notices) == is_long
+def test_run_does_not_depend_on_whether_it_validates(duo, tmp_path, train):
+    train(tiny_config(), duo, tmp_path / "rarely")
+    train(tiny_config(validate_steps=2), duo, tmp_path / "often")
+    assert_equal_weights(model_of(tmp_path / "rarely"), model_of(tmp_path / "often"))
 
 
 def test_one_domain_trains_without_confusion_and_says_so(solo, tmp_path, train, told):
@@ -249,20 +78,24 @@ def test_no_validation_audio_at_all_still_gives_a_model(tmp_path, train, told):
     assert told.validations == [{"step": 2}]
 
 
-def test_no_training_audio_is_an_error(tmp_path, train):
-    track = music(2.0, harmonics=5)
-    divided = [[("validation", 0, len(track))]]
-    domains = [store_domain(tmp_path / "data", "bass", [track], divided)]
-    with pytest.raises(DataError, match="bass has no train audio"):
-        train(tiny_config(), domains, tmp_path / "run")
+@pytest.mark.parametrize(("steps", "is_long"), [(10**12, True), (100, False)])
+def test_a_run_of_weeks_is_announced_after_its_first_update(
+    duo, tmp_path, train, told, steps, is_long
+):
+    train(tiny_config(steps=steps), duo, tmp_path / "run", should_stop=stop_after(1))
+    assert any("days on this machine" in notice for notice in told.notices) == is_long
 
 
-def test_start_that_failed_does_not_bind_the_run(duo, tmp_path, train):
-    """A batch that cannot be shared is corrected by running the command again."""
-    run = tmp_path / "run"
-    with pytest.raises(DataError, match="cannot be shared"):
-        train(tiny_config(steps=1, batch_size=3, domains_per_step=2), duo, run)
-    assert train(tiny_config(steps=1), duo, run).step == 1
+def test_nothing_is_printed(duo, tmp_path, train, capfd, monkeypatch):
+    """Also when an example is beyond full scale, of which TensorBoard would speak on stdout."""
+    generate = Translator.decode_blocks
+    monkeypatch.setattr(
+        Translator,
+        "decode_blocks",
+        lambda *args, **options: (3 * block for block in generate(*args, **options)),
+    )
+    train(tiny_config(steps=1), duo, tmp_path / "run")
+    assert capfd.readouterr().out == ""
 
 
 def test_interruption_saves_without_waiting_for_a_validation(duo, tmp_path, train, told):
@@ -273,254 +106,11 @@ def test_interruption_saves_without_waiting_for_a_validation(duo, tmp_path, trai
     assert told.validations == []
 
 
-def test_figures_of_the_last_validation_stay_with_the_model(duo, tmp_path, train, told):
-    run, config = tmp_path / "run", tiny_config(steps=100, validate_steps=2)
-    train(config, duo, run, should_stop=stop_after(3))
-    train(config, duo, run, should_stop=stop_after(1))
-    training = read_header(run / "model.safetensors").training
-    assert training["steps"] == 4
-    train(config, duo, run, should_stop=stop_after(1))
-    training = read_header(run / "model.safetensors").training
-    assert training["steps"] == 5
-    last = {k: v for k, v in told.validations[-1].items() if k != "step"}
-    assert training["figures"] == last
-
-
-@pytest.fixture
-def heldout(monkeypatch):
-    """Held-out figures of validations to come: of two domains, as given."""
-    coming = []
-
-    def figures(self):
-        return dict(zip(("validation/bass", "validation/reed"), coming.pop(0), strict=True))
-
-    monkeypatch.setattr(validation.Validator, "figures", figures)
-    return coming
-
-
-def test_best_model_is_that_of_the_lowest_mean_figure_also_on_continuing(
-    duo, tmp_path, train, heldout
-):
-    heldout += [(6, 6), (3, 7), (2, 9), (5, 5)]
-    run, config = tmp_path / "run", tiny_config(steps=5, validate_steps=1)
-    weights = []
-    for n_steps in range(1, 5):
-        train(config, duo, run, should_stop=stop_after(1))
-        weights.append(model_of(run))
-        best = 1 if n_steps == 1 else 2
-        assert_equal_weights(load_file(run / "best.safetensors"), weights[best - 1])
-    assert read_header(run / "best.safetensors").training["figures"]["validation/reed"] == 7
-    assert read_header(run / "model.safetensors").training["best"] == {"step": 2, "figure": 5}
-
-
 def test_time_limit_validates_saves_and_stops(duo, tmp_path, train, told):
     result = train(tiny_config(steps=1000), duo, tmp_path / "run", max_minutes=1e-6)
     assert (result.step, result.stopped_by) == (1, "minutes")
     assert [record["step"] for record in told.validations] == [1]
     assert read_header(result.model).training["figures"]
-
-
-def test_damaged_newest_checkpoint_is_passed_over_with_a_notice(duo, tmp_path, train, told):
-    config, run = tiny_config(validate_steps=4), tmp_path / "run"
-    train(config, duo, run)
-    whole, log = model_of(run), read_log(run)
-    newest = list_checkpoints(run / "checkpoints")[0]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    train(config, duo, run)
-    assert any(f"{newest} is damaged" in notice for notice in told.notices)
-    assert f"continuing {run} at step 4" in told.notices
-    assert_equal_weights(model_of(run), whole)
-    assert read_log(run) == log
-
-
-def test_run_with_only_damaged_checkpoints_is_refused(duo, tmp_path, train):
-    run = tmp_path / "run"
-    train(tiny_config(steps=2, validate_steps=1), duo, run)
-    model = (run / "model.safetensors").read_bytes()
-    for path in list_checkpoints(run / "checkpoints"):
-        path.write_bytes(b"")
-    with pytest.raises(TrainingError, match="all checkpoints are damaged"):
-        train(tiny_config(steps=2, validate_steps=1), duo, run)
-    assert (run / "model.safetensors").read_bytes() == model
-
-
-def test_log_is_cut_to_the_checkpoint_and_half_lines_are_dropped(duo, tmp_path, train):
-    config, run = tiny_config(validate_steps=4), tmp_path / "run"
-    train(config, duo, run)
-    whole = read_log(run)
-    list_checkpoints(run / "checkpoints")[0].unlink()
-    with (run / LOG_FILE).open("a") as log:
-        log.write('{"step": 9, "loss/bass": 1.0}\n{"step": 12, "loss/ba')
-    train(config, duo, run)
-    assert read_log(run) == whole
-
-
-def test_run_killed_before_its_first_checkpoint_starts_over(duo, tmp_path, train):
-    run = tmp_path / "run"
-    train(tiny_config(), duo, run)
-    whole, weights = read_log(run), model_of(run)
-    shutil.rmtree(run / "checkpoints")
-    train(tiny_config(), duo, run)
-    assert read_log(run) == whole
-    assert_equal_weights(model_of(run), weights)
-
-
-@pytest.fixture
-def spoiled(monkeypatch):
-    """Make update 6 spoil the weights, after its loss was found good."""
-    update = Updater.update
-
-    def spoil(self, batch, step):
-        losses = update(self, batch, step)
-        if step == 5:
-            with torch.no_grad():
-                next(self.model.encoder.parameters()).fill_(float("nan"))
-        return losses
-
-    monkeypatch.setattr(Updater, "update", spoil)
-
-
-@pytest.mark.parametrize(
-    ("validate_steps", "message"), [(4, "the loss is nan at step 7"), (3, "weights are not finite")]
-)
-@pytest.mark.usefixtures("spoiled")
-def test_nan_is_an_error_that_leaves_the_last_checkpoint(
-    duo, tmp_path, train, validate_steps, message
-):
-    config, run = tiny_config(validate_steps=validate_steps), tmp_path / "run"
-    with pytest.raises(TrainingError, match=f"{message}.*last checkpoint is unharmed.*new --run"):
-        train(config, duo, run)
-    (checkpoint,) = list_checkpoints(run / "checkpoints")
-    assert checkpoint.name == f"step-00000000{validate_steps}.pt"
-    state = torch.load(checkpoint)["model"]
-    assert all(tensor.isfinite().all() for tensor in state.values())
-    assert all(tensor.isfinite().all() for tensor in model_of(run).values())
-    assert "NaN" not in (run / LOG_FILE).read_text()
-
-
-def test_model_that_cannot_be_written_is_an_error(duo, tmp_path, train):
-    (tmp_path / "run" / "model.safetensors").mkdir(parents=True)
-    with pytest.raises(TrainingError, match="run: cannot save the model"):
-        train(tiny_config(steps=1), duo, tmp_path / "run")
-
-
-def test_full_disk_is_an_error_that_leaves_no_half_file(duo, tmp_path, train, full_disk):
-    # The shared memory of a batch, 19 kB, counts as a file and must fit.
-    expected = pytest.raises(TrainingError, match=r"cannot save the model.*File too large")
-    with expected, full_disk(24_000):
-        train(tiny_config(steps=1), duo, tmp_path / "run")
-    assert not [path for path in (tmp_path / "run").iterdir() if path.suffix == ".part"]
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-
-
-def test_batch_that_cannot_be_passed_on_is_an_error_and_not_waited_for(
-    duo, tmp_path, train, full_disk
-):
-    expected = pytest.raises(TrainingError, match=r"could not make a batch.*shared memory left")
-    with expected, full_disk(12_000):  # a batch has 19 kB
-        train(tiny_config(steps=1), duo, tmp_path / "run")
-
-
-def test_data_that_disappears_is_an_error(duo, tmp_path, train):
-    def lose_it():
-        for domain in duo:
-            (domain.directory / domain.tracks[0].file).unlink(missing_ok=True)
-
-    with pytest.raises(TrainingError, match=r"could not make a batch.*No such file.*0\.npy"):
-        train(tiny_config(steps=50), duo, tmp_path / "run", should_stop=lose_it)
-
-
-def test_half_precision_without_loss_scaling_is_refused(duo, tmp_path, train, monkeypatch):
-    monkeypatch.setattr(
-        loop, "Accelerator", lambda **options: SimpleNamespace(mixed_precision="fp16")
-    )
-    with pytest.raises(UsageError, match=r"mixed precision fp16 would need loss scaling.*bf16"):
-        train(tiny_config(steps=1), duo, tmp_path / "run")
-
-
-def test_run_folder_that_cannot_be_made_is_an_error(duo, tmp_path, train):
-    (tmp_path / "runs").write_text("a file")
-    with pytest.raises(TrainingError, match="cannot write here"):
-        train(tiny_config(steps=1), duo, tmp_path / "runs" / "bass")
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory):
-    """A run that has been started, and its data."""
-    folder = tmp_path_factory.mktemp("started")
-    domains = store_music(folder / "data", bass=3.0, reed=3.0)
-    from core.training.run import check_same_run
-
-    (folder / "run").mkdir()
-    check_same_run(folder / "run", tiny_config(), domains)
-    return folder / "run", domains
-
-
-CHANGES = [
-    ("preset", lambda c, d: (dataclasses.replace(c, preset="small"), d), "preset tiny, now small"),
-    (
-        "training",
-        lambda c, d: (c.updated("training", batch_size=8), d),
-        "training.batch_size = 4, now 8",
-    ),
-    ("model", lambda c, d: (c.updated("model", latent_dim=5), d), "model.latent_dim = 4, now 5"),
-    (
-        "confusion",
-        lambda c, d: (c.updated("confusion", weight=0.5), d),
-        "confusion.weight = 0.01, now 0.5",
-    ),
-    (
-        "distortion",
-        lambda c, d: (c.updated("distortion", pitch_segment_seconds=[0.1, 0.2]), d),
-        r"distortion.pitch_segment_seconds = \[0.25, 0.5\], now \[0.1, 0.2\]",
-    ),
-    ("fewer domains", lambda c, d: (c, d[:1]), "domains bass, reed, now bass;"),
-    (
-        "more domains",
-        lambda c, d: (c, [*d, dataclasses.replace(d[0], name="voice")]),
-        "domains bass, reed, now bass, reed, voice",
-    ),
-    (
-        "recordings",
-        lambda c, d: (c, [d[0], _with_track(d[1], source_sha256="x")]),
-        "other recordings of reed",
-    ),
-    (
-        "split",
-        lambda c, d: (c, [d[0], _with_track(d[1], parts=(Part("train", 0, 6000),))]),
-        "other recordings of reed",
-    ),
-    (
-        "rate",
-        lambda c, d: (c, [dataclasses.replace(d[0], sample_rate=2 * RATE), d[1]]),
-        "other recordings of bass",
-    ),
-]
-
-
-def _with_track(domain, **changes):
-    tracks = (dataclasses.replace(domain.tracks[0], **changes),)
-    return dataclasses.replace(domain, tracks=tracks)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"), [pytest.param(change, named, id=name) for name, change, named in CHANGES]
-)
-def test_run_with_something_else_is_refused_and_the_difference_named(started, train, change, named):
-    run, domains = started
-    before = (run / RUN_FILE).read_bytes()
-    config, domains = change(tiny_config(), domains)
-    with pytest.raises(UsageError, match=f"run was started with {named}.*another --run"):
-        train(config, domains, run)
-    assert (run / RUN_FILE).read_bytes() == before
-
-
-def test_new_order_of_the_same_domains_is_the_same_run(duo, tmp_path, train):
-    run, config = tmp_path / "run", tiny_config(steps=4)
-    train(config, duo, tmp_path / "sorted")
-    train(config, duo, run, should_stop=stop_after(2))
-    train(config, duo[::-1], run)
-    assert_equal_weights(model_of(run), model_of(tmp_path / "sorted"))
 
 
 @pytest.mark.parametrize("end", ["stop", "error"])

@@ -1,0 +1,136 @@
+"""`umt train` as one process or several: signals, `kill -9`, `accelerate launch`."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ..conftest import umt_command
+from .conftest import TINY, TOML, logged, weights_of
+
+
+def assert_close(run, other, **tolerance):
+    first, second = weights_of(run), weights_of(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], **tolerance)
+
+
+def start(*args, **options):
+    """Start `umt train` as a process group of its own, as a terminal or a cluster does."""
+    command = umt_command("train", *args)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, **options
+    )
+
+
+def wait_for_lines(path, n_lines, process):
+    """Wait until the process has written so many lines."""
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.read_text().count("\n") < n_lines:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_signal_saves_and_stops_and_the_run_continues(umt, name, code):
+    process = start(*TINY, "--run", "r", "--steps", 1_000_000)
+    wait_for_lines(Path("r/run.json"), 1, process)
+    os.killpg(process.pid, signal.Signals[name])
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr.decode()
+    assert b"Traceback" not in stderr
+    assert b"r/model.safetensors holds the model of step" in stderr
+    (checkpoint,) = Path("r/checkpoints").iterdir()
+    step = int(checkpoint.stem.split("-")[1])
+    ran = umt("train", *TINY, "--run", "r", "--steps", step + 1)
+    assert ran.code == 0
+    assert f"continuing r at step {step}" in ran.stderr
+
+
+@pytest.mark.slow
+def test_run_killed_at_twenty_random_moments_ends_as_an_uninterrupted_one():
+    Path("often.toml").write_text(TOML.replace("validate_steps = 10_000", "validate_steps = 16"))
+    args = ("--preset", "tiny", "--config", "often.toml", "--steps", 240)
+    core = {min(os.sched_getaffinity(0))}  # one thread, which is as fast on networks so small
+    alone = {"preexec_fn": lambda: os.sched_setaffinity(0, core)}
+    start(*args, "--run", "whole", **alone).communicate(timeout=400)
+    chance = random.Random(0)
+    log = Path("killed/log.jsonl")
+    for _ in range(20):
+        n_lines = log.read_text().count("\n") if log.exists() else 0
+        process = start(*args, "--run", "killed", **alone)
+        # Sometimes before it has done anything new, in a save or in a validation.
+        wanted = n_lines + chance.randint(-2, 1)
+        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < wanted):
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 0.2))
+        os.kill(process.pid, signal.SIGKILL)  # its worker lives on for a while
+        process.communicate()
+    start(*args, "--run", "killed", **alone).communicate(timeout=400)
+    assert_close("killed", "whole", rtol=0, atol=0)
+    clock = {"seconds", "seconds_left", "items_per_second", "waiting_share"}
+    killed, whole = (
+        [{k: v for k, v in record.items() if k not in clock} for record in logged(run)]
+        for run in ("killed", "whole")
+    )
+    assert killed == whole
+
+
+def launch(n_processes, *args):
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu"),
+        *("--num_processes", str(n_processes), "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "umtcli", "train"),
+    ]
+    return subprocess.run(
+        [*command, *map(str, args)], capture_output=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domains_per_step", [1, 2])
+def test_two_processes_train_as_one_does(umt, domains_per_step):
+    Path("shared.toml").write_text(f"{TOML}domains_per_step = {domains_per_step}\n")
+    args = ("--preset", "tiny", "--config", "shared.toml", "--steps", 20)
+    assert umt("train", *args, "--run", "one").code == 0
+    ran = launch(2, *args, "--run", "two")
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert ran.stderr.decode().count("holds the model of step 20") == 1
+    one, two = logged("one"), logged("two")
+    assert [record["step"] for record in one] == [record["step"] for record in two]
+    for record, other in zip(one, two, strict=True):
+        for name in record:
+            if name.startswith(("loss/", "validation/")):
+                assert other[name] == pytest.approx(record[name], abs=1e-3)
+    assert_close("two", "one", rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_continue(umt):
+    args = (*TINY, "--run", "two", "--steps")
+    assert launch(2, *args, 1000, "--max-minutes", "0.02").returncode == 0
+    step = logged("two")[-1]["step"]
+    assert 0 < step < 1000
+    ran = launch(2, *args, step + 2)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert f"continuing two at step {step}" in ran.stderr.decode()
+    assert umt("train", *args, step + 3).code == 0  # also in another number of processes
+
+
+@pytest.mark.slow
+def test_error_on_the_first_process_ends_them_all(umt):
+    assert umt("train", *TINY, "--run", "two", "--steps", 1).code == 0
+    ran = launch(2, *TINY, "--run", "two", "--seed", 5)
+    assert ran.returncode != 0
+    assert ran.stderr.decode().count("umt: error:") == 1
+    assert "training.seed = 0, now 5" in ran.stderr.decode()
