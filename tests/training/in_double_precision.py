@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from core.data.dataset import Batch
 from core.data.domain import load_domains
@@ -44,6 +45,7 @@ def main() -> None:
         should_stop=stop_after(UPDATES),
         device="cpu",
     )
+    sys.stdout.write(f"{PartialState().num_processes}\n")
 
 
 if __name__ == "__main__":

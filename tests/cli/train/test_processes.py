@@ -86,15 +86,18 @@ def test_run_killed_at_twenty_random_moments_ends_as_an_uninterrupted_one():
     assert killed == whole
 
 
-def launch(n_processes, *args):
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu"),
-        *("--num_processes", str(n_processes), "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no", "-m", "umtcli", "train"),
+def launch_command(*args):
+    """Return the command line of two processes; with `--cpu` there would be one."""
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
+        *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("-m", "umtcli", "train", "--device", "cpu", *map(str, args)),
     ]
-    return subprocess.run(
-        [*command, *map(str, args)], capture_output=True, timeout=300, check=False
-    )
+
+
+def launch(*args):
+    return subprocess.run(launch_command(*args), capture_output=True, timeout=300, check=False)
 
 
 @pytest.mark.slow
@@ -103,7 +106,7 @@ def test_two_processes_train_as_one_does(umt, domains_per_step):
     Path("shared.toml").write_text(f"{TOML}domains_per_step = {domains_per_step}\n")
     args = ("--preset", "tiny", "--config", "shared.toml", "--steps", 20)
     assert umt("train", *args, "--run", "one").code == 0
-    ran = launch(2, *args, "--run", "two")
+    ran = launch(*args, "--run", "two")
     assert ran.returncode == 0, ran.stderr.decode()
     assert ran.stderr.decode().count("holds the model of step 20") == 1
     one, two = logged("one"), logged("two")
@@ -116,12 +119,39 @@ def test_two_processes_train_as_one_does(umt, domains_per_step):
 
 
 @pytest.mark.slow
+def test_batch_that_two_processes_cannot_share_is_refused():
+    """And so there are two."""
+    ran = launch(*TINY, "--batch-size", 3)
+    assert ran.returncode != 0
+    assert "batch_size=3 cannot be shared: 1 domains a step on 2 processes" in ran.stderr.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_two_processes_save_at_a_signal_and_continue(umt, name):
+    """As a terminal or a cluster sends it, to the launcher and to both."""
+    args = (*TINY, "--run", "two", "--steps")
+    process = subprocess.Popen(
+        launch_command(*args, 1_000_000), stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_for_lines(Path("two/log.jsonl"), 1, process)
+    os.killpg(process.pid, signal.Signals[name])
+    _, stderr = process.communicate(timeout=120)
+    assert b"two/model.safetensors holds the model of step" in stderr, stderr.decode()
+    (checkpoint,) = Path("two/checkpoints").iterdir()
+    step = int(checkpoint.stem.split("-")[1])
+    ran = launch(*args, step + 1)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert f"continuing two at step {step}" in ran.stderr.decode()
+
+
+@pytest.mark.slow
 def test_two_processes_stop_together_and_continue(umt):
     args = (*TINY, "--run", "two", "--steps")
-    assert launch(2, *args, 1000, "--max-minutes", "0.02").returncode == 0
+    assert launch(*args, 1000, "--max-minutes", "0.02").returncode == 0
     step = logged("two")[-1]["step"]
     assert 0 < step < 1000
-    ran = launch(2, *args, step + 2)
+    ran = launch(*args, step + 2)
     assert ran.returncode == 0, ran.stderr.decode()
     assert f"continuing two at step {step}" in ran.stderr.decode()
     assert umt("train", *args, step + 3).code == 0  # also in another number of processes
@@ -130,7 +160,7 @@ def test_two_processes_stop_together_and_continue(umt):
 @pytest.mark.slow
 def test_error_on_the_first_process_ends_them_all(umt):
     assert umt("train", *TINY, "--run", "two", "--steps", 1).code == 0
-    ran = launch(2, *TINY, "--run", "two", "--seed", 5)
+    ran = launch(*TINY, "--run", "two", "--seed", 5)
     assert ran.returncode != 0
     assert ran.stderr.decode().count("umt: error:") == 1
     assert "training.seed = 0, now 5" in ran.stderr.decode()
