@@ -1,12 +1,13 @@
 """The training step against a textbook one and against the machine, in the same run.
 
-    python -m benchmarks.training [--preset small] [--batch-size 4] [--steps 5] [--device cpu]
+    python -m benchmarks.training [--preset small] [--batch-size 4] [--steps 5] [--compiled]
 
 The textbook step does the same mathematics as it is written down: the encoder runs once for
 the classifier's phase and again for the other; a WaveNet's latents are repeated to the sample
 rate before each layer's 1x1 convolution; Adam goes through the parameters one after the other;
-and batches are made between updates. The losses of both are shown first. Steps of both take
-turns, so that whatever else the machine does slows both. Then `umt` trains alone, with its own
+and batches are made between updates. With `--compiled`, `umt`'s own update of networks that
+went through `torch.compile` takes part too. The losses of all are shown first. Their steps take
+turns, so that whatever else the machine does slows all. Then `umt` trains alone, with its own
 workers, to see how long it waits for data; and what an update asks for is put beside what this
 machine does at best: a large matrix product, and a copy in memory. The data is noise.
 """
@@ -18,7 +19,7 @@ import copy
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ from core.presets import get_preset
 from core.training.loading import load_batches
 from core.training.log import Meter
 from core.training.update import Updater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Update = Callable[[Batch, int], dict[str, float]]
 
 
 def write_noise(directory: Path, name: str, sample_rate: int) -> Domain:
@@ -97,7 +103,7 @@ class Textbook:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {f"loss/{name}": float(loss.detach()) for name, loss in losses.items()}
 
 
 def main() -> None:
@@ -107,6 +113,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--compiled", action="store_true")
     options = parser.parse_args()
     config = get_preset(options.preset)
     config = config.updated(
@@ -121,32 +128,45 @@ def main() -> None:
         accelerator = Accelerator(cpu=options.device == "cpu")
         model = Translator.create(config, ["one", "two"]).to(accelerator.device)
         textbook = Textbook(copy.deepcopy(model))
+        # Its batches are made while it waits for them.
+        others: dict[str, Update] = {"textbook": lambda _, step: textbook.update(batches[step])}
+        if options.compiled:
+            others["compiled"] = Updater(compiled(copy.deepcopy(model)), accelerator).update
         updater = Updater(model, accelerator)
-        seconds = compare(updater, textbook, batches, options.steps)
+        seconds = compare(updater.update, others, batches, options.steps)
         wait(updater, batches, options.steps)
         limits(updater, batches[0], seconds)
 
 
-def compare(updater: Updater, textbook: Textbook, batches: Batches, n_steps: int) -> float:
-    """Time both, step about, and print what was found; return our seconds an update."""
-    loader = iter(DataLoader(batches, sampler=range(n_steps + 1), batch_size=None, num_workers=1))
-    first = next(loader)
-    ours, theirs = updater.update(first, 0), textbook.update(first)
-    for name, loss in theirs.items():
-        print(f"loss {name}: umt {ours[f'loss/{name}']:.4f}, textbook {loss:.4f}")
-    spent = {"umt": 0.0, "textbook": 0.0}
-    for step in range(1, n_steps + 1):
+def compiled(model: Translator) -> Translator:
+    """Have the networks compiled when they are first used; decoders share what that gives."""
+    for network in (model.encoder, *(model.decoders[name] for name in model.domains)):
+        network.compile()
+    return model
+
+
+def compare(ours: Update, others: dict[str, Update], batches: Batches, n_steps: int) -> float:
+    """Time all, step about, and print what was found; return our seconds an update."""
+    updates = {"umt": ours, **others}
+    # Before the time that counts, each decoder has had its turn.
+    loader = iter(DataLoader(batches, sampler=range(n_steps + 2), batch_size=None, num_workers=1))
+    for step in range(2):
         batch = next(loader)
-        began = time.perf_counter()
-        updater.update(batch, step)
-        done = time.perf_counter()
-        textbook.update(batches[step])
-        spent["umt"] += done - began
-        spent["textbook"] += time.perf_counter() - done
-    n_items = n_steps * first.items.numel()
-    for name in ("umt", "textbook"):
-        print(f"{name}: {n_items / spent[name]:.2f} items/s")
-    print(f"ratio: {spent['textbook'] / spent['umt']:.2f}")
+        for name, update in updates.items():
+            began = time.perf_counter()
+            figures = update(batch, step)
+            losses = ", ".join(f"{key} {figures[key]:.4f}" for key in figures if "loss/" in key)
+            print(f"{name}, update {step + 1}: {time.perf_counter() - began:.1f} s, {losses}")
+    spent = dict.fromkeys(updates, 0.0)
+    for step in range(2, n_steps + 2):
+        batch = next(loader)
+        for name, update in updates.items():
+            began = time.perf_counter()
+            update(batch, step)
+            spent[name] += time.perf_counter() - began
+    n_items = n_steps * batch.items.numel()
+    for name, seconds in spent.items():
+        print(f"{name}: {n_items / seconds:.2f} items/s, {seconds / spent['umt']:.2f} times umt's")
     return spent["umt"] / n_steps
 
 
