@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from contextlib import contextmanager
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.errors import UsageError
+from core.errors import DataError, UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
-from umtcli.failures import ExitCode
+from umtcli.failures import ExitCode, is_item_failure, show_traceback
 from umtcli.training_report import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
     from core.training.adding import Addition
+    from umtcli.console import Environment
 
 EXAMPLES = """\
 umt train
@@ -118,7 +120,7 @@ def run(
         raise UsageError(
             f"--device {device}: training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"
         )
-    with warnings.catch_warnings(), _stop_requests() as stopped_by:
+    with warnings.catch_warnings(), _one_speaks(env), _stop_requests() as stopped_by:
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
         from core.data.domain import load_domains
         from core.training.loop import train
@@ -192,6 +194,19 @@ def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Conf
         chosen = read_config(file, chosen)
     given = {name: value for name, value in changes.items() if value is not None}
     return chosen.updated("training", **given)
+
+
+@contextmanager
+def _one_speaks(env: Environment) -> Iterator[None]:
+    """Leave it to the first process of a node to say what strikes all, or cuts them off from it."""
+    try:
+        yield
+    except Exception as error:
+        is_own = is_item_failure(error) and not isinstance(error, DataError)
+        if is_own or os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        show_traceback(env, error)
+        raise typer.Exit(ExitCode.FAILED) from error
 
 
 @contextmanager
