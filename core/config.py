@@ -204,7 +204,6 @@ class TrainingConfig:
             arXiv 2310.07831).
         decay: See `schedule`.
         decay_steps: See `schedule`.
-        warmup_steps: Updates over which the rate rises from zero.
         betas: Adam's moment decays.
         weight_decay: Decoupled weight decay.
         clip_value: Largest absolute gradient value; 0 for no limit.
@@ -227,7 +226,6 @@ class TrainingConfig:
     schedule: Literal["exponential", "linear"] = "exponential"
     decay: float = 0.98
     decay_steps: int = 10_000
-    warmup_steps: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip_value: float = 0.0
@@ -244,7 +242,6 @@ class TrainingConfig:
             self,
             "training",
             seed=0,
-            warmup_steps=0,
             adversarial_start=0,
             segment_seconds=SHORTEST_SEGMENT_SECONDS,
         )

@@ -31,7 +31,6 @@ PRESETS: dict[str, Config] = {
             domains_per_step=3,
             segment_seconds=3.0,
             schedule="linear",
-            warmup_steps=50,
             betas=(0.9, 0.98),
             weight_decay=0.01,
             clip_norm=1.0,

@@ -16,8 +16,6 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
         step: Updates done before.
     """
     rate = training.learning_rate
-    if training.warmup_steps:
-        rate *= min(1.0, (step + 1) / training.warmup_steps)
     if training.schedule == "exponential":
         # The paper's "0.98 every 10,000 samples" counts batches in the authors' code.
         return rate * training.decay ** (step // training.decay_steps)

@@ -16,19 +16,9 @@ def test_exponential_falls_by_a_fiftieth_every_10000_updates(step, rate):
     assert learning_rate(TrainingConfig(), step) == pytest.approx(rate, rel=1e-4)
 
 
-@pytest.mark.parametrize(("step", "rate"), [(0, 2.5e-4), (1, 5e-4), (3, 1e-3), (4, 1e-3)])
-def test_warm_up_rises_evenly_to_the_full_rate(step, rate):
-    assert learning_rate(TrainingConfig(warmup_steps=4), step) == pytest.approx(rate)
-
-
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 1e-3), (25, 7.5e-4), (99, 1e-5), (100, 0), (200, 0)]
 )
 def test_linear_falls_evenly_to_the_last_step_and_stays_at_zero(step, rate):
     training = TrainingConfig(schedule="linear", steps=100)
     assert learning_rate(training, step) == pytest.approx(rate, rel=1e-4)
-
-
-def test_linear_warms_up_too():
-    training = TrainingConfig(schedule="linear", steps=100, warmup_steps=10)
-    assert learning_rate(training, 4) == pytest.approx(1e-3 * 0.5 * 0.96)

@@ -220,7 +220,7 @@ def test_gradients_are_limited(trio, tmp_path, limit, measure):
 
 
 def test_both_optimizers_follow_the_schedule(trio, tmp_path):
-    config = config_with(schedule="linear", warmup_steps=2, steps=100)
+    config = config_with(schedule="linear", steps=100)
     trained = make_loop(config, trio, tmp_path)
     for step in (0, 1, 25):
         trained.updater.update(trained.batches[step], step)
