@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from core.families.base import Decoder, Encoder
 
-WINDOW_SECONDS = 10.0  # worked on at a time; bounds the memory of a long piece
+WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
 # For sound that comes in while the result is heard. A window's context is worked on again with
 # each window, so short ones cost more.
 LIVE_WINDOW_SECONDS = 0.5

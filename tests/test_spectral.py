@@ -65,7 +65,8 @@ def test_generating_in_windows_equals_the_whole(decoder, config, n_frames):
     assert whole.std() > 50 * 1e-4
 
 
-def test_generating_gives_what_training_hears_but_for_the_noise(decoder, config):
+def test_generating_gives_what_training_hears_but_for_vibrato_and_noise(decoder, config):
+    decoder.vibrato.power.data.zero_()
     quiet = decoder.head.bias.data[2 * decoder.n_partials :]
     quiet.fill_(-100)
     latents = torch.randn(30, config.latent_dim)
@@ -73,6 +74,8 @@ def test_generating_gives_what_training_hears_but_for_the_noise(decoder, config)
         whole = decoder(latents.unsqueeze(0))[0]
     torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=0)
     assert whole.std() > 50 * 1e-4
+    decoder.vibrato.power.data.fill_(1)
+    assert not torch.allclose(generate(decoder, latents), whole, atol=50 * 1e-4)
 
 
 def test_seed_changes_the_noise_and_repeats_it(decoder, config):

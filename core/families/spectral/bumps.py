@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REACH = 4  # bins to either side that a sinusoid's bump extends to
+REACH = 5  # bins to either side that a sinusoid's bump extends to
+LARGEST_DEVIATION = 2.0  # bins; a bump's edge is then below 2 % of its middle
 
 
 def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
@@ -24,7 +25,7 @@ def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
 
     Args:
         phasors: Real and imaginary parts of the oscillators, float [2, ..., S].
-        deviation: Of each from its bin, in bins, float [..., S], -1..1.
+        deviation: Of each from its bin, in bins, float [..., S], -2..2.
         width_bins: Standard deviation of a bump.
 
     Returns:
@@ -39,7 +40,7 @@ def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
 
 
 class _Bumps(torch.autograd.Function):
-    """The sum of nine shifted products, which autograd would keep one by one."""
+    """The sum of eleven shifted products, which autograd would keep one by one."""
 
     @staticmethod
     def forward(ctx: Any, phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:

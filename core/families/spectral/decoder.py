@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from core.families.base import Decoder, Reconstruction, run_in_windows
 from core.families.noise import noise_of_items
 from core.families.spectral.blocks import ConvNeXtBlock
+from core.families.spectral.bumps import LARGEST_DEVIATION
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.spectral.pitch import N_KEYS
 from core.families.spectral.synthesis import Controls, Stream, Synthesizer
+from core.families.spectral.vibrato import Vibrato
 from core.families.spectral.voices import N_TIMBRES, Spectra, Voices, ring
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from core.config import SpectralConfig
 
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
+FURTHEST = LARGEST_DEVIATION - 0.5  # bins that notes move oscillators, which the blocks move on
 FIRST_NOISE = -7.0  # that an untrained decoder begins with
 
 
@@ -32,12 +35,13 @@ class SpectralOptions:
 
 
 class SpectralDecoder(Decoder):
-    """Notes as combs of harmonics, corrected frame by frame by ConvNeXt blocks.
+    """Notes that ring, corrected frame by frame by ConvNeXt blocks.
 
     Each key has a few timbres, with a spectrum each (`Spectra`). Their sum, as loud as they ring
     (`Voices`, `ring`), is what a decoder starts from; the blocks, which see all latent channels,
     correct it in amplitude and frequency and add noise. The trunk is that of Vocos (Siuzdak
     2023, arXiv 2306.00814) with a memory of some seconds; what rings dies away, but has no end.
+    In training notes stand still; generated ones sway as the domain's do (`Vibrato`).
     """
 
     def __init__(self, config: SpectralConfig) -> None:
@@ -63,13 +67,14 @@ class SpectralDecoder(Decoder):
         self.norm = nn.LayerNorm(channels)
         n_values = 2 * self.n_partials + config.noise_bands
         self.head = nn.Linear(channels, config.downsampling * n_values)
-        # Begins as the combs alone.
+        # Begins as the notes alone.
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(3 * channels))
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.bias.view(config.downsampling, -1)[:, 2 * self.n_partials :] = FIRST_NOISE
         self.spectra = Spectra(self.n_partials, config.n_fft, config.sample_rate)
         self.voices = Voices(config.voice_channels, config.latent_dim, config.downsampling)
+        self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
         # Latent frames before and after a frame that can change it.
         self.frames_before = max(
             sum(block.padding[0] for block in blocks), self.voices.frames_before
@@ -77,7 +82,7 @@ class SpectralDecoder(Decoder):
         self.frames_after = max(sum(block.padding[1] for block in blocks), self.voices.frames_after)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Return the waveform of latents, with noise of each item's own.
+        """Return the waveform of latents, without vibrato, with noise of each item's own.
 
         Args:
             latents: float [B, L, D].
@@ -99,12 +104,16 @@ class SpectralDecoder(Decoder):
         voices = self.voices(keys.view(batch, n_latents, 2, N_KEYS), latents[..., 2 * N_KEYS :])
         return torch.cat([values.view(batch, n_frames, -1), voices], dim=2)
 
-    def controls(self, values: Tensor, before: Tensor) -> tuple[Controls, Tensor]:
+    def controls(
+        self, values: Tensor, before: Tensor, sway: Tensor | None = None
+    ) -> tuple[Controls, Tensor]:
         """Give the network's values their meaning.
 
         Args:
             values: float [B, N, values].
             before: Levels of the voices before the first frame; see `ring`.
+            sway: How far each key is off its frequency, relative to it, float [N, keys]; None
+                for nowhere.
 
         Returns:
             The controls, and the levels of the voices after the last frame.
@@ -117,11 +126,14 @@ class SpectralDecoder(Decoder):
         spectra = self.spectra()
         notes = level @ spectra.flatten(0, 1) + math.exp(QUIETEST)
         # Where several notes share an oscillator, it lies at their weighted mean.
-        offset = level @ (spectra * self.spectra.offsets).flatten(0, 1) / notes
+        offset = level @ (spectra * self.spectra.offsets).flatten(0, 1)
+        if sway is not None:
+            swaying = level * sway.repeat(1, N_TIMBRES)
+            offset = offset + swaying @ (spectra * self.spectra.places).flatten(0, 1)
         bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
         controls = Controls(
             amplitude=(notes.log() + amplitude).clamp(QUIETEST, LOUDEST).exp(),
-            deviation=offset + 0.5 * deviation.tanh(),
+            deviation=(offset / notes).clamp(-FURTHEST, FURTHEST) + 0.5 * deviation.tanh(),
             noise=bands.exp(),
         )
         return controls, after
@@ -138,14 +150,15 @@ class SpectralDecoder(Decoder):
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
         """Return the multi-resolution STFT loss and the output; see `Decoder.reconstruct`."""
         output = self(latents)
-        return Reconstruction(
-            multi_resolution_loss(output, waveform, self.config.sample_rate), output
-        )
+        distance = multi_resolution_loss(output, waveform, self.config.sample_rate)
+        # It moves the vibrato and says nothing of the output, whose loss this is.
+        vibrato = self.vibrato.loss(waveform)
+        return Reconstruction(distance + vibrato - vibrato.detach(), output)
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the multi-resolution STFT distance, with the same noise at every call."""
         with noise_of_items([[item] for item in range(len(latents))], latents.device):
-            return self.reconstruct(latents, waveform).loss
+            return multi_resolution_loss(self(latents), waveform, self.config.sample_rate)
 
     def yardsticks(self, waveform: Tensor) -> dict[str, float]:
         """Return the distance of silence, and of other audio of the same batch."""
@@ -153,17 +166,21 @@ class SpectralDecoder(Decoder):
         found = {"silence": torch.zeros_like(waveform)}
         if len(waveform) > 1:
             found["other audio"] = waveform.roll(1, dims=0)
-        return {
-            name: float(multi_resolution_loss(output, waveform, rate))
-            for name, output in found.items()
-        }
+        figures = {}
+        for name, output in found.items():
+            # A few items at a time, whose memory the C library keeps for the next.
+            parts = zip(torch.split(output, 2), torch.split(waveform, 2), strict=True)
+            total = sum(len(own) * multi_resolution_loss(own, other, rate) for own, other in parts)
+            figures[name] = float(total) / len(waveform)
+        return figures
 
     def generate(
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
     ) -> Iterator[Tensor]:
-        """Generate in windows; `seed` is that of the noise. See `Decoder.generate`."""
+        """Generate in windows; `seed` is that of vibrato and noise. See `Decoder.generate`."""
         del options
         stream = Stream(self.synthesizer, seed=seed)
+        phases = self.vibrato.draw(seed)
         windows = run_in_windows(
             blocks,
             lambda latents: self.predict(latents.unsqueeze(0)).view(len(latents), -1),
@@ -175,6 +192,7 @@ class SpectralDecoder(Decoder):
         for kept in windows:
             values = kept.view(1, len(kept) * self.config.downsampling, -1)
             before = self.voices.silence(values) if levels is None else levels
-            controls, levels = self.controls(values, before)
+            sway = self.vibrato(phases, stream.n_frames, values.shape[1])
+            controls, levels = self.controls(values, before, sway)
             yield stream.advance(controls)
         yield stream.finish()

@@ -3,7 +3,7 @@
 A network that treats all moments alike gives equal frames for a steady sound, and equal
 frames repeat with the frame rate: whatever their phases, only multiples of it can sound.
 So pitch needs something that runs on from frame to frame. Here that is the phase of a bank
-of oscillators, one per bin of the inverse FFT, each free to move by a bin to either side;
+of oscillators, one per bin of the inverse FFT, each free to move by two bins to either side;
 the network says how loud they are and where exactly they lie, which for a steady sound are
 steady values, and their phases are the running sum of their frequencies.
 
@@ -42,7 +42,7 @@ class Controls:
 
     Attributes:
         amplitude: Of each oscillator, float [..., N, S], 0 and up.
-        deviation: From its bin, in bins, float [..., N, S], -1..1.
+        deviation: From its bin, in bins, float [..., N, S], -2..2.
         noise: Amplitude of the noise in each bin, float [..., N, n_fft // 2 + 1].
     """
 

@@ -110,19 +110,26 @@ class Spectra(nn.Module):
     """How loud the harmonics of each key are in each timbre: learnt, key by key.
 
     Args:
-        n_partials: Oscillators; see `core.families.spectral.synthesis`.
+        n_partials: S, the number of oscillators; see `core.families.spectral.synthesis`.
         n_fft: FFT length that they are the bins of.
         sample_rate: Hz.
+
+    Attributes:
+        offsets: How far a key's harmonic lies from its oscillator's bin, in bins, float [keys, S].
+        places: Where it lies, in bins, 0 where there is none, float [keys, S].
     """
 
     harmonics: Tensor
     offsets: Tensor
+    places: Tensor
 
     def __init__(self, n_partials: int, n_fft: int, sample_rate: int) -> None:
         super().__init__()
         harmonics, offsets = harmonics_of_keys(n_partials, n_fft, sample_rate)
         self.register_buffer("harmonics", harmonics, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
+        places = (torch.arange(1, n_partials + 1) + offsets) * (harmonics > 0)
+        self.register_buffer("places", places, persistent=False)
         falls = torch.tensor(SLOPES).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).log()
         self.levels = nn.Parameter(-falls.unsqueeze(1).expand(-1, N_KEYS, -1) / STEP)
 

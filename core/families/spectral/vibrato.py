@@ -1,0 +1,155 @@
+"""Vibrato: how the notes of a domain sway in pitch.
+
+Where in its sway a note is cannot be known from the source, and an output that guesses wrong is
+further from the original than one that stands still: a loss that compares the two teaches
+stillness. So the decoder learns steady notes; how far a domain's notes sway is measured in its
+recordings, key by key, and generated notes sway as far, with phases drawn at random.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.families.spectral.pitch import LOWEST_KEY, N_KEYS, key_to_hz
+
+# Players sway at 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.
+# Acoust. Soc. Am. 96). The rates are as far apart as windows of a second tell them apart, and
+# what lies at several of them beats, as a player's vibrato comes and goes.
+RATES_HZ = (3.25, 4.75, 6.25, 7.75)
+WINDOW_SECONDS = 1.0
+# Of the frequency, 60 cents. All weights learn by like steps, and a vibrato of 10 cents is to be
+# learnt in a few dozen.
+UNIT = 60 / 1200 * math.log(2)
+N_HARMONICS = 8  # of a key whose frequency is followed
+LARGEST_SWAY = 0.03  # of the frequency, half a key: what is further away is another note
+AGREEMENT = 0.5  # bins by which neighbouring bins may differ on what frequency they hold
+MIN_SHARE = 0.6  # of a window in which a harmonic has to be heard clearly
+# Of the power of a sway of 8 cents this share is seen in music that is mostly chords: 0.85 in a
+# synthetic note alone, 0.33 in four together, where the sway of one partial hides another's.
+SEEN = 0.4
+HEARD = 0.01  # of the loudest key's weight: fainter keys are not learnt from
+SMOOTHING = 13  # keys over which a measurement is spread: a single key is seldom heard
+
+
+class Vibrato(nn.Module):
+    """How far each key sways at each rate.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: FFT length in which frequencies are measured, in samples.
+        frame_length: Samples between frames.
+    """
+
+    def __init__(self, sample_rate: int, n_fft: int, frame_length: int) -> None:
+        super().__init__()
+        self.sample_rate, self.n_fft, self.frame_length = sample_rate, n_fft, frame_length
+        # Squared, because a mean of squares is not widened by what varies between notes.
+        self.power = nn.Parameter(torch.zeros(len(RATES_HZ), N_KEYS))
+
+    def draw(self, seed: int) -> Tensor:
+        """Return the phases at frame 0, in cycles, a function of the seed, [rates, keys]."""
+        generator = np.random.Generator(np.random.Philox(seed % 2**64))
+        return torch.from_numpy(generator.random(self.power.shape)).to(self.power)
+
+    def forward(self, phases: Tensor, first: int, n_frames: int) -> Tensor:
+        """Return each key's deviation, relative to its frequency, float [N, keys].
+
+        Args:
+            phases: At frame 0, in cycles, float [rates, keys].
+            first: Number of the first frame.
+            n_frames: N.
+        """
+        turns = self._turns(torch.arange(first, first + n_frames), phases)
+        depth = UNIT * self.power.clamp(min=0).sqrt()
+        return ((2 * math.pi * (turns + phases)).sin() * depth).sum(1)
+
+    def loss(self, waveform: Tensor) -> Tensor:
+        """Return the squared error of what is known of the sway against a measurement.
+
+        Args:
+            waveform: Recordings of the domain, float [B, T]; each is an item by itself, so that
+                a batch may be shared among processes.
+        """
+        with torch.no_grad():
+            total, weight = (_smoothed(one) for one in self.measure(waveform))
+            wanted = total / weight.clamp(min=1e-12) / SEEN
+            heard = weight > HEARD * weight.amax(2, keepdim=True)
+        return ((self.power - wanted).square() * heard).mean()
+
+    def measure(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Measure the sway of keys by what their harmonics have in common.
+
+        Noise and neighbours disturb each harmonic in another way, a player's vibrato moves them
+        alike: the mean product of two harmonics' deviations has only what they share.
+
+        Args:
+            waveform: float [B, T].
+
+        Returns:
+            Squared depth in units, times its weight, float [B, rates, keys]; weights, float
+            [B, 1, keys].
+        """
+        deviation, clarity = self._deviations(waveform)
+        n_window = round(WINDOW_SECONDS * self.sample_rate / self.frame_length)
+        window = torch.hann_window(n_window, periodic=False).to(waveform).view(-1, 1, 1)
+        total = waveform.new_zeros(len(waveform), len(RATES_HZ), N_KEYS)
+        weight = waveform.new_zeros(len(waveform), 1, N_KEYS)
+        angles = 2 * math.pi * self._turns(torch.arange(n_window), waveform)[..., 0].T
+        waves = torch.stack([angles.cos(), angles.sin()])  # [2, rates, window]
+        for start in range(0, deviation.shape[1] - n_window + 1, n_window):
+            ours = slice(start, start + n_window)
+            heard = clarity[:, ours] * window
+            size = heard.sum(1).clamp(min=1e-12)  # [B, keys, harmonics]
+            mean = (deviation[:, ours] * heard).sum(1) / size
+            swing = (deviation[:, ours] - mean.unsqueeze(1)) * heard
+            amplitude = torch.einsum("prn,bnkh->prbkh", waves, swing) / size
+            share = ((clarity[:, ours] > 0) * window).sum(1) / window.sum()
+            trust = size.sqrt() * (share > MIN_SHARE)
+            both = (trust * amplitude).sum(4).square() - (trust * amplitude).square().sum(4)
+            # The cosine's product and the sine's; a sway of depth 1 has amplitude 1/2.
+            total += 4 * both.sum(0).transpose(0, 1) / UNIT**2
+            weight[:, 0] += trust.sum(2).square() - trust.square().sum(2)
+        return total, weight
+
+    def _deviations(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the harmonics' relative deviations and weights, [B, N, keys, harmonics]."""
+        keys = LOWEST_KEY + torch.arange(N_KEYS, device=waveform.device)
+        hertz = key_to_hz(keys).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).to(keys)
+        place = hertz * self.n_fft / self.sample_rate
+        window = torch.hann_window(self.n_fft).to(waveform)
+        spectrum = torch.stft(
+            waveform,
+            self.n_fft,
+            self.frame_length,
+            window=window,
+            pad_mode="constant",
+            return_complex=True,
+        ).transpose(1, 2)
+        # A phase's advance from frame to frame tells the frequency (Flanagan & Golden 1966).
+        advance = spectrum[:, 1:] * spectrum[:, :-1].conj()
+        bins = torch.arange(spectrum.shape[2], device=waveform.device)
+        turns = advance.angle() / (2 * math.pi) - bins * self.frame_length / self.n_fft
+        frequency = bins + (turns - turns.round()) * self.n_fft / self.frame_length
+        # A bin that holds one partial agrees with its neighbours (Charpentier 1986).
+        step = frequency.diff(dim=2).abs() < AGREEMENT
+        clear = F.pad(step[..., 1:] & step[..., :-1], (1, 1))
+        nearest = place.round().long().clamp(max=len(bins) - 1)
+        deviation = (frequency[..., nearest] - place) / place
+        known = clear[..., nearest] & (deviation.abs() < LARGEST_SWAY)
+        return deviation, advance.abs()[..., nearest] * known
+
+    def _turns(self, frames: Tensor, like: Tensor) -> Tensor:
+        """Return how far the rates have turned at frames, in cycles, float [N, rates, 1]."""
+        rates = torch.tensor(RATES_HZ, dtype=torch.float64)
+        seconds = frames.double() * self.frame_length / self.sample_rate
+        return (torch.outer(seconds, rates) % 1).to(like).unsqueeze(2)
+
+
+def _smoothed(measured: Tensor) -> Tensor:
+    """Spread measurements, float [B, n, keys], over neighbouring keys."""
+    return F.avg_pool1d(measured, SMOOTHING, stride=1, padding=SMOOTHING // 2)
