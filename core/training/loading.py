@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch.utils.data import DataLoader
@@ -12,7 +13,7 @@ from core.data.dataset import Batch
 from core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from core.data.dataset import Batches
 
@@ -41,7 +42,9 @@ def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Generator[B
         worker_init_fn=_leave_signals_to_the_loop,
     )
     try:
-        yield from loader
+        with _signals_held_back():
+            batches_made = iter(loader)
+        yield from batches_made
     except (OSError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[-1]
         raise TrainingError(
@@ -55,6 +58,16 @@ def own_cores() -> int:
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // local_processes)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Hold signals back from processes that begin here: they would die before they ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals_to_the_loop(worker: int) -> None:

@@ -280,7 +280,7 @@ def test_header_has_the_true_length_when_it_is_known_and_reads_to_the_end_when_n
     np.testing.assert_array_equal(read_wav(known), read_wav(unknown))
 
 
-@pytest.mark.parametrize(("seconds", "option"), [(20.0, ()), (9.0, ("--live",))])
+@pytest.mark.parametrize(("seconds", "option"), [(30.0, ()), (9.0, ("--live",))])
 def test_output_begins_before_a_live_input_ends(tmp_path, seconds, option):
     """Without `--live` nine seconds are too few."""
     write_song(tmp_path / "long.wav", seconds, sample_rate=8000)
