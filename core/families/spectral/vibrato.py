@@ -29,8 +29,8 @@ N_HARMONICS = 8  # of a key whose frequency is followed
 LARGEST_SWAY = 0.03  # of the frequency, half a key: what is further away is another note
 AGREEMENT = 0.5  # bins by which neighbouring bins may differ on what frequency they hold
 MIN_SHARE = 0.6  # of a window in which a harmonic has to be heard clearly
-# Of the power of a sway of 8 cents this share is seen in music that is mostly chords: 0.85 in a
-# synthetic note alone, 0.33 in four together, where the sway of one partial hides another's.
+# Share of a sway's power that is seen, chosen for music that is mostly chords. Of 8 cents, 0.81 is
+# seen in synthetic notes alone and 0.27 in four together: the sway of one partial hides another's.
 SEEN = 0.4
 HEARD = 0.01  # of the loudest key's weight: fainter keys are not learnt from
 SMOOTHING = 13  # keys over which a measurement is spread: a single key is seldom heard
@@ -48,11 +48,11 @@ class Vibrato(nn.Module):
     def __init__(self, sample_rate: int, n_fft: int, frame_length: int) -> None:
         super().__init__()
         self.sample_rate, self.n_fft, self.frame_length = sample_rate, n_fft, frame_length
-        # Squared, because a mean of squares is not widened by what varies between notes.
+        # Squared depths in units: a mean of squares is not widened by what varies between notes.
         self.power = nn.Parameter(torch.zeros(len(RATES_HZ), N_KEYS))
 
     def draw(self, seed: int) -> Tensor:
-        """Return the phases at frame 0, in cycles, a function of the seed, [rates, keys]."""
+        """Return the phases at frame 0, a function of the seed, in cycles, float [rates, keys]."""
         generator = np.random.Generator(np.random.Philox(seed % 2**64))
         return torch.from_numpy(generator.random(self.power.shape)).to(self.power)
 
@@ -69,7 +69,7 @@ class Vibrato(nn.Module):
         return ((2 * math.pi * (turns + phases)).sin() * depth).sum(1)
 
     def loss(self, waveform: Tensor) -> Tensor:
-        """Return the squared error of what is known of the sway against a measurement.
+        """Return the mean squared error of `power` against a measurement, a scalar.
 
         Args:
             waveform: Recordings of the domain, float [B, T]; each is an item by itself, so that
