@@ -92,3 +92,16 @@ def test_a_summary_covers_every_metric_that_has_figures(observations):
     for own in found.values():
         assert 0 <= own["auc"] <= 1
         assert all(row["low"] <= row["high"] for row in own["rows"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "copy", "true", "share"),
+    [
+        ("target_probability", 0.2, 0.8, 0.5),
+        ("target_probability", 0.97, 0.96, None),  # the source is in the target's domain
+        ("frechet_distance", 0.8, 0.2, 0.5),
+        ("frechet_distance", 0.2, 0.8, None),
+    ],
+)
+def test_share_of_the_way_needs_a_way_up(name, copy, true, share):
+    assert METRICS[name].share(0.5, {COPY: copy, TRUE: true}) == (share and pytest.approx(share))

@@ -94,6 +94,10 @@ class Metric:
         Args:
             value: The figure.
             rows: The yardsticks' figures by row.
+
+        Returns:
+            The share; None where an end is missing, or the 100 % end is no better than the other,
+            as for a source that is in the target's domain already.
         """
         zero = rows.get(self.zero)
         full = next((rows[row] for row in self.full if rows.get(row) is not None), None)
@@ -101,6 +105,8 @@ class Metric:
             return None
         if self.is_two_sided:
             return 1 - abs(value - full) / abs(zero - full)
+        if (full > zero) != self.is_higher_better:
+            return None
         return (value - zero) / (full - zero)
 
     @property
