@@ -85,6 +85,7 @@ class SpectralConfig:
         decoder_layers: Blocks of the decoder.
         kernel_size: Frames seen by a block's depthwise convolution.
         latent_noise: Standard deviation of the noise added to latents in training.
+        attack_weight: Of the distance between attacks in the decoders' loss; 0 for none.
     """
 
     family: ClassVar[str] = "spectral"
@@ -106,6 +107,7 @@ class SpectralConfig:
     decoder_layers: int = 6
     kernel_size: int = 7
     latent_noise: float = 0.05
+    attack_weight: float = 1.5
 
     def __post_init__(self) -> None:
         lowest = {

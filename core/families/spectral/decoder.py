@@ -148,9 +148,14 @@ class SpectralDecoder(Decoder):
         return (1 - (place - bands).abs()).clamp(min=0).to(like.dtype)
 
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
-        """Return the multi-resolution STFT loss and the output; see `Decoder.reconstruct`."""
+        """Return the loss of magnitudes and attacks, and the output; see `Decoder`."""
         output = self(latents)
-        distance = multi_resolution_loss(output, waveform, self.config.sample_rate)
+        distance = multi_resolution_loss(
+            output,
+            waveform,
+            self.config.sample_rate,
+            attack_weight=self.config.attack_weight,
+        )
         # It moves the vibrato and says nothing of the output, whose loss this is.
         vibrato = self.vibrato.loss(waveform)
         return Reconstruction(distance + vibrato - vibrato.detach(), output)
