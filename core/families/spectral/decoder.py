@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.families.base import Decoder, Reconstruction, run_in_windows
-from core.families.noise import noise_of_items
+from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.bumps import LARGEST_DEVIATION
 from core.families.spectral.losses import multi_resolution_loss
@@ -112,8 +112,8 @@ class SpectralDecoder(Decoder):
         Args:
             values: float [B, N, values].
             before: Levels of the voices before the first frame; see `ring`.
-            sway: How far each key is off its frequency, relative to it, float [N, keys]; None
-                for nowhere.
+            sway: How far each key is off its frequency, relative to it, float [N, keys] or
+                [B, N, keys]; None for nowhere.
 
         Returns:
             The controls, and the levels of the voices after the last frame.
@@ -128,7 +128,7 @@ class SpectralDecoder(Decoder):
         # Where several notes share an oscillator, it lies at their weighted mean.
         offset = level @ (spectra * self.spectra.offsets).flatten(0, 1)
         if sway is not None:
-            swaying = level * sway.repeat(1, N_TIMBRES)
+            swaying = level * torch.cat([sway] * N_TIMBRES, dim=-1)
             offset = offset + swaying @ (spectra * self.spectra.places).flatten(0, 1)
         bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
         controls = Controls(
@@ -149,7 +149,9 @@ class SpectralDecoder(Decoder):
 
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
         """Return the loss of magnitudes and attacks, and the output; see `Decoder`."""
-        output = self(latents)
+        values = self.predict(latents)
+        controls, _ = self.controls(values, self.voices.silence(values))
+        output = self.synthesizer.render(controls)
         distance = multi_resolution_loss(
             output,
             waveform,
@@ -157,8 +159,19 @@ class SpectralDecoder(Decoder):
             attack_weight=self.config.attack_weight,
         )
         # It moves the vibrato and says nothing of the output, whose loss this is.
-        vibrato = self.vibrato.loss(waveform)
+        vibrato = self._vibrato_loss(values.detach(), waveform)
         return Reconstruction(distance + vibrato - vibrato.detach(), output)
+
+    def _vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
+        """Compare the last second, made to sway, with the recording's; see `Vibrato.loss`."""
+        n_frames = min(self.vibrato.n_window, values.shape[1])
+        n_samples = n_frames * self.config.frame_length
+        with torch.no_grad():
+            phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
+            sway = self.vibrato(phases, 0, values.shape[1])
+            controls, _ = self.controls(values, self.voices.silence(values), sway)
+            swaying = self.synthesizer.render(controls.last(n_frames))
+        return self.vibrato.loss(swaying, waveform[:, -n_samples:])
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the multi-resolution STFT distance, with the same noise at every call."""

@@ -2,8 +2,9 @@
 
 Where in its sway a note is cannot be known from the source, and an output that guesses wrong is
 further from the original than one that stands still: a loss that compares the two teaches
-stillness. So the decoder learns steady notes; how far a domain's notes sway is measured in its
-recordings, key by key, and generated notes sway as far, with phases drawn at random.
+stillness. So the decoder learns steady notes, which sway, with phases drawn at random, only when
+they are generated. How far is learnt by measuring: recordings of the domain and the decoder's own
+notes, made to sway, are measured alike, key by key, until both sway as far.
 """
 
 from __future__ import annotations
@@ -29,9 +30,6 @@ N_HARMONICS = 8  # of a key whose frequency is followed
 LARGEST_SWAY = 0.03  # of the frequency, half a key: what is further away is another note
 AGREEMENT = 0.5  # bins by which neighbouring bins may differ on what frequency they hold
 MIN_SHARE = 0.6  # of a window in which a harmonic has to be heard clearly
-# Share of a sway's power that is seen, chosen for music that is mostly chords. Of 8 cents, 0.81 is
-# seen in synthetic notes alone and 0.27 in four together: the sway of one partial hides another's.
-SEEN = 0.4
 HEARD = 0.01  # of the loudest key's weight: fainter keys are not learnt from
 SMOOTHING = 13  # keys over which a measurement is spread: a single key is seldom heard
 
@@ -48,6 +46,7 @@ class Vibrato(nn.Module):
     def __init__(self, sample_rate: int, n_fft: int, frame_length: int) -> None:
         super().__init__()
         self.sample_rate, self.n_fft, self.frame_length = sample_rate, n_fft, frame_length
+        self.n_window = round(WINDOW_SECONDS * sample_rate / frame_length)  # frames
         # Squared depths in units: a mean of squares is not widened by what varies between notes.
         self.power = nn.Parameter(torch.zeros(len(RATES_HZ), N_KEYS))
 
@@ -57,29 +56,42 @@ class Vibrato(nn.Module):
         return torch.from_numpy(generator.random(self.power.shape)).to(self.power)
 
     def forward(self, phases: Tensor, first: int, n_frames: int) -> Tensor:
-        """Return each key's deviation, relative to its frequency, float [N, keys].
+        """Return each key's deviation, relative to its frequency, float [..., N, keys].
 
         Args:
-            phases: At frame 0, in cycles, float [rates, keys].
+            phases: At frame 0, in cycles, float [..., rates, keys].
             first: Number of the first frame.
             n_frames: N.
         """
         turns = self._turns(torch.arange(first, first + n_frames), phases)
         depth = UNIT * self.power.clamp(min=0).sqrt()
-        return ((2 * math.pi * (turns + phases)).sin() * depth).sum(1)
+        return ((2 * math.pi * (turns + phases.unsqueeze(-3))).sin() * depth).sum(-2)
 
-    def loss(self, waveform: Tensor) -> Tensor:
-        """Return the mean squared error of `power` against a measurement, a scalar.
+    def loss(self, output: Tensor, waveform: Tensor) -> Tensor:
+        """Return a term whose gradient is how much further the output sways than recordings.
+
+        How much of a sway a measurement sees depends on the music: the sway of one partial hides
+        another's. Of 8 cents, 0.81 of the power is seen in synthetic notes alone and 0.27 in four
+        together. What both sides lose alike does not matter.
 
         Args:
-            waveform: Recordings of the domain, float [B, T]; each is an item by itself, so that
-                a batch may be shared among processes.
+            output: Of the decoder, with sway, float [B, T].
+            waveform: The same music played by the domain, float [B, T]; each is an item by
+                itself, so that a batch may be shared among processes.
+
+        Returns:
+            Scalar, without a meaning of its own.
         """
         with torch.no_grad():
-            total, weight = (_smoothed(one) for one in self.measure(waveform))
-            wanted = total / weight.clamp(min=1e-12) / SEEN
-            heard = weight > HEARD * weight.amax(2, keepdim=True)
-        return ((self.power - wanted).square() * heard).mean()
+            further = torch.zeros(1)
+            heard = torch.ones(1, dtype=torch.bool)
+            for sign, sound in ((1, output), (-1, waveform)):
+                total, weight = (_smoothed(one) for one in self.measure(sound))
+                further = further.to(total) + sign * total / weight.clamp(min=1e-12)
+                heard = heard.to(weight.device) & (weight > HEARD * weight.amax(2, keepdim=True))
+            # Notes that stand still cannot be made to stand stiller.
+            further = further * heard * ((self.power > 0) | (further < 0))
+        return (self.power * further).mean()
 
     def measure(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Measure the sway of keys by what their harmonics have in common.
@@ -95,7 +107,7 @@ class Vibrato(nn.Module):
             [B, 1, keys].
         """
         deviation, clarity = self._deviations(waveform)
-        n_window = round(WINDOW_SECONDS * self.sample_rate / self.frame_length)
+        n_window = self.n_window
         window = torch.hann_window(n_window, periodic=False).to(waveform).view(-1, 1, 1)
         total = waveform.new_zeros(len(waveform), len(RATES_HZ), N_KEYS)
         weight = waveform.new_zeros(len(waveform), 1, N_KEYS)
