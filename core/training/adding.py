@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
-from core.config import Config
 from core.errors import UsageError
 from core.model import Translator, check_domain
 from core.modelfile import part_of, read_header
+from core.training.parent import ancestry, check_same_networks, config_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from core.config import Config
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,8 @@ def config_for(addition: Addition) -> Config:
     Raises:
         ModelError: The parent is missing or damaged.
     """
-    header = read_header(addition.parent)
-    config = Config.from_dict(header.config)
-    n_domains = len(header.classified)
+    config = config_of(addition.parent)
+    n_domains = len(read_header(addition.parent).classified)
     share = min(config.training.domains_per_step, n_domains) / n_domains
     return config.updated("training", steps=max(1, round(share * config.training.steps)))
 
@@ -65,13 +66,7 @@ def check_addition(addition: Addition, config: Config) -> None:
         )
     if addition.like is not None:
         check_domain(addition.like, header.domains)
-    theirs, ours = (values["model"] for values in (header.config, config.to_dict()))
-    for key, value in ours.items():
-        if theirs.get(key, value) != value:
-            raise UsageError(
-                f"[model] {key} = {value}, but {addition.parent} has {theirs[key]}: an added "
-                "decoder is built like those that are there"
-            )
+    check_same_networks(addition.parent, config)
 
 
 def extended_model(addition: Addition, config: Config) -> Translator:
@@ -95,9 +90,7 @@ def extended_model(addition: Addition, config: Config) -> Translator:
 
 def lineage(addition: Addition) -> dict[str, Any]:
     """Return where an extended model comes from, for its training record."""
-    header = read_header(addition.parent)
-    parent = {"id": header.id, "domains": list(header.domains), **header.training}
-    return {"added": addition.name, "like": addition.like, "parent": parent}
+    return {"added": addition.name, "like": addition.like, **ancestry(addition.parent)}
 
 
 def _stored_types(path: Path) -> dict[str, torch.dtype]:

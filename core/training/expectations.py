@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from core.config import Config
     from core.data.dataset import Batches
@@ -25,6 +25,14 @@ def of_addition(lineage: Mapping[str, Any]) -> str:
         f"training a decoder for {lineage['added']}{like}; the encoder and the decoders of "
         f"{others} stay as they are"
     )
+
+
+def of_parent(lineage: Mapping[str, Any], domains: Iterable[str]) -> str:
+    """Say what a run begins with; see `core.training.parent.ancestry`."""
+    known = lineage["parent"]["domains"]
+    common = [name for name in domains if name in known]
+    decoders = f"the decoders of {', '.join(common)}" if common else "no decoder"
+    return f"beginning with the encoder and {decoders} of model {lineage['parent']['id']}"
 
 
 def of_one_domain(name: str) -> str:
@@ -52,11 +60,13 @@ def of_steps(steps: int, batches: Batches) -> Iterator[str]:
         )
 
 
-def of_duration(config: Config, seconds_left: float, *, is_addition: bool) -> Iterator[str]:
-    """Warn, after the first update, of a run that would take more than a week."""
+def of_duration(config: Config, seconds_left: float, *, is_free: bool) -> Iterator[str]:
+    """Warn, after the first update, of a run that would take more than a week.
+
+    What begins with a model is built like it: it is not free to choose another preset.
+    """
     if seconds_left > LONG_RUN_SECONDS:
-        # An added decoder is built like those that are there: no preset can be chosen for it.
-        is_fast = is_addition or config.preset == DEFAULT_PRESET
+        is_fast = not is_free or config.preset == DEFAULT_PRESET
         faster = "" if is_fast else f"--preset {DEFAULT_PRESET} learns within hours on a CPU, and "
         yield (
             f"at the speed of the first update the {config.training.steps} steps of preset "

@@ -23,6 +23,7 @@ from core.training.adding import check_addition, extended_model, lineage
 from core.training.checkpoint import load_newest, save_checkpoint
 from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
+from core.training.parent import ancestry, descendant
 from core.training.reporter import Reporter
 from core.training.run import BEST_FILE, check_same_run, locked
 from core.training.schedule import learning_rate
@@ -68,6 +69,7 @@ def train(
     should_stop: Callable[[], str | None] = lambda: None,
     device: str = "auto",
     addition: Addition | None = None,
+    parent: Path | None = None,
 ) -> TrainingResult:
     """Train, or continue, a run.
 
@@ -81,6 +83,7 @@ def train(
         device: "auto" for what `accelerate` finds, or "cpu".
         addition: A domain to be added to a trained model; `domains` is then this one. None
             trains all of a new model.
+        parent: A trained model that the new one begins with; None for random weights.
 
     Raises:
         UsageError: The run was started with another configuration or other data.
@@ -95,10 +98,10 @@ def train(
             "takes no or bf16 (accelerate launch --mixed_precision)"
         )
     if not accelerator.is_main_process:
-        loop = _Loop(config, domains, run, accelerator, reporter=Reporter(), addition=addition)
+        loop = _Loop(config, domains, run, accelerator, addition=addition, parent=parent)
         return loop.train(max_minutes, should_stop)
     with locked(run):
-        loop = _Loop(config, domains, run, accelerator, reporter=reporter, addition=addition)
+        loop = _Loop(config, domains, run, accelerator, reporter, addition=addition, parent=parent)
         # Only now that the data fits: a failed start must not bind the run to its options.
         check_same_run(run, config, domains, loop.lineage)
         return loop.train(max_minutes, should_stop)
@@ -113,15 +116,17 @@ class _Loop:
         domains: Sequence[Domain],
         run: Path,
         accelerator: Accelerator,
+        reporter: Reporter | None = None,
         *,
-        reporter: Reporter,
         addition: Addition | None = None,
+        parent: Path | None = None,
     ) -> None:
-        self.config, self.run, self.reporter = config, run, reporter
+        self.config, self.run, self.reporter = config, run, reporter or Reporter()
         self.accelerator = accelerator
         domains = sorted(domains, key=lambda domain: domain.name)  # as the model's ids are
-        self.model = _build_model(config, domains, addition).to(accelerator.device)
-        self.lineage = lineage(addition) if addition else {}
+        self.model = _build_model(config, domains, addition, parent).to(accelerator.device)
+        self.lineage = lineage(addition) if addition else ancestry(parent) if parent else {}
+        self.is_addition = addition is not None
         # An encoder that no longer adapts must hear what it will hear when it is used.
         level_db = self.model.level_db if addition else None
         segments = [
@@ -197,21 +202,29 @@ class _Loop:
             self.reporter.notice(line)
 
     def _expectations(self) -> Iterator[str]:
-        if self.lineage:
+        if self.is_addition:
             yield expectations.of_addition(self.lineage)
-        elif not self.updater.has_confusion:
+        elif self.lineage:
+            yield expectations.of_parent(self.lineage, self.model.domains)
+        if not self.is_addition and not self.updater.has_confusion:
             yield expectations.of_one_domain(self.model.domains[0])
         for name in self.validator.without_validation:
             yield f"{name} has no validation audio: no held-out figure for it"
         minutes = {name: held["train"] for name, held in self.minutes.items()}
         yield from expectations.of_minutes(minutes)
-        if not self.lineage.get("like"):  # which sounds like something from the start
+        if not self._has_trained_decoders():
             yield from expectations.of_steps(self.config.training.steps, self.batches)
+
+    def _has_trained_decoders(self) -> bool:
+        """Tell whether all decoders that learn sounded like something from the start."""
+        if self.is_addition:
+            return bool(self.lineage["like"])
+        known = self.lineage["parent"]["domains"] if self.lineage else ()
+        return set(self.model.domains) <= set(known)
 
     def _expected_duration(self, seconds_per_update: float) -> Iterator[str]:
         seconds_left = (self.config.training.steps - self.step) * seconds_per_update
-        is_addition = bool(self.lineage)
-        return expectations.of_duration(self.config, seconds_left, is_addition=is_addition)
+        return expectations.of_duration(self.config, seconds_left, is_free=not self.lineage)
 
     def _reason_to_stop(
         self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None
@@ -318,13 +331,16 @@ class _Loop:
 
 
 def _build_model(
-    config: Config, domains: Sequence[Domain], addition: Addition | None
+    config: Config, domains: Sequence[Domain], addition: Addition | None, parent: Path | None
 ) -> Translator:
     if addition is not None:
         check_addition(addition, config)
         return extended_model(addition, config)
     names = [domain.name for domain in domains]
-    model = Translator.create(config, names, seed=config.training.seed)
+    if parent is not None:
+        model = descendant(parent, config, names)
+    else:
+        model = Translator.create(config, names, seed=config.training.seed)
     model.level_db = _mean_level_db(domains)
     return model
 

@@ -64,7 +64,7 @@ def check_same_run(
         run: The run's folder.
         config: The configuration.
         domains: The domains that are trained.
-        lineage: From `core.training.adding`, of a run that adds a domain to a model.
+        lineage: Of a run that begins with a model, or adds a domain to one.
 
     Raises:
         UsageError: The run was started with something else, which is named.
@@ -73,7 +73,8 @@ def check_same_run(
         "config": config.to_dict(),
         "domains": {domain.name: _fingerprint(domain) for domain in domains},
         "parent": lineage["parent"]["id"] if lineage else None,
-        "like": lineage["like"] if lineage else None,
+        "added": lineage.get("added") if lineage else None,
+        "like": lineage.get("like") if lineage else None,
     }
     path = run / RUN_FILE
     if not path.exists():
@@ -88,7 +89,7 @@ def check_same_run(
         for name, data in now["domains"].items():
             if then["domains"][name] != data:
                 difference = f"other recordings of {name}"
-    for key in ("parent", "like"):
+    for key in ("parent", "added", "like"):
         if difference is None and then.get(key) != now[key]:
             difference = f"{key} {then.get(key) or 'none'}, now {now[key] or 'none'}"
     if difference is not None:

@@ -7,7 +7,8 @@
     python recipes/ablation/ablate.py corpus/data corpus/takes-data quick/paired --held-out freepats
 
 Every variant is trained and measured by the commands that users have. A run that is interrupted
-goes on where it was. Writes `table.md` and what `umt eval --json` says of each variant.
+goes on where it was. Writes `table.md` and what `umt eval --json` says of each variant. With
+`--recordings`, a folder of short clips of real music, these are translated and measured, too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ VARIANTS = {
     "confusion: uniform, weight 1": "confusion.weight = 1.0",
     "confusion: negated, weight 0.01": 'confusion.objective = "negated"\nconfusion.weight = 0.01',
     "confusion: negated, weight 0.1": 'confusion.objective = "negated"',
+    "attacks: none": "model.attack_weight = 0.0",
+    "attacks: weight 4": "model.attack_weight = 4.0",
     "latent noise: none": "model.latent_noise = 0.0",
     "latent noise: 0.15": "model.latent_noise = 0.15",
     "no takes": "distortion.take_share = 0.0",
@@ -57,6 +60,10 @@ COLUMNS = {
     "spectral_contrast_db": "contrast, dB",
     "attack_sharpness_db": "attacks, dB",
 }
+ON_RECORDINGS = {
+    "chroma": "chroma, recordings",
+    "target_probability": "heard, from recordings",
+}
 ACCURACY = "confusion/validation accuracy"
 
 
@@ -67,6 +74,7 @@ def main() -> None:
     parser.add_argument("takes", type=Path, help="their prepared takes")
     parser.add_argument("paired", type=Path, help="PIECE/DOMAIN--RENDERING.EXTENSION")
     parser.add_argument("--held-out", default="freepats", help="a rendering never trained on")
+    parser.add_argument("--recordings", type=Path, help="clips, of which chroma is measured")
     parser.add_argument("--domains", default="guitar,piano,strings")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--segment-seconds", type=float, default=2.0)
@@ -76,6 +84,8 @@ def main() -> None:
     for name in VARIANTS:
         if name.startswith(options.only or ""):
             measure(name, options)
+            if options.recordings:
+                measure_recordings(name, options)
             (options.out / "table.md").write_text(table(options), encoding="utf-8")
 
 
@@ -96,15 +106,32 @@ def measure(name: str, options: argparse.Namespace) -> None:
     result.write_text(_umt("eval", "--model", folder, "--paired", options.paired, "--json"))
 
 
+def measure_recordings(name: str, options: argparse.Namespace) -> None:
+    """Translate the clips into all domains and measure them, unless that was done before."""
+    folder = _folder(name, options)
+    result = folder / "recordings.json"
+    if result.exists():
+        return
+    clips = sorted(options.recordings.iterdir())
+    targets = [part for domain in options.domains.split(",") for part in ("--to", domain)]
+    out = folder / "recordings"
+    _umt("translate", *clips, *targets, "--model", folder, "--output", out, "--force", "--quiet")
+    result.write_text(_umt("eval", *sorted(out.iterdir()), "--json", "--quiet"))
+
+
 def table(options: argparse.Namespace) -> str:
     """Return what was measured so far, as Markdown."""
     heads = ["changed", *COLUMNS.values(), f"heard, from {options.held_out}", "domain named"]
+    if options.recordings:
+        heads += ON_RECORDINGS.values()
     lines = [heads, ["---"] * len(heads)]
     for name in VARIANTS:
         result = _folder(name, options) / "eval.json"
         if result.exists():
             lines.append([name, *_figures(json.loads(result.read_text()), options.held_out)])
             lines[-1].append(f"{_last_accuracy(result.with_name('log.jsonl')):.2f}")
+            if options.recordings:
+                lines[-1] += _recording_figures(result.with_name("recordings.json"))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -117,6 +144,16 @@ def _figures(report: dict[str, Any], held_out: str) -> list[str]:
         sys.exit(f"no source was rendered with {held_out}")
     own = [mean(metric, report["results"]) for metric in COLUMNS]
     return [*own, mean("target_probability", foreign)]
+
+
+def _recording_figures(path: Path) -> list[str]:
+    if not path.exists():
+        return ["" for _ in ON_RECORDINGS]
+    found = [one["metrics"] for one in json.loads(path.read_text())["results"]]
+    return [
+        f"{fmean(one[metric]['rows']['translation']['value'] for one in found):.2f}"
+        for metric in ON_RECORDINGS
+    ]
 
 
 def _last_accuracy(log: Path) -> float:

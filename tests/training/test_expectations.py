@@ -103,12 +103,12 @@ def test_too_few_updates_of_a_decoder_are_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("preset", "is_addition", "is_told"),
-    [("paper", False, True), ("fast", False, False), ("paper", True, False)],
+    ("preset", "is_free", "is_told"),
+    [("paper", True, True), ("fast", True, False), ("paper", False, False)],
 )
-def test_a_faster_preset_is_named_where_one_can_be_chosen(preset, is_addition, is_told):
+def test_a_faster_preset_is_named_where_one_can_be_chosen(preset, is_free, is_told):
     config = get_preset(preset)
-    (line,) = expectations.of_duration(config, 8 * 86400, is_addition=is_addition)
+    (line,) = expectations.of_duration(config, 8 * 86400, is_free=is_free)
     assert ("--preset fast" in line) == is_told
     assert f"{config.training.steps} steps of preset {preset} take about 8 days" in line
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 umt train
 umt train --preset small --domains piano,strings --run runs/duo
+umt train --from starter --run runs/better --steps 2000
 umt train --add-domain flute --from starter --like strings
 accelerate launch -m umtcli train --preset paper
 """
@@ -76,7 +77,7 @@ def run(
             "--from",
             metavar="MODEL",
             autocompletion=complete_models,
-            help="The model that --add-domain adds to; its file stays as it is.",
+            help="A model to begin with, or that --add-domain adds to; its file stays as it is.",
         ),
     ] = None,
     like: Annotated[
@@ -112,8 +113,9 @@ def run(
     SIGTERM save and stop. Started by `accelerate launch`, the same command trains on all its
     processes.
 
-    With --add-domain one new decoder is trained on the encoder of MODEL as it is, and the
-    result has MODEL's domains, unchanged, and the new one.
+    With --from a new model begins with MODEL's encoder and its decoders of the same domains,
+    and all of it learns. With --add-domain, too, one new decoder is trained on MODEL's encoder as
+    it is, and the result has MODEL's domains, unchanged, and the new one.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     if device not in ("auto", "cpu"):
@@ -125,8 +127,9 @@ def run(
         from core.data.domain import load_domains
         from core.training.loop import train
 
-        addition = _addition(add_domain, from_model, like, preset=preset, domains=domains)
-        base = _base(addition, preset)
+        parent = _find(from_model)
+        addition = _addition(add_domain, parent, like, preset=preset, domains=domains)
+        base = _base(addition, parent, preset)
         chosen = _configure(base, config, steps=steps, batch_size=batch_size, seed=seed)
         directory = run_directory or Path("runs") / (addition.name if addition else chosen.preset)
         wanted = [addition.name] if addition else domains.split(",") if domains else None
@@ -142,6 +145,7 @@ def run(
                 should_stop=stopped_by,
                 device=device,
                 addition=addition,
+                parent=None if addition else parent,
             )
     if result.is_main:
         env.notice(f"{result.model} holds the model of step {result.step}")
@@ -152,16 +156,21 @@ def run(
         raise typer.Exit(STOPS[result.stopped_by])
 
 
+def _find(model: str | None) -> Path | None:
+    from core.modelfile import find_model
+
+    return None if model is None else find_model(model, [], cwd=Path.cwd()).path
+
+
 def _addition(
-    name: str | None, from_model: str | None, like: str | None, **others: str | None
+    name: str | None, parent: Path | None, like: str | None, **others: str | None
 ) -> Addition | None:
     """Return what --add-domain asks for; raise where options do not go together."""
     if name is None:
-        for option, value in (("--from", from_model), ("--like", like)):
-            if value is not None:
-                raise UsageError(f"{option} {value} needs --add-domain NAME, the domain to add")
+        if like is not None:
+            raise UsageError(f"--like {like} needs --add-domain NAME, the domain to add")
         return None
-    if from_model is None:
+    if parent is None:
         raise UsageError(f"--add-domain {name} needs --from MODEL, the model to add it to")
     for option, value in others.items():
         if value is not None:
@@ -170,21 +179,22 @@ def _addition(
                 "like those of --from"
             )
     from core.data.domain import check_domain_name
-    from core.modelfile import find_model
     from core.training.adding import Addition
 
-    return Addition(check_domain_name(name), find_model(from_model, [], cwd=Path.cwd()).path, like)
+    return Addition(check_domain_name(name), parent, like)
 
 
-def _base(addition: Addition | None, preset: str | None) -> Config:
+def _base(addition: Addition | None, parent: Path | None, preset: str | None) -> Config:
     """Return the configuration that --config and other options change."""
     from core.presets import DEFAULT_PRESET, get_preset
-
-    if addition is None:
-        return get_preset(preset or DEFAULT_PRESET)
     from core.training.adding import config_for
+    from core.training.parent import config_of
 
-    return config_for(addition)
+    if addition is not None:
+        return config_for(addition)
+    if parent is not None and preset is None:
+        return config_of(parent)
+    return get_preset(preset or DEFAULT_PRESET)
 
 
 def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Config:

@@ -13,7 +13,9 @@ from .conftest import TINY, TOML
     ("args", "told"),
     [
         (("--add-domain", "organ"), "--add-domain organ needs --from MODEL"),
-        (("--from", "starter"), "--from starter needs --add-domain NAME"),
+        (("--from", "nowhere"), "no model 'nowhere'"),
+        (("--from", "starter", "--preset", "tiny"), "[model] sample_rate = 16000, but"),
+        (("--from", "starter", "--like", "organ"), "--like organ needs --add-domain NAME"),
         (("--like", "piano"), "--like piano needs --add-domain NAME"),
         (
             ("--add-domain", "organ", "--from", "starter", "--preset", "fast"),
