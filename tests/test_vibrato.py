@@ -64,7 +64,7 @@ def test_in_chords_less_is_seen(vibrato):
 def test_learning_ends_where_the_output_sways_as_the_recording(vibrato, keys):
     """Alone and in a chord, which is the same depth however much of it is seen."""
     cents = 0.0
-    optimizer = torch.optim.Adam(vibrato.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(vibrato.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=60)
     waveform = notes(keys, 8, seconds=1.0)
     for _ in range(60):

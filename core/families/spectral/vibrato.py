@@ -23,9 +23,9 @@ from core.families.spectral.pitch import LOWEST_KEY, N_KEYS, key_to_hz
 # what lies at several of them beats, as a player's vibrato comes and goes.
 RATES_HZ = (3.25, 4.75, 6.25, 7.75)
 WINDOW_SECONDS = 1.0
-# Of the frequency, 60 cents. All weights learn by like steps, and a vibrato of 10 cents is to be
-# learnt in a few dozen.
-UNIT = 60 / 1200 * math.log(2)
+# Of the frequency, 30 cents. All weights learn by like steps: with a larger unit a step of what
+# stands still would be heard, with a smaller one a vibrato of 10 cents needs more than a hundred.
+UNIT = 30 / 1200 * math.log(2)
 N_HARMONICS = 8  # of a key whose frequency is followed
 LARGEST_SWAY = 0.03  # of the frequency, half a key: what is further away is another note
 AGREEMENT = 0.5  # bins by which neighbouring bins may differ on what frequency they hold
