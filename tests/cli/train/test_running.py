@@ -149,3 +149,14 @@ def test_domain_is_added_to_a_model(umt, song, monkeypatch):
     assert measured.code == 0
     flute = next(line for line in measured.stdout.decode().splitlines() if "flute" in line)
     assert flute.split()[-1] == "-"  # the confusion network does not know it
+
+
+def test_a_run_begins_with_a_model_and_is_built_like_it(umt):
+    assert umt("train", *TINY, "--steps", 2).code == 0
+    args = ("--from", "runs/tiny", "--run", "runs/next", "--steps", 1)
+    ran = umt("train", *args)
+    assert ran.code == 0
+    assert "beginning with the encoder and the decoders of bach, organ of model" in ran.stderr
+    facts = [json.loads(umt("info", run, "--json").stdout) for run in ("runs/tiny", "runs/next")]
+    assert facts[1]["preset"] == "tiny"
+    assert facts[1]["training"]["parent"]["id"] == facts[0]["id"]
