@@ -44,7 +44,13 @@ def generate(
                 yield _one_chain(engine, blocks, seed, network.hop_length)
         else:
             with Reader(sequences) as reader:
-                batch = SharedBatch(engine, reader, seed, network.hop_length)
+                batch = SharedBatch(
+                    engine,
+                    reader,
+                    seed=seed,
+                    hop_length=network.hop_length,
+                    frame_seconds=network.hop_length / network.sample_rate,
+                )
                 for number in range(len(sequences)):
                     yield batch.play(number)
 
