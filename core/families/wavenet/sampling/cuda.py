@@ -3,7 +3,8 @@
 A step is some 250 small kernels; to launch them one by one takes longer than to run them. So
 samples are captured in pieces that frames and the longest dilation are both multiples of, one
 graph for each place of a piece within that dilation, and replayed. float32; torch leaves TF32
-off for matrix products unless it is told otherwise.
+off for matrix products unless it is told otherwise. In half precision too few draws agree with
+the reference's (`benchmarks/README.md`).
 
 This file has never run on a GPU: no machine with one was at hand. On the CPU its tests record and
 repeat the operations of a piece as a graph would; the rest is in the tests marked `gpu`.
