@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.errors import DataError, UsageError
+from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
-from umtcli.failures import ExitCode, is_item_failure, show_traceback
+from umtcli.failures import ExitCode, exit_code, show_traceback
 from umtcli.training_report import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -208,15 +208,27 @@ def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Conf
 
 @contextmanager
 def _one_speaks(env: Environment) -> Iterator[None]:
-    """Leave it to the first process of a node to say what strikes all, or cuts them off from it."""
+    """Leave it to one of several processes to say what strikes all, or cuts them off from it."""
     try:
         yield
     except Exception as error:
-        is_own = is_item_failure(error) and not isinstance(error, DataError)
-        if is_own or os.environ.get("LOCAL_RANK", "0") == "0":
+        if os.environ.get("WORLD_SIZE", "1") == "1" or _is_first_to_fail():
             raise
         show_traceback(env, error)
-        raise typer.Exit(ExitCode.FAILED) from error
+        raise typer.Exit(exit_code(error)) from error
+
+
+def _is_first_to_fail() -> bool:
+    """Tell whether no other process has failed; a node's first one, before they know each other."""
+    from torch import distributed
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    if not distributed.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        return int(_get_default_store().add("umt/failed", 1)) == 1
+    except RuntimeError:  # the first process, which had the store, has failed
+        return False
 
 
 @contextmanager

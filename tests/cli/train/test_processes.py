@@ -86,18 +86,27 @@ def test_run_killed_at_twenty_random_moments_ends_as_an_uninterrupted_one():
     assert killed == whole
 
 
-def launch_command(*args):
+def launch_command(*args, program=("-m", "umtcli")):
     """Return the command line of two processes; with `--cpu` there would be one."""
     return [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
         *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
         *("--mixed_precision", "no", "--dynamo_backend", "no"),
-        *("-m", "umtcli", "train", "--device", "cpu", *map(str, args)),
+        *(*program, "train", "--device", "cpu", *map(str, args)),
     ]
 
 
-def launch(*args):
-    return subprocess.run(launch_command(*args), capture_output=True, timeout=300, check=False)
+def launch(*args, **options):
+    command = launch_command(*args, **options)
+    return subprocess.run(command, capture_output=True, timeout=300, check=False)
+
+
+def said_once(ran):
+    """Return the one error of a launch that failed."""
+    assert ran.returncode != 0
+    lines = [line for line in ran.stderr.decode().splitlines() if "umt: error:" in line]
+    assert len(lines) == 1, ran.stderr.decode()
+    return lines[0]
 
 
 @pytest.mark.slow
@@ -121,11 +130,8 @@ def test_two_processes_train_as_one_does(umt, domains_per_step):
 @pytest.mark.slow
 def test_batch_that_two_processes_cannot_share_is_refused():
     """And so there are two."""
-    ran = launch(*TINY, "--batch-size", 3)
-    assert ran.returncode != 0
-    stderr = ran.stderr.decode()
-    assert "batch_size=3 cannot be shared: 1 domains a step on 2 processes" in stderr
-    assert stderr.count("umt: error:") == 1
+    error = said_once(launch(*TINY, "--batch-size", 3))
+    assert "batch_size=3 cannot be shared: 1 domains a step on 2 processes" in error
 
 
 @pytest.mark.slow
@@ -163,6 +169,37 @@ def test_two_processes_stop_together_and_continue(umt):
 def test_error_on_the_first_process_ends_them_all(umt):
     assert umt("train", *TINY, "--run", "two", "--steps", 1).code == 0
     ran = launch(*TINY, "--run", "two", "--seed", 5)
-    assert ran.returncode != 0
-    assert ran.stderr.decode().count("umt: error:") == 1
-    assert "training.seed = 0, now 5" in ran.stderr.decode()
+    assert "training.seed = 0, now 5" in said_once(ran)
+
+
+@pytest.mark.slow
+def test_error_on_all_processes_is_said_once(umt):
+    Path("wild.toml").write_text(f"{TOML}learning_rate = 1e30\n")
+    ran = launch("--preset", "tiny", "--config", "wild.toml", "--run", "wild", "--steps", 5)
+    assert "the loss is nan" in said_once(ran)
+    assert umt("train", *TINY, "--run", "two", "--steps", 1).code == 0
+    for checkpoint in Path("two/checkpoints").iterdir():
+        checkpoint.write_bytes(b"")
+    assert "all checkpoints are damaged" in said_once(launch(*TINY, "--run", "two"))
+    ran = launch(*TINY, "--data", "nowhere")
+    assert "nowhere" in said_once(ran)
+
+
+FAILING = """
+import os, sys
+from core.training.update import Updater, diverged
+from umtcli.app import main
+
+def fail(updater, batch, step):
+    raise diverged("an update failed")
+
+if os.environ["RANK"] == "1":
+    Updater.update = fail
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_error_on_another_process_is_said_by_that_one():
+    Path("failing.py").write_text(FAILING)
+    assert "an update failed" in said_once(launch(*TINY, program=("failing.py",)))
