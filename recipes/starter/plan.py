@@ -84,6 +84,8 @@ DOMAINS = {
     ),
     "guitar": _keyboard(38, 86, {24: 0.6, 25: 0.4}),
 }
+NEWCOMER = "accordion"  # unknown to the starter; recipes/adding adds it
+DOMAINS_AND_NEWCOMER = DOMAINS | {NEWCOMER: _keyboard(36, 96, {21: 1.0})}
 
 # What the k-th file of a domain holds, over and over: by time, single lines are about 3 in 10.
 TEXTURES = (
@@ -118,16 +120,33 @@ def plan_training(scores: Sequence[Score], minutes: float, seed: int) -> list[Jo
     A training file is flat: one font, dry, in tune. Its takes are the same performance, by
     its own domain and by others, in any font and room. All domains grow together.
     """
-    plans = {name: _plan_domain(name, scores, 60 * minutes, seed) for name in DOMAINS}
+    plans = {name: _plan_domain(name, scores, 60 * minutes, seed, DOMAINS) for name in DOMAINS}
     placed = [(index / len(jobs), job) for jobs in plans.values() for index, job in enumerate(jobs)]
     takes = [job for _, job in sorted(placed, key=lambda pair: pair[0])]
     return [job for own in takes for job in (_flat(own), own, *_other_takes(own, seed))]
 
 
-def _plan_domain(name: str, scores: Sequence[Score], seconds: float, seed: int) -> list[Job]:
+def plan_newcomer(
+    scores: Sequence[Score],
+    held_out: Sequence[Score],
+    *,
+    minutes: float,
+    n_pieces: int,
+    seed: int,
+) -> list[Job]:
+    """Plan one more domain: its training files, and the paired set with it, in one font."""
+    domains = DOMAINS_AND_NEWCOMER
+    training = _plan_domain(NEWCOMER, scores, 60 * minutes, seed, domains)
+    paired = plan_paired(held_out, n_pieces, seed, domains)
+    return [*map(_flat, training), *(job for job in paired if job.font == TARGET_FONT)]
+
+
+def _plan_domain(
+    name: str, scores: Sequence[Score], seconds: float, seed: int, domains: Mapping[str, Domain]
+) -> list[Job]:
     pools: dict[str, list[Score]] = {"chorale": [], "movement": [], "tune": []}
     for score in scores:
-        by_rank = sorted(DOMAINS, key=lambda domain: rank(seed, domain, score.source.name))
+        by_rank = sorted(domains, key=lambda domain: rank(seed, domain, score.source.name))
         # The few movements serve all domains, each time with another excerpt.
         if score.source.kind == "movement" or name in by_rank[:DOMAINS_PER_SCORE]:
             pools[score.source.kind].append(score)
@@ -140,13 +159,16 @@ def _plan_domain(name: str, scores: Sequence[Score], seconds: float, seed: int) 
         pool = pools[texture]
         score = pool[used[texture] % len(pool)]
         used[texture] += 1
-        jobs.append(_own_take(name, len(jobs), score, texture == "line", seed))
+        is_line = texture == "line"
+        jobs.append(_own_take(name, len(jobs), score, seed, is_line=is_line, domains=domains))
         seconds -= jobs[-1].recipe["seconds"]
     return jobs
 
 
-def _own_take(name: str, index: int, score: Score, is_line: bool, seed: int) -> Job:
-    rng = np.random.default_rng([seed, sorted(DOMAINS).index(name), index])
+def _own_take(
+    name: str, index: int, score: Score, seed: int, *, is_line: bool, domains: Mapping[str, Domain]
+) -> Job:
+    rng = np.random.default_rng([seed, sorted(domains).index(name), index])
     font = FONTS[int(rng.choice(len(FONTS), p=[font.weight for font in FONTS]))]
     tempo = float(np.round(rng.uniform(60, 140), 1))
     notes = score.notes
@@ -154,7 +176,7 @@ def _own_take(name: str, index: int, score: Score, is_line: bool, seed: int) -> 
         part = int(rng.integers(score.n_parts))
         notes = tuple(replace(note, part=0) for note in notes if note.part == part)
     notes, first_beat = excerpt(notes, MAX_SECONDS * tempo / 60, rng)
-    domain = DOMAINS[name]
+    domain = domains[name]
     if len({note.part for note in notes}) == 1:
         instruments: tuple[Instrument, ...] = (domain.solos[int(rng.integers(len(domain.solos)))],)
         octaves = int(rng.integers(-3, 3))
@@ -263,7 +285,9 @@ def _recipe(
     }
 
 
-def plan_paired(scores: Sequence[Score], n_pieces: int, seed: int) -> list[Job]:
+def plan_paired(
+    scores: Sequence[Score], n_pieces: int, seed: int, domains: Mapping[str, Domain]
+) -> list[Job]:
     """Plan the held-out pieces: every one on all domains and all fonts, with the same notes."""
     jobs: list[Job] = []
     kinds = ("movement", "chorale")
@@ -272,16 +296,18 @@ def plan_paired(scores: Sequence[Score], n_pieces: int, seed: int) -> list[Job]:
     for score in sorted(scores, key=lambda score: kinds.index(score.source.kind)):
         kind = score.source.kind
         tempo = 76.0 + rank(seed, "tempo", score.source.name) % 17
-        fitting = _fitting_excerpt(score, tempo) if left[kind] else None
+        fitting = _fitting_excerpt(score, tempo, domains) if left[kind] else None
         if fitting is not None:
             left[kind] -= 1
-            jobs += _paired_jobs(score, tempo, *fitting)
+            jobs += _paired_jobs(score, tempo, *fitting, domains=domains)
     if any(left.values()):
-        raise ValueError(f"too few held-out scores fit all six domains: {left} pieces missing")
+        raise ValueError(f"too few held-out scores fit all domains: {left} pieces missing")
     return jobs
 
 
-def _fitting_excerpt(score: Score, tempo: float) -> tuple[tuple[Note, ...], int, float] | None:
+def _fitting_excerpt(
+    score: Score, tempo: float, domains: Mapping[str, Domain]
+) -> tuple[tuple[Note, ...], int, float] | None:
     """Find the first window and transposition in which every domain can play every note."""
     shortest, longest = (seconds * tempo / 60 for seconds in PAIRED_SECONDS)
     for start in np.arange(0.0, max(1.0, score.beats - shortest), 8.0):
@@ -290,7 +316,7 @@ def _fitting_excerpt(score: Score, tempo: float) -> tuple[tuple[Note, ...], int,
             continue
         seats = [
             assign_seats((note.part for note in notes), domain.ensembles[0][1])
-            for domain in DOMAINS.values()
+            for domain in domains.values()
         ]
         if len(seats[0]) != 4:
             continue
@@ -316,10 +342,16 @@ def _play_flat(notes: Sequence[Note], tempo: float) -> tuple[Event, ...]:
 
 
 def _paired_jobs(
-    score: Score, tempo: float, notes: Sequence[Note], transposition: int, first_beat: float
+    score: Score,
+    tempo: float,
+    notes: Sequence[Note],
+    transposition: int,
+    first_beat: float,
+    *,
+    domains: Mapping[str, Domain],
 ) -> Iterator[Job]:
     events = _play_flat([replace(n, pitch=n.pitch + transposition) for n in notes], tempo)
-    for name, domain in DOMAINS.items():
+    for name, domain in domains.items():
         for font in FONTS:
             seats = assign_seats((note.part for note in notes), domain.ensembles[0][1])
             yield Job(

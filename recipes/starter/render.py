@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import soundfile as sf
-from plan import Job, plan_paired, plan_song, plan_training
+from plan import DOMAINS, Job, plan_newcomer, plan_paired, plan_song, plan_training
 from scores import find_sources, is_held_out, load_scores, melody_key, select_sources
 from sound import FONTS, SAMPLE_RATE, Font, equalise, font_sha256, level_db, set_level, synthesize
 
@@ -137,6 +137,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="training minutes a domain")
     parser.add_argument("--paired-pieces", type=int, default=12, help="pieces of the paired set")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--newcomer",
+        action="store_true",
+        help="render an instrument to add to the starter, and the paired set with it, in one font",
+    )
     parser.add_argument("--song", type=Path, help="render only the examples' song, to this file")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -156,9 +161,13 @@ def main() -> None:
     names = {score.source.name for score in reserved}
     free = [s for s in scores if s.source.name not in names and melody_key(s) not in melodies]
     print(f"{len(free)} scores for training, {len(reserved)} held out", flush=True)
-    paired = plan_paired(reserved, options.paired_pieces, options.seed)
-    training = plan_training(free, options.minutes, options.seed)
-    render_all([*training, *paired], options.out, options.jobs, options.seed)
+    minutes, n_pieces, seed = options.minutes, options.paired_pieces, options.seed
+    if options.newcomer:
+        jobs = plan_newcomer(free, reserved, minutes=minutes, n_pieces=n_pieces, seed=seed)
+    else:
+        jobs = plan_training(free, minutes, seed)
+        jobs += plan_paired(reserved, n_pieces, seed, DOMAINS)
+    render_all(jobs, options.out, options.jobs, seed)
 
 
 if __name__ == "__main__":
