@@ -174,9 +174,9 @@ def test_batches_do_not_depend_on_where_a_run_continues(duo):
 
 
 @pytest.mark.parametrize("domains_per_step", [1, 2])
-@pytest.mark.parametrize("n_processes", [2, 4])
+@pytest.mark.parametrize("n_processes", [2, 8])
 def test_shares_of_all_processes_make_the_batch_of_one(duo, domains_per_step, n_processes):
-    config = tiny_config(batch_size=8, domains_per_step=domains_per_step)
+    config = tiny_config(batch_size=16, domains_per_step=domains_per_step)
     whole = load(batches_of(duo, config), range(3))
     shares = [
         load(batches_of(duo, config, rank=rank, n_processes=n_processes), range(3))
