@@ -10,9 +10,8 @@ import torch
 
 from core.errors import UsageError
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.sampling import WaveNetOptions, sharing
+from core.families.wavenet.sampling import WaveNetOptions
 from core.families.wavenet.sampling.cpu import CpuEngine
-from core.families.wavenet.sampling.reading import Reader
 
 LENGTHS = (23, 0, 1, 41, 2, 3)  # frames
 GENERATION = {"window": 9, "seed": 5, "options": WaveNetOptions()}
@@ -68,59 +67,6 @@ def test_sequences_advance_together(decoder, songs, advanced):
     for blocks in waveforms(decoder, [iter([song]) for song in songs]):
         play(blocks)
     assert len(advanced) - one_by_one < 0.6 * one_by_one
-
-
-def test_the_second_frame_waits_for_latents_until_all_streams_are_busy(
-    decoder, short_hop, advanced, monkeypatch
-):
-    monkeypatch.setattr(sharing, "PATIENCE", 300)  # of 0.1 s; the machine may be busy
-    latents, asked, take = torch.randn(300, short_hop.latent_dim), threading.Event(), Reader.take
-
-    def watched(self, seconds):
-        if seconds:
-            asked.set()
-        return take(self, seconds)
-
-    def slow():
-        for block in latents.split(30):
-            yield block
-            assert asked.wait(20), "went on with streams that are idle"
-            asked.clear()
-
-    at_hand = play(decoder.generate(iter([latents]), **GENERATION))
-    least = len(advanced)
-    monkeypatch.setattr(Reader, "take", watched)
-    assert torch.equal(play(decoder.generate(slow(), **GENERATION)), at_hand)
-    assert len(advanced) - least == least + 1, "the first frame is played before"
-
-
-def test_live_latents_are_waited_for_once_and_then_no_more(decoder, short_hop, monkeypatch):
-    waits, take = [], Reader.take
-
-    def watched(self, seconds):
-        item = take(self, seconds)
-        if seconds and item is None:
-            waits.append(seconds)
-        return item
-
-    monkeypatch.setattr(Reader, "take", watched)
-    heard = [threading.Event(), threading.Event()]
-
-    def live():
-        for event in heard:
-            yield torch.zeros(6, short_hop.latent_dim)
-            assert event.wait(20), "waited for the next latents before these were played"
-        yield torch.zeros(6, short_hop.latent_dim)
-
-    n_samples = 0
-    for block in decoder.generate(live(), **GENERATION):
-        n_samples += len(block)
-        # What was played of a chunk's last frame depends on the next chunk.
-        for number, event in enumerate(heard, start=1):
-            if n_samples >= 50 * 3 * number:
-                event.set()
-    assert n_samples == 18 * 50
-    assert waits == [pytest.approx(sharing.PATIENCE * 6 * 50 / 16000)]
 
 
 def test_an_error_of_one_input_is_raised_in_its_place_and_spoils_no_other(decoder, songs):

@@ -67,7 +67,6 @@ class WaveNet(nn.Module):
         super().__init__()
         residual, skip = config.residual_channels, config.skip_channels
         self.hop_length = config.hop_length
-        self.sample_rate = config.sample_rate
         self.checkpoint_activations = config.checkpoint_activations
         self.input = nn.Conv1d(1, residual, 2)
         self.input_skip = nn.Conv1d(residual, skip, 1)

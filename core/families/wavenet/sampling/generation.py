@@ -44,13 +44,7 @@ def generate(
                 yield _one_chain(engine, blocks, seed, network.hop_length)
         else:
             with Reader(sequences) as reader:
-                batch = SharedBatch(
-                    engine,
-                    reader,
-                    seed=seed,
-                    hop_length=network.hop_length,
-                    frame_seconds=network.hop_length / network.sample_rate,
-                )
+                batch = SharedBatch(engine, reader, seed, network.hop_length)
                 for number in range(len(sequences)):
                     yield batch.play(number)
 

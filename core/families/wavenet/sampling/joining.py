@@ -87,11 +87,6 @@ class Joiner:
         self._parts: list[_Part] = []  # by chunk; the first is the one that plays
         self._given = 0  # samples
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether anything could be played so far."""
-        return self._given > 0
-
     def open(self, chunk: Chunk) -> None:
         """Expect a chunk; they come in order."""
         self._parts.append(_Part(chunk, chunk.warmup * self.hop_length))

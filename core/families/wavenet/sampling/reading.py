@@ -34,8 +34,6 @@ class Reader:
 
     def __init__(self, sequences: Sequence[Iterator[Tensor]]) -> None:
         self.wanted = 0
-        self._last = len(sequences) - 1
-        self._is_over = False  # all that there is was taken
         self._items = self._read(sequences)
         self._first = next(self._items, None)
         self._queue: Queue[Item] = Queue(BLOCKS_AHEAD)
@@ -51,22 +49,15 @@ class Reader:
         # Not for longer: the thread may wait for a live input that says nothing.
         self._thread.join(2 * POLL_SECONDS)
 
-    def take(self, seconds: float | None) -> Item | None:
-        """Return what is read next; None if it does not come in time or nothing is left.
-
-        Args:
-            seconds: How long to wait for it; None until it comes.
-        """
-        if self._is_over:
-            return None
+    def take(self, *, wait: bool) -> Item | None:
+        """Return what was read next; None if it is not there yet and one is not to wait."""
+        if self._first is not None:
+            item, self._first = self._first, None
+            return item
         try:
-            item = self._first or self._queue.get(timeout=seconds)
+            return self._queue.get(block=wait)
         except Empty:
             return None
-        self._first = None
-        number, content = item
-        self._is_over = number == self._last and not isinstance(content, Tensor)
-        return item
 
     def _read(self, sequences: Sequence[Iterator[Tensor]]) -> Iterator[Item]:
         for number, blocks in enumerate(sequences):

@@ -5,9 +5,6 @@ have, so what shares the batch is the end of one and the beginning of others; wh
 first to end holds no more of the others than the streams of one batch can make meanwhile.
 How fast latents arrive and what else there is decides which stream takes a chunk and when, but
 never a sample: those depend on the chunk's latents and draws alone.
-
-A frame takes the same time however few streams are busy. So once a song sounds, the first frames
-wait until the batch is full, as long as latents come faster than they sound.
 """
 
 from __future__ import annotations
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from core.families.wavenet.sampling.reading import Reader
 
 FRAME_PARTS = 4  # what is complete of a frame is played: all streams' frames take seconds
-PATIENCE = 0.9  # of how long the latents before sound; what takes longer is live: no more waits
 
 
 class Song:
@@ -110,19 +106,13 @@ class SharedBatch:
         reader: Gives the latents.
         seed: Seed of the draws, the same for every sequence.
         hop_length: Samples per latent frame.
-        frame_seconds: How long they sound.
     """
 
-    def __init__(
-        self, engine: Engine, reader: Reader, *, seed: int, hop_length: int, frame_seconds: float
-    ) -> None:
+    def __init__(self, engine: Engine, reader: Reader, seed: int, hop_length: int) -> None:
         self.engine = engine
         self.reader = reader
         self.seed = seed
         self.hop_length = hop_length
-        self.frame_seconds = frame_seconds
-        self.is_patient = True  # until all streams have been busy or latents have not come
-        self.n_newest = 0  # frames of the newest latents
         self.songs: dict[int, Song] = {}  # by number, in order; those before have been played
         self.streams: list[Stream | None] = [None] * engine.n_streams
         self.frames = torch.zeros(0, 0)  # of all streams, and draws for what is left of them
@@ -165,10 +155,10 @@ class SharedBatch:
     def _advance(self, song: Song) -> None:
         """Generate a part of a frame of every stream; wait for a song's latents if all are idle."""
         if not self.parts:
-            self._fill(song)
+            self._fill()
             if not any(self.streams):
                 if not song.is_over:
-                    self._read(None)
+                    self._read(wait=True)
                 return
             self._begin_frame()
         try:
@@ -182,40 +172,30 @@ class SharedBatch:
         if not self.parts:
             self._end_frame()
 
-    def _fill(self, playing: Song) -> None:
-        """Begin chunks on idle streams as far as their latents are there or worth a wait."""
+    def _fill(self) -> None:
+        """Begin chunks on idle streams as far as their latents are there."""
         for place, stream in enumerate(self.streams):
             if stream is None:
-                begun = self._begin_chunk(playing)
+                begun = self._begin_chunk()
                 if begun is None:
                     return
                 self.engine.restart(place)
                 self.streams[place] = begun
-        self.is_patient = False
 
-    def _begin_chunk(self, playing: Song) -> Stream | None:
+    def _begin_chunk(self) -> Stream | None:
         while True:
             for song in self.songs.values():
                 if (begun := song.begin()) is not None:
                     return Stream(song, *begun)
-            seconds = self._worth_waiting(playing)
-            if not self._read(seconds):
-                self.is_patient &= seconds == 0
+            if not self._read(wait=False):
                 return None
 
-    def _worth_waiting(self, playing: Song) -> float:
-        """Return how many seconds all streams may wait for latents of those that are idle."""
-        seconds = PATIENCE * self.n_newest * self.frame_seconds
-        return seconds if self.is_patient and playing.joiner.has_begun else 0.0
-
-    def _read(self, seconds: float | None) -> bool:
-        """Give the reader's next item to its song; False if there is none, see `Reader.take`."""
-        item = self.reader.take(seconds)
+    def _read(self, *, wait: bool) -> bool:
+        """Give the reader's next item to its song; False if there is none."""
+        item = self.reader.take(wait=wait)
         if item is None:
             return False
         number, content = item
-        if isinstance(content, Tensor):
-            self.n_newest = len(content)
         if number >= self.reader.wanted:
             self._song(number).read(content)
         return True
