@@ -12,6 +12,7 @@ from paired_music import DOMAINS, write_paired_music
 
 from core.evaluation.calibration import observe, summarise
 from core.evaluation.paired import find_pieces
+from core.evaluation.scorecard import card_of_one
 from core.metrics.catalogue import COPY, METRICS, OTHER_RENDERING, TRUE, WRONG_PIECE
 from core.metrics.timbre import train_classifier
 
@@ -105,3 +106,16 @@ def test_a_summary_covers_every_metric_that_has_figures(observations):
 )
 def test_share_of_the_way_needs_a_way_up(name, copy, true, share):
     assert METRICS[name].share(0.5, {COPY: copy, TRUE: true}) == (share and pytest.approx(share))
+
+
+@pytest.mark.parametrize(("heard", "has_share"), [(0.1, True), (0.9, False)])
+def test_source_that_is_heard_as_the_target_already_has_no_way_to_go(heard, has_share):
+    rows = {
+        "translation": {"target_probability": 0.5, "frechet_distance": 2.0, "chroma": 0.9},
+        "copy": {"target_probability": heard, "frechet_distance": 3.0, "chroma": 1.0},
+        "wrong_piece": {"target_probability": 0.95, "frechet_distance": 1.0, "chroma": 0.5},
+    }
+    card = card_of_one(rows, {})
+    for name in ("target_probability", "frechet_distance"):
+        assert (card[name]["translation"].share is not None) == has_share
+    assert card["chroma"]["translation"].share == pytest.approx(0.8)

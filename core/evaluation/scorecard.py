@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.metrics.catalogue import METRICS, ROWS
+from core.metrics.catalogue import COPY, METRICS, ROWS
 from core.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from core.evaluation.sound import Figures
 
+HEARD = 0.5  # probability above which a sound is heard as a domain's
 Rows = dict[str, "Figures"]  # the figures of each row of the catalogue that there is
 
 
@@ -76,15 +77,18 @@ def _card(
     means: Mapping[str, Figures], intervals: Mapping[str, Mapping[str, Interval | None]]
 ) -> ScoreCard:
     card: ScoreCard = {}
+    # A source that is heard as the target already has no way to go.
+    is_there = (means.get(COPY, {}).get("target_probability") or 0.0) > HEARD
     for name, metric in METRICS.items():
         values = {row: own[name] for row in ROWS if name in (own := means.get(row, {}))}
         if not values:
             continue
+        has_no_way = is_there and metric.question == "target"
         card[name] = {
             row: Estimate(
                 value=value,
                 interval=intervals.get(row, {}).get(name),
-                share=metric.share(value, values),
+                share=None if has_no_way else metric.share(value, values),
             )
             for row, value in values.items()
         }
