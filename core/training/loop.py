@@ -23,11 +23,12 @@ from core.training.adding import check_addition, extended_model, lineage
 from core.training.checkpoint import load_newest, save_checkpoint
 from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
+from core.training.optimizers import diverged
 from core.training.parent import ancestry, descendant
 from core.training.reporter import Reporter
 from core.training.run import BEST_FILE, check_same_run, locked
 from core.training.schedule import learning_rate
-from core.training.update import Updater, diverged
+from core.training.update import Updater
 from core.training.validation import Validator
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def train(
     Raises:
         UsageError: The run was started with another configuration or other data.
         DataError: The data does not fit the configuration.
-        TrainingError: The loss is not finite, or a file cannot be written.
+        TrainingError: The loss or a gradient is not finite, or a file cannot be written.
     """
     _share_threads()
     accelerator = Accelerator(cpu=device == "cpu")

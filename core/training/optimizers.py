@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from core.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -39,6 +41,9 @@ def apply_gradients(
 
     Only parameters with a gradient take part: a decoder whose turn it is not keeps None,
     which Adam skips, so that it does not drift by its momentum.
+
+    Raises:
+        TrainingError: A gradient is not finite; no weight was moved.
     """
     with_gradient = [
         parameter
@@ -52,8 +57,19 @@ def apply_gradients(
         sizes = [parameter.numel() for parameter in with_gradient]
         for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
             parameter.grad = mean.view_as(parameter)
+    # Adam would carry it into every later step, and the checkpoints with it.
+    if not nn.utils.get_total_norm([parameter.grad for parameter in with_gradient]).isfinite():
+        raise diverged("gradients are not finite")
     if training.clip_value:
         nn.utils.clip_grad_value_(with_gradient, training.clip_value)
     if training.clip_norm:
         nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
     optimizer.step()
+
+
+def diverged(what: str) -> TrainingError:
+    """Return the error of a run whose numbers are no longer finite."""
+    return TrainingError(
+        f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
+        "a new --run"
+    )

@@ -9,17 +9,15 @@ al. 2019, sec. 3.2), unless an update is accumulated from several parts.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from core.confusion import classifier_loss, confusion_loss
-from core.errors import TrainingError
 from core.families.noise import noise_of_items
 from core.training.opponent import Opponent
-from core.training.optimizers import adam, apply_gradients
+from core.training.optimizers import adam, apply_gradients, diverged
 from core.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -64,13 +62,13 @@ class Updater:
             The losses, and the classifier's accuracy beside chance.
 
         Raises:
-            TrainingError: The loss is not finite; no decoder or encoder weight was moved.
+            TrainingError: A loss or a gradient is not finite, which moved no weight.
         """
         self._set_learning_rate(step)
         self.model.train()
         parts = batch.to(self.accelerator.device).split(self.training.accumulate)
         latents = self._encode(parts[0]) if len(parts) == 1 else None
-        figures = self._train_classifier(parts, latents) if self.has_confusion else {}
+        figures = self._train_classifier(parts, latents, step) if self.has_confusion else {}
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
             for name, value in self._add_gradients(part, latents, step).items():
@@ -102,7 +100,9 @@ class Updater:
         ids = torch.tensor([self.model.domains.index(name) for name in batch.domains])
         return ids.repeat_interleave(batch.source.shape[1]).to(self.accelerator.device)
 
-    def _train_classifier(self, parts: Sequence[Batch], latents: Tensor | None) -> dict[str, float]:
+    def _train_classifier(
+        self, parts: Sequence[Batch], latents: Tensor | None, step: int
+    ) -> dict[str, float]:
         """Do the first phase, on latents without gradient; those of a single part are given."""
         if latents is None:
             with torch.no_grad():
@@ -112,7 +112,7 @@ class Updater:
             logits = self.model.classifier(latents.detach())
             loss = classifier_loss(logits, ids)
         self.classifier_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        _backward(loss, step)
         apply_gradients(self.classifier_optimizer, self.accelerator, self.training)
         accuracy = (logits.argmax(1) == ids).float().mean()
         return {
@@ -135,9 +135,7 @@ class Updater:
                 total = total + self.opponent.opposing_loss(made, part.target, ids)
             if self.has_confusion:
                 total = total + self._confusion_loss(latents, self._ids(part))
-        if not math.isfinite(float(total.detach())):
-            raise diverged(f"the loss is {float(total.detach())} at step {step + 1}")
-        (total / self.training.accumulate).backward()  # type: ignore[no-untyped-call]
+        _backward(total / self.training.accumulate, step)
         for name, one in zip(part.domains, made, strict=True):
             figures[f"loss/{name}"] = float(one.loss.detach())
         return figures
@@ -174,9 +172,8 @@ class Updater:
             self.opponent.load_state_dict(state["opponent"])
 
 
-def diverged(what: str) -> TrainingError:
-    """Return the error of a run whose numbers are no longer finite."""
-    return TrainingError(
-        f"{what}; the last checkpoint is unharmed: lower training.learning_rate and start "
-        "a new --run"
-    )
+def _backward(loss: Tensor, step: int) -> None:
+    """Add a loss's gradients, if it is finite."""
+    if not loss.isfinite():
+        raise diverged(f"the loss is {float(loss.detach())} at step {step + 1}")
+    loss.backward()  # type: ignore[no-untyped-call]

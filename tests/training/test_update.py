@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from core.data.dataset import Batches
-from core.errors import DataError
+from core.errors import DataError, TrainingError
 from core.training.schedule import learning_rate
 from core.training.update import Updater
 
@@ -76,6 +76,18 @@ def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domain
     parts += [(trained.model.decoders[name], model.decoders[name]) for name in names]
     for moved, textbook in parts:
         torch.testing.assert_close(gradients(moved), gradients(textbook), rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_that_is_not_finite_moves_nothing(trio, tmp_path):
+    trained = make_loop(config_with(), trio, tmp_path)
+    trained.updater.update(trained.batches[0], 0)
+    before = weights(trained.model.encoder), weights(trained.model.decoders)
+    last = list(trained.model.encoder.parameters())[-1]
+    last.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="gradients are not finite"):
+        trained.updater.update(trained.batches[1], 1)
+    assert is_unchanged(trained.model.encoder, before[0])
+    assert is_unchanged(trained.model.decoders, before[1])
 
 
 def test_encoder_is_passed_back_through_once(trio, tmp_path):

@@ -187,7 +187,8 @@ def test_error_on_all_processes_is_said_once(umt):
 
 FAILING = """
 import os, sys
-from core.training.update import Updater, diverged
+from core.training.optimizers import diverged
+from core.training.update import Updater
 from umtcli.app import main
 
 def fail(updater, batch, step):
