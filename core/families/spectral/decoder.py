@@ -90,7 +90,10 @@ class SpectralDecoder(Decoder):
         Returns:
             float [B, T], T = L * hop_length.
         """
-        values = self.predict(latents)
+        return self._still(self.predict(latents))
+
+    def _still(self, values: Tensor) -> Tensor:
+        """Return the waveform of the networks' values, without vibrato, float [B, T]."""
         controls, _ = self.controls(values, self.voices.silence(values))
         return self.synthesizer.render(controls)
 
@@ -150,8 +153,7 @@ class SpectralDecoder(Decoder):
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
         """Return the loss of magnitudes and attacks, and the output; see `Decoder`."""
         values = self.predict(latents)
-        controls, _ = self.controls(values, self.voices.silence(values))
-        output = self.synthesizer.render(controls)
+        output = self._still(values)
         distance = multi_resolution_loss(
             output,
             waveform,

@@ -83,15 +83,17 @@ class Vibrato(nn.Module):
             Scalar, without a meaning of its own.
         """
         with torch.no_grad():
-            further = torch.zeros(1)
-            heard = torch.ones(1, dtype=torch.bool)
-            for sign, sound in ((1, output), (-1, waveform)):
-                total, weight = (_smoothed(one) for one in self.measure(sound))
-                further = further.to(total) + sign * total / weight.clamp(min=1e-12)
-                heard = heard.to(weight.device) & (weight > HEARD * weight.amax(2, keepdim=True))
+            ours, is_heard = self._sway_of_keys(output)
+            theirs, is_heard_there = self._sway_of_keys(waveform)
+            further = (ours - theirs) * (is_heard & is_heard_there)
             # Notes that stand still cannot be made to stand stiller.
-            further = further * heard * ((self.power > 0) | (further < 0))
+            further = further * ((self.power > 0) | (further < 0))
         return (self.power * further).mean()
+
+    def _sway_of_keys(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return squared depths, [B, rates, keys], and what is heard, bool [B, 1, keys]."""
+        total, weight = (_smoothed(one) for one in self.measure(waveform))
+        return total / weight.clamp(min=1e-12), weight > HEARD * weight.amax(2, keepdim=True)
 
     def measure(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Measure the sway of keys by what their harmonics have in common.
