@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
 FURTHEST = LARGEST_DEVIATION - 0.5  # bins that notes move oscillators, which the blocks move on
+N_VOICE_VALUES = 2 * N_TIMBRES * N_KEYS  # last of the networks' values: `ring` takes them
 FIRST_NOISE = -7.0  # that an untrained decoder begins with
 
 
@@ -114,18 +115,17 @@ class SpectralDecoder(Decoder):
 
         Args:
             values: float [B, N, values].
-            before: Levels of the voices before the first frame; see `ring`.
+            before: Amplitudes of the voices before the first frame; see `ring`.
             sway: How far each key is off its frequency, relative to it, float [N, keys] or
                 [B, N, keys]; None for nowhere.
 
         Returns:
-            The controls, and the levels of the voices after the last frame.
+            The controls, and the amplitudes of the voices after the last frame.
         """
-        n_voices = 2 * N_TIMBRES * N_KEYS
-        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, n_voices]
+        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_VOICE_VALUES]
         amplitude, deviation, noise, voices = torch.split(values, sizes, dim=2)
-        levels, after = ring(voices, before)
-        level = levels.clamp(QUIETEST, LOUDEST).exp()
+        amplitudes, after = ring(voices, before)
+        level = amplitudes.clamp(math.exp(QUIETEST), math.exp(LOUDEST))
         spectra = self.spectra()
         notes = level @ spectra.flatten(0, 1) + math.exp(QUIETEST)
         # Where several notes share an oscillator, it lies at their weighted mean.
@@ -169,10 +169,11 @@ class SpectralDecoder(Decoder):
         n_frames = min(self.vibrato.n_window, values.shape[1])
         n_samples = n_frames * self.config.frame_length
         with torch.no_grad():
+            earlier, last = values[:, :-n_frames], values[:, -n_frames:]
+            _, before = ring(earlier[..., -N_VOICE_VALUES:], self.voices.silence(values))
             phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
-            sway = self.vibrato(phases, 0, values.shape[1])
-            controls, _ = self.controls(values, self.voices.silence(values), sway)
-            swaying = self.synthesizer.render(controls.last(n_frames))
+            controls, _ = self.controls(last, before, self.vibrato(phases, 0, n_frames))
+            swaying = self.synthesizer.render(controls)
         return self.vibrato.loss(swaying, waveform[:, -n_samples:])
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
@@ -208,11 +209,11 @@ class SpectralDecoder(Decoder):
             before=self.frames_before,
             after=self.frames_after,
         )
-        levels: Tensor | None = None
+        ringing: Tensor | None = None
         for kept in windows:
             values = kept.view(1, len(kept) * self.config.downsampling, -1)
-            before = self.voices.silence(values) if levels is None else levels
+            before = self.voices.silence(values) if ringing is None else ringing
             sway = self.vibrato(phases, stream.n_frames, values.shape[1])
-            controls, levels = self.controls(values, before, sway)
+            controls, ringing = self.controls(values, before, sway)
             yield stream.advance(controls)
         yield stream.finish()

@@ -50,11 +50,6 @@ class Controls:
     deviation: Tensor
     noise: Tensor
 
-    def last(self, n_frames: int) -> Controls:
-        """Return the controls of the last frames."""
-        parts = (self.amplitude, self.deviation, self.noise)
-        return Controls(*(part[..., -n_frames:, :] for part in parts))
-
 
 class Synthesizer:
     """Turns controls into a waveform, in one go or block after block.
