@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.audio.reading import read_audio
+from core.audio.reading import read_audio, resample_blocks, resampled_length
 from core.errors import DataError
+from core.evaluation import EVALUATION_RATE
 from core.evaluation.scorecard import Rows, ScoreCard, card_of_many
 from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
 from core.metrics import spoiling
@@ -173,9 +174,8 @@ class _PieceComparison:
         self.noise = {domain: self._noise_figures(domain) for domain in self.played}
 
     def _read(self, piece: Piece, rendering: str) -> dict[str, Sound]:
-        rate = self.model.sample_rate
         files = piece.files[rendering]
-        return {domain: self._sound(read_audio(files[domain], rate)) for domain in files}
+        return {domain: self._sound(read_audio(files[domain], EVALUATION_RATE)) for domain in files}
 
     def _read_other_music(self, piece: Piece) -> dict[str, Sound]:
         """Read another piece, repeated or cut: what is missing would count as silence."""
@@ -187,7 +187,7 @@ class _PieceComparison:
         }
 
     def _sound(self, waveform: NDArray[np.float32]) -> Sound:
-        return Sound(waveform, self.model.sample_rate, self.classifier)
+        return Sound(waveform, EVALUATION_RATE, self.classifier)
 
     def _noise_figures(self, target: str) -> Figures:
         heard = self._sound(spoiling.noise(self.played[target].waveform))
@@ -198,17 +198,20 @@ class _PieceComparison:
 
     def compare(self) -> Iterator[PairFigures]:
         """Translate from each domain into each other one."""
+        rate = self.model.sample_rate
         for source, played in self.played.items():
+            length = resampled_length(len(played.waveform), EVALUATION_RATE, rate)
             latents = self.model.encode(played.waveform, played.sample_rate)
             for target in self.played:
                 if target != source:
-                    output = self.model.decode(latents, to=target)[: len(played.waveform)]
+                    output = self.model.decode(latents, to=target)[:length]
+                    measured = resample_blocks([output], rate, EVALUATION_RATE)
                     yield PairFigures(
                         self.piece.name,
                         self.piece.rendering,
                         source,
                         target,
-                        self._rows(self._sound(output), source, target),
+                        self._rows(self._sound(np.concatenate(list(measured))), source, target),
                         output,
                     )
 
