@@ -8,7 +8,7 @@ dimensions, C channels, Q mu-law classes, K domains.
 
 Example:
     translator = core.Translator.load("model.safetensors")
-    waveform = translator.translate(waveform, 44100, to="piano")
+    piano = translator.translate(waveform, 44100, to="piano")
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -29,7 +30,6 @@ from core.modelfile import ModelHeader, identify, part_of, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from core.families.base import Decoder, Encoder
 
@@ -129,7 +129,7 @@ class Translator(nn.Module):
 
     @classmethod
     def load(
-        cls, path: Path, *, domains: Iterable[str] | None = None, device: str = "cpu"
+        cls, path: str | Path, *, domains: Iterable[str] | None = None, device: str = "cpu"
     ) -> Translator:
         """Load a model file; runs no code from it.
 
@@ -142,6 +142,7 @@ class Translator(nn.Module):
             ModelError: The file is missing, damaged, or newer than this program.
             UsageError: A domain is unknown.
         """
+        path = Path(path)
         header = read_header(path)
         try:
             config = Config.from_dict(header.config)
@@ -160,7 +161,7 @@ class Translator(nn.Module):
         )
         return model.eval().requires_grad_(requires_grad=False).to(device)
 
-    def save(self, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write the model file, complete or not at all.
 
         Args:
@@ -190,7 +191,7 @@ class Translator(nn.Module):
             checksums=checksums,
             n_parameters={},
         )
-        with replacing(path) as temporary:
+        with replacing(Path(path)) as temporary:
             save_file(tensors, temporary, metadata=header.metadata())
 
     @property
