@@ -22,7 +22,7 @@ from core.audio.levels import matching_gain_db, measure_level_db
 from core.audio.reading import resample_blocks
 from core.config import Config
 from core.confusion import DomainClassifier
-from core.errors import LatentsError, ModelError, UsageError
+from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.base import run_in_windows
 from core.files import replacing
@@ -254,7 +254,15 @@ class Translator(nn.Module):
 
         Returns:
             Latents, float32 [L, D].
+
+        Raises:
+            AudioError: The waveform is not mono.
         """
+        if waveform.ndim != 1:
+            raise AudioError(
+                f"waveform of shape {waveform.shape}, (samples,) is expected: mix it down to mono, "
+                "or read the file with core.audio.reading.read_audio"
+            )
         blocks = list(resample_blocks([waveform], sample_rate, self.sample_rate))
         level_db = measure_level_db(blocks, self.sample_rate)
         gain = np.float32(10 ** (matching_gain_db(level_db, self.level_db) / 20))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.audio.levels import measure_level_db
-from core.errors import LatentsError, UsageError
+from core.errors import AudioError, LatentsError, UsageError
 from core.model import Translator
 
 DOMAINS = ("piano", "organ")
@@ -156,6 +156,12 @@ def test_any_kind_of_float_array_is_taken_as_it_is(translator):
     encoded[0].flags.writeable = False
     translator.decode(encoded[0], to="piano")
     translator.decode(np.asfortranarray(encoded[0]), to="piano")
+
+
+@pytest.mark.parametrize("shape", [(400, 2), (1, 400), ()])
+def test_a_waveform_that_is_not_mono_is_refused(translator, shape):
+    with pytest.raises(AudioError, match=r"shape \(.*mono"):
+        translator.encode(np.zeros(shape, np.float32), translator.sample_rate)
 
 
 def test_quiet_input_is_raised_to_the_training_level(spectral):

@@ -104,11 +104,15 @@ def test_the_readme_python_example_runs(workplace: Path, monkeypatch: pytest.Mon
     model = Translator.create(config, ["piano", "organ"])
     model.save(workplace / "runs" / "fast" / "model.safetensors")
     monkeypatch.chdir(workplace)
+    song, sample_rate = soundfile.read("song.wav")
+    soundfile.write("song.wav", np.stack([song, song], axis=1), sample_rate)  # as songs are
     (example,) = code_blocks("python")
     found: dict[str, np.ndarray] = {}
     exec(compile(example, "README.md", "exec"), found)
     assert found["latents"].ndim == 2
     assert len(found["piano"]) == len(found["latents"]) * model.hop_length
+    written, sample_rate = soundfile.read("song.piano.wav")
+    assert (written.shape, sample_rate) == (found["piano"].shape, model.sample_rate)
 
 
 def test_the_three_lines_of_the_user_run_in_order_in_one_directory(
