@@ -23,24 +23,25 @@ def chunks_of(*lengths):
         start += length
 
 
-def join(waveforms, chunks, order=None):
+def join(waveforms, chunks, order=None, hop=HOP):
     """Return the joined waveform and the joiner; frames come in, in `order` of the chunks."""
-    joiner, taken = Joiner(HOP), []
+    joiner, taken = Joiner(hop), []
     for chunk in chunks:
         joiner.open(chunk)
     for index in order or range(len(chunks)):
-        for frame in waveforms[index].split(HOP):
+        for frame in waveforms[index].split(hop):
             joiner.add(chunks[index], frame)
             taken.append(joiner.take(last=False))
     taken.append(joiner.take(last=True))
     return torch.cat(taken), joiner
 
 
-def test_parts_of_one_waveform_are_put_together_again():
+@pytest.mark.parametrize("hop", [1, JOIN_PARTS - 1, HOP])
+def test_parts_of_one_waveform_are_put_together_again(hop):
     chunks = list(chunks_of(2, 1, 4, 1))
-    whole = torch.randn(8 * HOP)
-    parts = [whole[chunk.warmup * HOP : chunk.end * HOP] for chunk in chunks]
-    joined, joiner = join(parts, chunks)
+    whole = torch.randn(8 * hop)
+    parts = [whole[chunk.warmup * hop : chunk.end * hop] for chunk in chunks]
+    joined, joiner = join(parts, chunks, hop=hop)
     torch.testing.assert_close(joined, whole)
     assert [delay for _, delay in joiner.joins] == [0, 0, 0]
 

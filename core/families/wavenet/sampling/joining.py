@@ -82,7 +82,7 @@ class Joiner:
 
     def __init__(self, hop_length: int) -> None:
         self.hop_length = hop_length
-        self.length = hop_length // JOIN_PARTS
+        self.length = max(1, hop_length // JOIN_PARTS)
         self.joins: list[tuple[int, int]] = []  # place and delay, in samples
         self._parts: list[_Part] = []  # by chunk; the first is the one that plays
         self._given = 0  # samples
