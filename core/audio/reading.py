@@ -74,12 +74,13 @@ class AudioInput:
         self.is_live = decoder.is_live
         self.provenance = Provenance.from_json(decoder.comment) if decoder.comment else None
         self._decoder = decoder
-        self._resources = resources
         self._was_read = False
         self._check_format()
         self._start = round(start_seconds * self.sample_rate)
         self._limit = None if seconds is None else max(1, round(seconds * self.sample_rate))
         self.n_samples = self._known_length(decoder.n_samples)
+        # Last: what is refused above is the caller's to close.
+        self._resources = resources.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +230,7 @@ def open_audio(
             path=path,
             start_seconds=start_seconds,
             seconds=seconds,
-            resources=resources.pop_all(),
+            resources=resources,
         )
 
 

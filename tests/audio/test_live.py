@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +213,18 @@ def test_dev_stdin_is_an_ordinary_path(pipe, tmp_path):
     stream = pipe(wav(FMT, chunk(b"data", CODES.tobytes())))
     path = Path(f"/dev/fd/{stream.fileno()}")
     np.testing.assert_array_equal(read(path), SAMPLES)
+
+
+def test_a_refused_pipe_is_closed(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    content = io.BytesIO()
+    soundfile.write(content, np.zeros((100, 9)), RATE, format="WAV")
+    writer = threading.Thread(target=fifo.write_bytes, args=[content.getvalue()])
+    writer.start()
+    # The error is kept, and with it all that its frames refer to.
+    with pytest.raises(AudioError, match="9 channels") as error:
+        open_audio(fifo)
+    writer.join()
+    is_open = [own.resolve() == fifo for own in Path("/proc/self/fd").iterdir()]
+    assert not any(is_open), error
