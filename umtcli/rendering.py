@@ -76,7 +76,7 @@ class _Input:
         self.is_kept = is_kept
         self.is_broken = False
         self.n_frames: int | None = None
-        self.gain_db = 0.0
+        self.gain_db: float | None = 0.0
         self.sha256: str | None = None
         self.start_seconds = 0.0
         self.seconds: float | None = None

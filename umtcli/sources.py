@@ -38,12 +38,13 @@ class LatentStream:
     Attributes:
         blocks: float32 (L, D) each.
         n_frames: Frames in all; None when not known in advance.
-        gain_db: By how much the input was raised before it was encoded.
+        gain_db: By how much the input was raised before it was encoded; None when the gain follows
+            the input.
     """
 
     blocks: Iterator[Latents]
     n_frames: int | None
-    gain_db: float = 0.0
+    gain_db: float | None = 0.0
 
 
 class Source(Protocol):
@@ -78,10 +79,12 @@ class AudioSource:
         *,
         start_seconds: float = 0.0,
         seconds: float | None = None,
+        plays_along: bool = False,
     ) -> None:
         from core.audio.reading import open_audio
 
         self.env = env
+        self.plays_along = plays_along
         self.start_seconds = start_seconds
         self.seconds = seconds
         self.audio: AudioInput = open_audio(
@@ -107,8 +110,10 @@ class AudioSource:
         """Bring the audio to the model's rate and level, and encode it as it is read."""
         from core.audio.levels import level_input
 
-        levelled = level_input(self.audio, translator.sample_rate, translator.level_db)
-        if levelled.gain_db > 0:
+        levelled = level_input(
+            self.audio, translator.sample_rate, translator.level_db, follows=self.plays_along
+        )
+        if levelled.gain_db:
             self.env.notice(
                 f"{self.audio.name} is quiet: raised by {levelled.gain_db:.1f} dB to the level "
                 "the model was trained at"

@@ -29,6 +29,7 @@ MIN_GAIN_DB = 3.0  # less is not worth touching the input
 MAX_GAIN_DB = 40.0  # more would raise mostly noise
 LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
+FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
 GUARD_SECONDS = 0.25
 
 
@@ -38,12 +39,13 @@ class LevelledInput:
 
     Attributes:
         blocks: float32 (T,) each at the target rate; can be read once.
-        gain_db: What was added to the input's level, in dB; 0 when it was left alone.
+        gain_db: What was added to the input's level, in dB; 0 when it was left alone, None when
+            it follows what is heard.
         n_samples: Samples in all at the target rate; None when not known in advance.
     """
 
     blocks: Iterator[NDArray[np.float32]]
-    gain_db: float
+    gain_db: float | None
     n_samples: int | None
 
 
@@ -67,23 +69,23 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
         for index, block in enumerate(_recut(blocks, length))
         if len(block) == length or index == 0
     ]
-    loud = _above(np.array(powers), ABSOLUTE_GATE_DB)
-    if not len(loud):
-        return -math.inf
-    return _to_db(_above(loud, _to_db(loud.mean()) + RELATIVE_GATE_DB).mean())
+    return _gated_db(np.array(powers))
 
 
-def level_input(audio: AudioInput, sample_rate: int, target_db: float) -> LevelledInput:
+def level_input(
+    audio: AudioInput, sample_rate: int, target_db: float, *, follows: bool = False
+) -> LevelledInput:
     """Resample an input, and raise it to a level if it is quiet; it is never lowered.
 
     A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
-    are read here (after a minute of silence it is left as it is). A gain under 3 dB is not
-    applied, and none is over 40 dB.
+    are read here (after a minute of silence it is left as it is), or as it goes on, for who
+    plays along. A gain under 3 dB is not applied, and none is over 40 dB.
 
     Args:
         audio: The input; a live one is consumed.
         sample_rate: The wanted rate in Hz.
         target_db: The wanted level in dBFS, as `measure_level_db` defines it.
+        follows: Whether nothing of a live stream may wait; see `follow_level`.
 
     Returns:
         The blocks with what is known of them.
@@ -92,6 +94,11 @@ def level_input(audio: AudioInput, sample_rate: int, target_db: float) -> Levell
         AudioError: The input cannot be read; also while the blocks are read.
     """
     blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
+    n_samples = audio.n_samples
+    if n_samples is not None:
+        n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
+    if audio.is_live and follows:
+        return LevelledInput(follow_level(blocks, sample_rate, target_db), None, n_samples)
     if audio.is_live:
         opening, level_db = _read_opening(blocks, sample_rate)
         blocks = chain(opening, blocks)
@@ -99,10 +106,30 @@ def level_input(audio: AudioInput, sample_rate: int, target_db: float) -> Levell
         level_db = measure_level_db(blocks, sample_rate)
         blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
     gain_db = matching_gain_db(level_db, target_db)
-    n_samples = audio.n_samples
-    if n_samples is not None:
-        n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
     return LevelledInput(_scaled(blocks, gain_db), gain_db, n_samples)
+
+
+def follow_level(
+    blocks: Iterable[NDArray[np.float32]], sample_rate: int, target_db: float
+) -> Iterator[NDArray[np.float32]]:
+    """Raise a stream to a level by the gain that all of it so far asks for, 0.1 s after 0.1 s.
+
+    Args:
+        blocks: float32 (T,) each.
+        sample_rate: Hz.
+        target_db: The wanted level in dBFS, of gated blocks as in `measure_level_db`.
+
+    Yields:
+        float32 (T,), of 0.1 s but for the last.
+    """
+    powers: list[float] = []
+    before: float | None = None
+    for block in _recut(blocks, max(1, round(FOLLOWED_SECONDS * sample_rate))):
+        powers.append(float(np.mean(np.square(block, dtype=np.float64))))
+        gain = 10 ** (matching_gain_db(_gated_db(np.array(powers)), target_db) / 20)
+        gains = np.linspace(gain if before is None else before, gain, len(block), dtype=np.float32)
+        yield block * gains
+        before = gain
 
 
 def matching_gain_db(level_db: float, target_db: float) -> float:
@@ -203,6 +230,14 @@ def _first_sound(block: NDArray[np.float32]) -> int:
     """Return the index of the first sample above the gate; the length if there is none."""
     loud = np.abs(block) > 10 ** (ABSOLUTE_GATE_DB / 20)
     return int(np.argmax(loud)) if loud.any() else len(block)
+
+
+def _gated_db(powers: NDArray[np.float64]) -> float:
+    """Return the level of the blocks that sound, given the powers of all; -inf if none does."""
+    loud = _above(powers, ABSOLUTE_GATE_DB)
+    if not len(loud):
+        return -math.inf
+    return _to_db(_above(loud, _to_db(loud.mean()) + RELATIVE_GATE_DB).mean())
 
 
 def _above(powers: NDArray[np.float64], gate_db: float) -> NDArray[np.float64]:

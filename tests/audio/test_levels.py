@@ -9,7 +9,13 @@ import pytest
 import soundfile
 
 from core.audio import levels
-from core.audio.levels import guard_peaks, level_input, matching_gain_db, measure_level_db
+from core.audio.levels import (
+    follow_level,
+    guard_peaks,
+    level_input,
+    matching_gain_db,
+    measure_level_db,
+)
 from core.audio.reading import open_audio
 from core.audio.resampling import resample_blocks, resampled_length
 
@@ -196,3 +202,50 @@ def test_resampling_keeps_a_tone(generator):
     resampled = join(resample_blocks([np.sin(2 * np.pi * 440 * t).astype("f4")], 44_100, RATE))
     expected = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     np.testing.assert_allclose(resampled[500:-500], expected[500:-500], atol=1e-3)
+
+
+def followed(sound: np.ndarray) -> np.ndarray:
+    return join(follow_level(iter([sound]), RATE, -20))
+
+
+def test_a_level_that_is_followed_is_reached_with_the_first_sound():
+    raised = followed(tone(2, -40))
+    assert measure_level_db([raised], RATE) == pytest.approx(-20, abs=0.05)
+    assert measure_level_db([raised[: RATE // 10]], RATE) == pytest.approx(-20, abs=0.05)
+
+
+def test_loud_sound_is_left_alone_where_the_level_is_followed():
+    np.testing.assert_array_equal(followed(tone(2, -18)), tone(2, -18))
+
+
+def test_a_gain_that_follows_falls_when_the_music_grows_louder():
+    """The loud part counts for all: what is 10 dB below it is no longer measured."""
+    raised = followed(np.concatenate([tone(2, -50), tone(2, -30)]))
+    assert measure_level_db([raised[: 2 * RATE]], RATE) == pytest.approx(-20, abs=0.1)
+    assert measure_level_db([raised[-RATE:]], RATE) == pytest.approx(-20, abs=0.1)
+    gains = (
+        raised[np.abs(raised) > 0.01]
+        / np.concatenate([tone(2, -50), tone(2, -30)])[np.abs(raised) > 0.01]
+    )
+    assert np.abs(np.diff(np.log(gains))).max() < 0.02  # no step that could be heard
+
+
+def test_silence_before_the_music_is_not_raised():
+    raised = followed(np.concatenate([tone(1, -90), tone(1, -40)]))
+    np.testing.assert_array_equal(raised[:RATE], tone(1, -90))
+    assert measure_level_db([raised[-RATE // 2 :]], RATE) == pytest.approx(-20, abs=0.05)
+
+
+def test_a_level_is_followed_without_waiting(pipe):
+    """A tenth of a second comes out when it has come in."""
+    consumed = []
+
+    def blocks():
+        for _ in range(5):
+            consumed.append(True)
+            yield tone(0.1, -40)
+
+    stream = follow_level(blocks(), RATE, -20)
+    for number in range(1, 6):
+        assert len(next(stream)) == RATE // 10
+        assert len(consumed) == number

@@ -68,7 +68,9 @@ def run(
     request = Request(
         command="translate",
         sources=find_sources(batch, given),
-        open_source=lambda item: AudioSource(env, item, start_seconds=start, seconds=seconds),
+        open_source=lambda item: AudioSource(
+            env, item, start_seconds=start, seconds=seconds, plays_along=is_live
+        ),
         to=to,
         template=DEFAULT_NAME if name is None else name,
         is_named=name is not None,
