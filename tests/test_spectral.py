@@ -12,6 +12,7 @@ from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import mel_density, multi_resolution_loss
 from core.families.spectral.spectrogram import overlap_add, spectrogram
+from core.presets import get_preset
 
 
 @pytest.fixture
@@ -33,6 +34,16 @@ def generate(decoder, *blocks, seed=0, window=100):
     with torch.no_grad():
         made = decoder.generate(iter(blocks), window=window, seed=seed, options=SpectralOptions())
         return torch.cat(list(made))
+
+
+def test_six_domains_of_preset_fast_stay_small():
+    config = get_preset("fast").model
+    encoder, decoder = (
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (SpectralEncoder(config), SpectralDecoder(config))
+    )
+    assert 2e6 < decoder < 4e6
+    assert 2 * (encoder + 6 * decoder) < 50e6  # bytes in half precision
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 7])

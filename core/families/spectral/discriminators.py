@@ -6,6 +6,9 @@ window lengths and learn to tell a decoder's sound from the recordings of its do
 patches, and the decoder learns to be taken for them (multi-resolution spectrogram
 discriminators: Jang et al. 2021, arXiv 2106.07889; least-squares loss: Mao et al. 2017;
 feature matching: Kumar et al. 2019, arXiv 1910.06711).
+
+None looks at waveforms period by period, as those of HiFi-GAN do (Kong et al. 2020, arXiv
+2010.05646): they judge phases, which oscillators do not learn (`core.families.spectral.synthesis`).
 """
 
 from __future__ import annotations
