@@ -91,9 +91,9 @@ class SpectralDecoder(Decoder):
         Returns:
             float [B, T], T = L * hop_length.
         """
-        return self._still(self.predict(latents))
+        return self.render_still(self.predict(latents))
 
-    def _still(self, values: Tensor) -> Tensor:
+    def render_still(self, values: Tensor) -> Tensor:
         """Return the waveform of the networks' values, without vibrato, float [B, T]."""
         controls, _ = self.controls(values, self.voices.silence(values))
         return self.synthesizer.render(controls)
@@ -153,7 +153,7 @@ class SpectralDecoder(Decoder):
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
         """Return the loss of magnitudes and attacks, and the output; see `Decoder`."""
         values = self.predict(latents)
-        output = self._still(values)
+        output = self.render_still(values)
         distance = multi_resolution_loss(
             output,
             waveform,
@@ -161,10 +161,10 @@ class SpectralDecoder(Decoder):
             attack_weight=self.config.attack_weight,
         )
         # It moves the vibrato and says nothing of the output, whose loss this is.
-        vibrato = self._vibrato_loss(values.detach(), waveform)
+        vibrato = self.vibrato_loss(values.detach(), waveform)
         return Reconstruction(distance + vibrato - vibrato.detach(), output)
 
-    def _vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
+    def vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
         """Compare the last second, made to sway, with the recording's; see `Vibrato.loss`."""
         n_frames = min(self.vibrato.n_window, values.shape[1])
         n_samples = n_frames * self.config.frame_length
