@@ -72,7 +72,7 @@ class Translator(nn.Module):
             added later to the trained encoder are not among them.
         stored_as: Parts that `save` writes with a type of their own: those that come from
             another file and are to stay the same bit for bit.
-        level_db: Mean level of the training audio, dBFS.
+        level_db: Mean level of the prepared recordings, dBFS.
         training_record: Where the weights come from; plain JSON types.
         window_seconds: How much is decoded at a time. It changes memory, speed and the delay of
             a stream, and no result by more than rounding.

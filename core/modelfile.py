@@ -39,7 +39,7 @@ class ModelHeader:
         sample_rate: Hz.
         hop_length: Samples per latent frame.
         latent_dim: Channels of a latent frame.
-        level_db: Mean level of the training audio, dBFS (see `core.audio.levels`).
+        level_db: Mean level of the prepared recordings, dBFS (see `core.audio.levels`).
         config: The whole configuration, as `Config.to_dict` gives it.
         training: Provenance: steps, seconds, data, figures, parent model.
         classified: Domains that the confusion network tells apart: all but added ones.
