@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
-from core.audio.formats import find_audio, readable_formats
+from core.audio.formats import find_audio
 from core.audio.provenance import Provenance
 from core.audio.resampling import resample_blocks, resampled_length
 from core.audio.sources import decode_path, decode_stream, input_label
@@ -31,7 +31,6 @@ __all__ = [
     "find_audio",
     "open_audio",
     "read_audio",
-    "readable_formats",
     "resample_blocks",
     "resampled_length",
 ]

@@ -14,13 +14,8 @@ from core.audio.reading import find_audio
 from core.data.domain import (
     DOMAIN_FILE,
     SPLITS,
-    Domain,
-    Part,
-    Track,
     check_domain_name,
     directory_name,
-    load_domain,
-    load_domains,
     read_domain_file,
 )
 from core.data.lock import locked_directory
@@ -39,13 +34,8 @@ __all__ = [
     "DEFAULT_SPLIT",
     "PREPARED_SAMPLE_RATE",
     "SPLITS",
-    "Domain",
-    "Part",
     "PrepReport",
     "PreparedDomain",
-    "Track",
-    "load_domain",
-    "load_domains",
     "prepare",
     "prepare_musicnet",
 ]

@@ -155,7 +155,6 @@ class Family:
     """What the framework must know about a family.
 
     Attributes:
-        name: The family's name, as in its configuration.
         encoder: Builds the encoder from the family's configuration.
         decoder: Builds one decoder from the family's configuration.
         options: Frozen dataclass of the generation options with their defaults.
@@ -164,7 +163,6 @@ class Family:
             configuration and the number of domains; None for a family without one.
     """
 
-    name: str
     encoder: Callable[[Any], Encoder]
     decoder: Callable[[Any], Decoder]
     options: type[Any]

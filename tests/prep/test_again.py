@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.data.prep import load_domain
+from core.data.domain import load_domain
 from core.errors import DataError
 
 from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone

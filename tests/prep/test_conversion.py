@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from core.data import convert
-from core.data.prep import load_domain, prepare
+from core.data.domain import load_domain
+from core.data.prep import prepare
 
 from .conftest import RATE, REPOSITORY, SHAPES, prep, stored, write_tone
 

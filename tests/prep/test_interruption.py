@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from core.data import convert
-from core.data.prep import load_domain, prepare
+from core.data.domain import load_domain
+from core.data.prep import prepare
 from core.errors import DataError
 
 from .conftest import RATE, prep, tree, wait_until, write_tones

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.data.domain import Part, write_domain_file
-from core.data.prep import load_domain, load_domains
+from core.data.domain import Part, load_domain, load_domains, write_domain_file
 from core.errors import DataError
 
 from .conftest import REPOSITORY, prep, tree, write_tones

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.data.prep import SPLITS, load_domain, prepare_musicnet
+from core.data.domain import load_domain
+from core.data.prep import SPLITS, prepare_musicnet
 from core.errors import DataError
 
 from .conftest import RATE, write_tone

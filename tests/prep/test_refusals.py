@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.data.domain import check_domain_name
-from core.data.prep import load_domain, load_domains, prepare
+from core.data.domain import check_domain_name, load_domain, load_domains
+from core.data.prep import prepare
 from core.errors import UsageError
 
 from .conftest import RATE, prep, splits, tree, write_tone, write_tones

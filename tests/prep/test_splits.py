@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from core.data.domain import Part
-from core.data.prep import SPLITS, load_domain
+from core.data.domain import Part, load_domain
+from core.data.prep import SPLITS
 from core.data.splitting import assign_tracks, carry_over, cut_track, normalise_shares, stable_order
 
 from .conftest import SHARES, prep, splits, write_tone, write_tones

@@ -8,7 +8,6 @@ from core.families.spectral.discriminators import SpectrogramDiscriminators
 from core.families.spectral.encoder import SpectralEncoder
 
 FAMILY = Family(
-    name="spectral",
     encoder=SpectralEncoder,
     decoder=SpectralDecoder,
     options=SpectralOptions,

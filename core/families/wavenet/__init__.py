@@ -8,7 +8,6 @@ from core.families.wavenet.encoder import WaveNetEncoder
 from core.families.wavenet.sampling import WaveNetOptions
 
 FAMILY = Family(
-    name="wavenet",
     encoder=WaveNetEncoder,
     decoder=WaveNetDecoder,
     options=WaveNetOptions,
