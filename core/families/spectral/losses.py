@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -97,11 +95,11 @@ def _distance_of_sorted(found: Tensor, wanted: Tensor) -> Tensor:
 
 def attack_bands(n_bins: int, sample_rate: int) -> Tensor:
     """Return triangles on the mel scale, float [n_bins, ATTACK_BANDS], 1 at their middles."""
-    mels = torch.linspace(0, sample_rate / 2, n_bins).div(700).log1p().unsqueeze(1)
-    lowest, highest = (math.log1p(hertz / 700) for hertz in ATTACK_RANGE_HZ)
-    spacing = (highest - lowest) / (ATTACK_BANDS + 1)
-    middles = lowest + spacing * torch.arange(1, ATTACK_BANDS + 1)
-    return (1 - (mels - middles).abs() / spacing).clamp(min=0)
+    from torchaudio.functional import melscale_fbanks  # slow to import
+
+    lowest, highest = ATTACK_RANGE_HZ[0], min(ATTACK_RANGE_HZ[1], sample_rate / 2)
+    bands: Tensor = melscale_fbanks(n_bins, lowest, highest, ATTACK_BANDS, sample_rate)
+    return bands
 
 
 def mel_density(n_bins: int, sample_rate: int) -> Tensor:
