@@ -14,7 +14,7 @@ from core.evaluation.calibration import observe, summarise
 from core.evaluation.paired import find_pieces
 from core.evaluation.scorecard import card_of_one
 from core.metrics.catalogue import COPY, METRICS, OTHER_RENDERING, TRUE, WRONG_PIECE
-from core.metrics.timbre import train_classifier
+from core.metrics.timbre_training import train_classifier
 
 # Three pieces, one pair each: metrics whose means over so few stand far apart.
 CHECKED = ("chroma", "aligned_chroma", "onset", "log_spectral_distance_db", "target_probability")

@@ -28,10 +28,8 @@ def figures(clean):
     return quality.evaluate(clean, RATE)
 
 
-def test_figures_come_in_the_documented_order(clean, figures):
+def test_figures_come_in_the_documented_order(figures):
     assert list(figures) == NAMES
-    more = quality.evaluate(clean, RATE, references=[clean], domain_rolloff_hz=2_000.0)
-    assert list(more) == ["log_spectral_distance_db", *NAMES, "out_of_band_share"]
 
 
 @pytest.mark.parametrize("instrument", [piano, organ])
@@ -90,26 +88,27 @@ def test_silence_is_counted_below_60_dbfs():
 
 
 def test_silence_has_no_spectral_figures():
-    figures = quality.evaluate(
-        np.zeros(RATE, np.float32), RATE, references=[noise(1)], domain_rolloff_hz=1_000.0
-    )
+    silence = np.zeros(RATE, np.float32)
+    figures = quality.evaluate(silence, RATE)
     assert figures["silence_fraction"] == 1
-    assert figures["log_spectral_distance_db"] > 50
-    assert [figures[name] for name in [*NAMES[2:], "out_of_band_share"]] == [None] * 5
+    assert [figures[name] for name in NAMES[2:]] == [None] * 4
+    assert quality.out_of_band_share(quality.long_term_spectrum(silence), RATE, 1_000.0) is None
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 200, 2_047, 2_048, RATE])
 def test_short_clips_give_figures_or_none(n_samples, clean):
     clip = clean[:n_samples] + np.float32(1e-3)
-    figures = quality.evaluate(clip, RATE, references=[clip[::-1].copy()], domain_rolloff_hz=500.0)
+    figures = quality.evaluate(clip, RATE)
     assert all(value is None or np.isfinite(value) for value in figures.values())
+    spectrum = quality.long_term_spectrum(clip)
+    assert 0 <= quality.out_of_band_share(spectrum, RATE, 500.0) <= 1
 
 
 def test_out_of_band_share_is_what_lies_above_the_rolloff():
     time = np.arange(4 * RATE) / RATE
     low, high = np.sin(2 * np.pi * 500 * time), np.sin(2 * np.pi * 5_000 * time)
     mixed = (0.3 * low + 0.1 * high).astype(np.float32)
-    spectrum = quality.long_term_spectrum(mixed, RATE)
+    spectrum = quality.long_term_spectrum(mixed)
     assert spectrum.sum() == pytest.approx(1)
     assert quality.out_of_band_share(spectrum, RATE, 2_000.0) == pytest.approx(0.1, abs=0.005)
     assert quality.rolloff_hz(spectrum, RATE) == pytest.approx(5_000, abs=20)
@@ -122,47 +121,6 @@ def test_long_files_are_measured_by_excerpts(clean, figures):
         assert long[name] == pytest.approx(figures[name], rel=0.15)
 
 
-def test_identical_audio_is_at_no_distance(clean):
-    assert quality.log_spectral_distance_db(clean, clean, RATE) == 0
-    assert quality.log_spectral_distance_db(0.1 * clean, clean, RATE) == pytest.approx(0, abs=0.02)
-
-
-def test_the_distance_grows_from_timbre_to_piece_to_noise(clean):
-    distances = [
-        quality.log_spectral_distance_db(output, clean, RATE)
-        for output in (
-            piano(melody(0, 6.0), brightness=1.3),
-            organ(melody(0, 6.0)),
-            organ(melody(1, 6.0)),
-            noise(6),
-        )
-    ]
-    assert distances == sorted(distances)
-
-
-def test_log_spectral_distance_equals_the_published_evaluation():
-    """Figures of the same formula on librosa 0.11 with reflected ends, computed once."""
-    time = np.arange(RATE) / RATE
-    reference = (np.sin(2 * np.pi * 440 * time) * np.exp(-3 * time)).astype(np.float32)
-    output = (np.sin(2 * np.pi * 660 * time) * 0.5).astype(np.float32)
-    distance = quality.log_spectral_distance_db
-    assert distance(output, reference, RATE) == pytest.approx(10.833693, abs=2e-3)
-    assert distance(output[:9_000], reference, RATE) == pytest.approx(12.050122, abs=2e-3)
-
-
-def test_the_nearest_of_several_renderings_counts(clean):
-    others = [0 * clean, organ(melody(0, 6.0)), piano(melody(0, 6.0), brightness=1.1)]
-    figures = quality.evaluate(clean, RATE, references=others)
-    nearest = quality.log_spectral_distance_db(clean, others[2], RATE)
-    assert figures["log_spectral_distance_db"] == nearest
-    silent = quality.evaluate(clean, RATE, references=others[:1])
-    assert silent["log_spectral_distance_db"] is None
-
-
-def test_the_distance_to_silence_is_undefined(clean):
-    assert quality.log_spectral_distance_db(clean, 0 * clean, RATE) is None
-
-
 def test_no_frames_give_no_figures():
     empty = torch.zeros(0, 1025)
     assert quality.harmonic_share(empty) is None
@@ -170,10 +128,20 @@ def test_no_frames_give_no_figures():
     assert quality.spectral_flatness(empty) is None
 
 
-def test_bad_waveforms_are_refused_by_name(clean):
-    with pytest.raises(AudioError, match="output: no samples"):
-        quality.evaluate(clean[:0], RATE)
-    with pytest.raises(AudioError, match=r"reference: .* mix down"):
-        quality.evaluate(clean, RATE, references=[clean, np.stack([clean, clean])])
+@pytest.mark.parametrize(
+    ("waveform", "reason"),
+    [
+        (np.zeros(0, np.float32), "no samples"),
+        (np.zeros((2, 100), np.float32), "mix down"),
+        (np.zeros(100, np.int16), "int16"),
+        (np.full(100, np.nan, np.float32), "NaN"),
+    ],
+)
+def test_bad_waveforms_are_refused(waveform, reason):
+    with pytest.raises(AudioError, match=f"output: .*{reason}"):
+        quality.evaluate(waveform, RATE)
+
+
+def test_a_rate_too_low_to_hear_anything_is_refused(clean):
     with pytest.raises(AudioError, match=r"output: sample_rate=200, .* 4000 Hz"):
         quality.evaluate(clean, 200)

@@ -25,6 +25,10 @@ def test_the_network_is_the_published_one_and_its_licence_is_with_it():
     assert "Spotify" in (FOLDER / "NOTICE").read_text()
 
 
+def figures_of(source, output):
+    return transcription.compare(transcription.listen(source), transcription.listen(output))
+
+
 def posteriors(n_frames: int = 100) -> np.ndarray:
     return np.zeros((n_frames, 88), np.float32)
 
@@ -72,17 +76,17 @@ def test_a_shorter_file_is_followed_by_silence():
 def test_the_right_notes_on_another_instrument_beat_the_wrong_ones():
     notes = melody(0, 8)
     source, same, other = piano(notes), organ(notes), organ(melody(1, 8))
-    kept, lost = (transcription.evaluate(source, own, RATE) for own in (same, other))
+    kept, lost = (figures_of(source, own) for own in (same, other))
     assert kept["pitch_correlation"] > lost["pitch_correlation"] + 0.3
     assert kept["note_f1_150ms"] > lost["note_f1_150ms"] + 0.2
-    assert transcription.evaluate(source, source, RATE)["note_f1_50ms"] == 1
+    assert figures_of(source, source)["note_f1_50ms"] == 1
 
 
 @needs_extra
 def test_silence_and_short_clips_have_figures_or_none():
     silence = np.zeros(RATE, np.float32)
-    assert set(transcription.evaluate(silence, silence, RATE).values()) == {None}
-    assert transcription.evaluate(silence[:1], silence[:1], RATE)["note_f1_50ms"] is None
+    assert set(figures_of(silence, silence).values()) == {None}
+    assert figures_of(silence[:1], silence[:1])["note_f1_50ms"] is None
 
 
 @needs_extra

@@ -71,7 +71,7 @@ class Sound:
     @cached_property
     def spectrum(self) -> NDArray[np.float64]:
         """Its long-term spectrum."""
-        return quality.long_term_spectrum(self.waveform, self.sample_rate)
+        return quality.long_term_spectrum(self.waveform)
 
     def mel_decibels(self, length: int) -> torch.Tensor:
         """Return its mel levels as if it were so many samples long, at 16 kHz."""

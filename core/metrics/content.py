@@ -34,12 +34,9 @@ import numpy as np
 
 from core.metrics.matching import NO_ATTACK, along_path, at_best_lag, frame_by_frame
 from core.metrics.pitch_and_onset import CHROMA_RATE, ONSET_RATE, chroma_frames, onset_envelope
-from core.metrics.spectra import at_analysis_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy.typing as npt
 
     from core.metrics.matching import Matcher
     from core.metrics.pitch_and_onset import Frames
@@ -63,28 +60,6 @@ class Score:
 
 
 NOTHING = Score(None, None)
-
-
-def evaluate(
-    source: npt.NDArray[np.floating], output: npt.NDArray[np.floating], sample_rate: int
-) -> dict[str, Score]:
-    """Compute every score of this module.
-
-    Args:
-        source: float [T], what was translated.
-        output: float [T'], what came out of it, aligned with the source.
-        sample_rate: of both, in Hz.
-
-    Returns:
-        `chroma`, `aligned_chroma` and `onset`, in this order.
-
-    Raises:
-        AudioError: either is not a mono waveform of finite floats with at least one sample.
-    """
-    return compare(
-        listen(at_analysis_rate(source, sample_rate, name="source")),
-        listen(at_analysis_rate(output, sample_rate, name="output")),
-    )
 
 
 @dataclass(frozen=True)
@@ -114,12 +89,15 @@ def listen(waveform: Waveform) -> Heard:
 
 
 def compare(source: Heard, output: Heard, *, has_chance: bool = True) -> dict[str, Score]:
-    """Compute what `evaluate` does, from two files that were heard before.
+    """Compute every score of this module.
 
     Args:
         source: What was translated.
-        output: What came out of it.
+        output: What came out of it, aligned with the source.
         has_chance: Whether chance is worked out too, which takes most of the time.
+
+    Returns:
+        `chroma`, `aligned_chroma` and `onset`, in this order.
     """
     rotations = ROTATIONS if has_chance else ()
     chromas = _same_length(source.chromas, output.chromas)
@@ -140,21 +118,21 @@ def _same_length(first: Frames, second: Frames) -> tuple[Frames, Frames]:
     return padded(first), padded(second)
 
 
-def chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
+def chroma(source: Frames, output: Frames, rotations: Sequence[float]) -> Score:
     """Score chroma frames [L, 12] of both files, frame by frame."""
     if not source.any():
         return NOTHING
     return _score(frame_by_frame, source, output, CHROMA_RATE, rotations)
 
 
-def aligned_chroma(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
+def aligned_chroma(source: Frames, output: Frames, rotations: Sequence[float]) -> Score:
     """Score chroma frames [L, 12] of both files, over the pairs that alignment joins."""
     if not source.any():
         return NOTHING
     return _score(along_path, source, output, CHROMA_RATE, rotations)
 
 
-def onset(source: Frames, output: Frames, rotations: Sequence[float] = ROTATIONS) -> Score:
+def onset(source: Frames, output: Frames, rotations: Sequence[float]) -> Score:
     """Score the onset envelopes [L] of both files."""
     if not source.std() > NO_ATTACK:
         return NOTHING

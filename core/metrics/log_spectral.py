@@ -17,38 +17,12 @@ better.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from core.metrics.spectra import ANALYSIS_RATE, Waveform, at_analysis_rate, mel_filters
+from core.metrics.spectra import ANALYSIS_RATE, Waveform, mel_filters
 
 LSD_WINDOW, LSD_HOP, LSD_MELS = 2048, 512, 128
 LSD_RANGE_DB = 80.0
-
-
-def log_spectral_distance_db(
-    output: npt.NDArray[np.floating], reference: npt.NDArray[np.floating], sample_rate: int
-) -> float | None:
-    """Return the log-spectral distance of an output to its true rendering.
-
-    Args:
-        output: float [T].
-        reference: float [T'], the same music truly played.
-        sample_rate: of both, in Hz.
-
-    Returns:
-        The distance in dB, or None if the reference is silent.
-
-    Raises:
-        AudioError: either is not a mono waveform of finite floats with at least one sample.
-    """
-    heard = [
-        at_analysis_rate(waveform, sample_rate, name=name)
-        for waveform, name in ((output, "output"), (reference, "reference"))
-    ]
-    if not heard[1].any():
-        return None
-    return distance_db(*(mel_decibels(waveform, len(heard[1])) for waveform in heard))
 
 
 def distance_db(output: torch.Tensor, reference: torch.Tensor) -> float:

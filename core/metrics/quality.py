@@ -1,11 +1,4 @@
-"""How a file sounds by itself, and how far it is from a true rendering.
-
-Against paired references (the same music truly played on the target instrument):
-
-`log_spectral_distance_db`: to the nearest of them, as `core.metrics.log_spectral` defines it.
-    Unit: dB. From 0 (identical); lower is better.
-
-Of the file alone, each to be held against the target domain's own distribution:
+"""How a file sounds by itself; each figure is to be held against the target domain's own.
 
 `clipped_fraction`: share of samples at full scale, 0 to 1; clean audio has 0.
 `silence_fraction`: share of 50 ms frames below -60 dBFS, 0 to 1.
@@ -27,20 +20,16 @@ smeared plucked and struck strings are told, but organs and bowed strings have n
 lose.
 
 No samples are an error (AudioError). Silence has a silence_fraction of 1 and a clipped_fraction of
-0; whatever needs sound is None, and so is the distance to a silent reference. Spectra are of frames
-no more than 40 dB below the file's loud ones, and of a file longer than two minutes they are of 12
-excerpts of 10 s, evenly spread.
+0; whatever needs sound is None. Spectra are of frames no more than 40 dB below the file's loud
+ones, and of a file longer than two minutes they are of 12 excerpts of 10 s, evenly spread.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from core.metrics.log_spectral import log_spectral_distance_db
 from core.metrics.partials import (
     FLATNESS_HZ,
     HOP,
@@ -57,11 +46,7 @@ from core.metrics.spectra import (
     mel_filters,
     power_blocks,
     sounding,
-    validate_waveform,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FULL_SCALE = 32_766 / 32_768  # one 16-bit step below the top is clipped too
 SILENCE_DBFS = -60.0
@@ -79,53 +64,22 @@ ATTACK_FLOOR = 1e-4  # of the mean band power; rises below it are inaudible
 ROLLOFF_SHARE = 0.99
 
 
-def validate(
-    waveform: npt.NDArray[np.floating],
-    sample_rate: int,
-    references: Sequence[npt.NDArray[np.floating]] = (),
-) -> None:
-    """Check a waveform [T] and its references [T'] at the same rate.
-
-    Raises:
-        AudioError: one is not a mono waveform of finite floats with at least one sample.
-    """
-    validate_waveform(waveform, sample_rate, name="output")
-    for reference in references:
-        validate_waveform(reference, sample_rate, name="reference")
-
-
-def evaluate(
-    waveform: npt.NDArray[np.floating],
-    sample_rate: int,
-    *,
-    references: Sequence[npt.NDArray[np.floating]] = (),
-    domain_rolloff_hz: float | None = None,
-) -> dict[str, float | None]:
-    """Compute every figure of this module that the given inputs allow.
+def evaluate(waveform: npt.NDArray[np.floating], sample_rate: int) -> dict[str, float | None]:
+    """Compute the figures that need the file alone: all but `out_of_band_share`.
 
     Args:
-        waveform: float [T], what is judged; clipping is looked for in it as it is.
-        sample_rate: of all waveforms, in Hz.
-        references: each float [T'], true renderings of the same music on the target instrument,
-            by one or more players or SoundFonts; the nearest counts.
-        domain_rolloff_hz: the target domain's `rolloff_hz`, if it is known.
+        waveform: float [T]; clipping is looked for in it as it is.
+        sample_rate: in Hz.
 
     Returns:
-        The figures in the order of the module's docstring, without `log_spectral_distance_db`
-        or `out_of_band_share` where their input was not given. None: not defined for silence.
+        The figures in the order of the module's docstring. None: not defined for silence.
 
     Raises:
-        AudioError: as `validate`.
+        AudioError: not a mono waveform of finite floats with at least one sample.
     """
-    validate(waveform, sample_rate, references)
-    figures: dict[str, float | None] = {}
-    if references:
-        distances = [log_spectral_distance_db(waveform, r, sample_rate) for r in references]
-        known = (distance for distance in distances if distance is not None)
-        figures["log_spectral_distance_db"] = min(known, default=None)
     heard = at_analysis_rate(waveform, sample_rate, name="output")
     power = spectrogram(heard)
-    figures |= {
+    return {
         "clipped_fraction": clipped_fraction(waveform),
         "silence_fraction": silence_fraction(heard),
         "spectral_flatness": spectral_flatness(power),
@@ -133,10 +87,6 @@ def evaluate(
         "harmonic_share": harmonic_share(power),
         "attack_sharpness_db": attack_sharpness_db(heard),
     }
-    if domain_rolloff_hz is not None:
-        spectrum = long_term_spectrum(waveform, sample_rate)
-        figures["out_of_band_share"] = out_of_band_share(spectrum, sample_rate, domain_rolloff_hz)
-    return figures
 
 
 def clipped_fraction(waveform: npt.NDArray[np.floating]) -> float:
@@ -195,19 +145,15 @@ def _fastest_rises(waveform: Waveform) -> list[float]:
     return [float(rise.max()) for rise, sounds in seconds if sounds.any()]
 
 
-def long_term_spectrum(
-    waveform: npt.NDArray[np.floating], sample_rate: int
-) -> npt.NDArray[np.float64]:
+def long_term_spectrum(waveform: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Return the share of a waveform's energy in each bin [1025] up to half its own rate.
 
     Args:
         waveform: float [T].
-        sample_rate: in Hz; bin k is at k * sample_rate / 2048.
 
     Returns:
-        Shares that sum to 1, or zeros for silence.
+        Shares that sum to 1, or zeros for silence; bin k is at k * sample_rate / 2048.
     """
-    validate(waveform, sample_rate)
     total = torch.zeros(1 + WINDOW // 2, dtype=torch.float64)
     for block in power_blocks(np.asarray(waveform, dtype=np.float32), WINDOW, HOP):
         total += block.double().sum(dim=0)

@@ -24,96 +24,24 @@ What a classifier hears is its training audio: on rendered data a sound from a S
 never met may be called by another name. Every figure needs yardsticks next to it: the true target's
 and the untranslated copy's.
 
-Empty input is an error (AudioError). Silence and less than 0.25 s have no windows: every value is
-None. The two distances need at least 8 windows, 9 s of sound, else they are None.
+Silence and less than 0.25 s have no windows: every value is None. The two distances need at least 8
+windows, 9 s of sound, else they are None.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from core.metrics.spectra import validate_waveform
 from core.metrics.timbre_classifier import (
     DomainReference,
     TimbreClassifier,
     gaussian_kernel,
     mean_off_diagonal,
 )
-from core.metrics.timbre_training import train_classifier
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-__all__ = [
-    "DomainReference",
-    "TimbreClassifier",
-    "evaluate",
-    "frechet_distance",
-    "kernel_distance",
-    "train_classifier",
-    "validate",
-]
+__all__ = ["DomainReference", "TimbreClassifier", "frechet_distance", "kernel_distance"]
 
 MIN_WINDOWS = 8
-
-
-def validate(
-    classifier: TimbreClassifier,
-    waveform: npt.NDArray[np.floating],
-    sample_rate: int,
-    *,
-    target: str,
-    source: str | None = None,
-) -> None:
-    """Check a waveform [T] and the names of its target's and its source's domain.
-
-    Raises:
-        AudioError: not a mono waveform of finite floats with at least one sample.
-        UsageError: a domain that the classifier does not know.
-    """
-    validate_waveform(waveform, sample_rate, name="output")
-    for domain in (target, source):
-        if domain is not None:
-            classifier.check_domain(domain)
-
-
-def evaluate(
-    classifier: TimbreClassifier,
-    waveform: npt.NDArray[np.floating],
-    sample_rate: int,
-    *,
-    target: str,
-    source: str | None = None,
-) -> dict[str, float | None]:
-    """Compute every figure of this module.
-
-    Args:
-        classifier: the judge.
-        waveform: float [T], the translation.
-        sample_rate: in Hz.
-        target: the domain it should sound like.
-        source: the domain it was made from, if that is one of the classifier's.
-
-    Returns:
-        The figures in the order of the module's docstring, without `source_probability` where
-        there is no `source`. None: too little sound.
-
-    Raises:
-        AudioError, UsageError: as `validate`.
-    """
-    validate(classifier, waveform, sample_rate, target=target, source=source)
-    embeddings = classifier.embed(waveform, sample_rate)
-    probabilities = classifier.probabilities_of(embeddings) or {}
-    figures = {"target_probability": probabilities.get(target)}
-    if source is not None:
-        figures["source_probability"] = probabilities.get(source)
-    reference = classifier.references[target]
-    figures["frechet_distance"] = frechet_distance(embeddings, reference)
-    figures["kernel_distance"] = kernel_distance(embeddings, reference)
-    return figures
 
 
 def frechet_distance(embeddings: torch.Tensor, reference: DomainReference) -> float | None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from core.errors import ModelError, UsageError
+from core.errors import ModelError
 from core.files import replacing
 from core.metrics.spectra import at_analysis_rate
 from core.metrics.timbre_features import (
@@ -153,38 +153,17 @@ class TimbreClassifier:
         """Return the embeddings [N, 16] of the windows of a waveform [T]; see `features`."""
         return self.network.embed(self.features(waveform, sample_rate))
 
-    def probabilities(
-        self, waveform: npt.NDArray[np.floating], sample_rate: int
-    ) -> dict[str, float] | None:
-        """Return each domain's mean probability over the windows of a waveform [T].
+    @torch.no_grad()
+    def probabilities_of(self, embeddings: torch.Tensor) -> dict[str, float] | None:
+        """Return each domain's mean probability over windows, from embeddings [N, 16].
 
         Returns:
             Probabilities that sum to 1, in the order of `domains`; None if there is no window.
-
-        Raises:
-            AudioError: as `features`.
         """
-        return self.probabilities_of(self.embed(waveform, sample_rate))
-
-    @torch.no_grad()
-    def probabilities_of(self, embeddings: torch.Tensor) -> dict[str, float] | None:
-        """Return what `probabilities` does, from embeddings [N, 16]."""
         if not len(embeddings):
             return None
         shares = self.network.head(embeddings).softmax(dim=1).mean(dim=0)
         return dict(zip(self.domains, shares.tolist(), strict=True))
-
-    def check_domain(self, domain: str) -> None:
-        """Refuse a domain that the classifier does not know.
-
-        Raises:
-            UsageError: naming the known ones.
-        """
-        if domain not in self.domains:
-            raise UsageError(
-                f"the timbre classifier does not know {domain!r}; it knows "
-                f"{', '.join(self.domains)}"
-            )
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, which `load` reads back."""

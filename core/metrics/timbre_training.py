@@ -115,7 +115,7 @@ def _listen(domain: str, tracks: Sequence[npt.NDArray[Any]], sample_rate: int) -
         parts.append(window_spectra(heard))
         if index in measured:
             figures.append(quality.evaluate(waveform, sample_rate))
-            spectra.append(quality.long_term_spectrum(waveform, sample_rate))
+            spectra.append(quality.long_term_spectrum(waveform))
     n_windows = sum(map(len, parts))
     if n_windows < MIN_WINDOWS:
         raise DataError(

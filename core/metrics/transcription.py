@@ -30,7 +30,7 @@ import numpy as np
 import soxr
 
 from core.metrics.content import ROTATIONS, far_enough
-from core.metrics.spectra import ANALYSIS_RATE, Waveform, at_analysis_rate
+from core.metrics.spectra import ANALYSIS_RATE, Waveform
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -97,25 +97,6 @@ class Heard:
 def is_available() -> bool:
     """Return whether the extra is installed."""
     return all(find_spec(name) is not None for name in ("onnxruntime", "mir_eval"))
-
-
-def evaluate(
-    source: npt.NDArray[np.floating], output: npt.NDArray[np.floating], sample_rate: int
-) -> dict[str, float | None]:
-    """Compute every figure of this module.
-
-    Args:
-        source: float [T], what was translated.
-        output: float [T'], what came out of it, aligned with the source.
-        sample_rate: Of both, in Hz.
-
-    Raises:
-        AudioError: One is not a mono waveform of finite floats with at least one sample.
-    """
-    return compare(
-        listen(at_analysis_rate(source, sample_rate, name="source")),
-        listen(at_analysis_rate(output, sample_rate, name="output")),
-    )
 
 
 def listen(waveform: Waveform) -> Heard:
@@ -189,7 +170,7 @@ def _end_of_note(sounding: Posteriors, start: int, limit: int) -> int:
 
 
 def compare(source: Heard, output: Heard) -> dict[str, float | None]:
-    """Compute what `evaluate` does, from two files that were heard before."""
+    """Compute every figure of this module, of an output that is aligned with its source."""
     return {
         "pitch_correlation": pitch_correlation(source.sounding, output.sounding),
         "note_f1_150ms": note_f1(source.notes, output.notes, 0.15),
