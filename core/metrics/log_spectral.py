@@ -7,7 +7,8 @@ Power spectrograms in 128 Slaney mel bands (window 2048, hop 512, ends reflected
 decibels, no lower than 80 dB below each file's loudest cell. In each band the root mean square
 difference over time is taken (textbooks take it over frequency), then the mean over bands.
 
-Unit: dB. Range: from 0 (identical) upwards; lower is better.
+Unit: dB. Range: from 0 (identical) upwards; lower is better. To a silent reference it is not
+defined; `core.evaluation.sound` leaves that out.
 
 How well it tells another rendering from the unchanged input is in `docs/evaluation.md`. Smeared
 sound is nearer to its own original than the unchanged input is: `core.metrics.quality` hears that
