@@ -48,7 +48,7 @@ def complete_models(incomplete: str) -> list[str]:
 
 def complete_devices(incomplete: str) -> list[str]:
     """Offer the kinds of device; which of them this machine has only torch would know."""
-    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+    return [name for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
 
 
 def complete_engines(incomplete: str) -> list[str]:

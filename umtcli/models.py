@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from core.modelfile import FoundModel, ModelHeader
     from umtcli.console import Environment
 
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def choose_model(
@@ -47,7 +47,7 @@ def check_device(device: str) -> None:
         UsageError: It is none of those that --device takes.
     """
     if not _DEVICE.fullmatch(device):
-        raise UsageError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
 
 
 def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> Translator:
@@ -71,12 +71,14 @@ def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> T
 
 
 def available_devices() -> list[str]:
-    """Return the devices of this machine as --device takes them, the default one first."""
+    """Return the devices of this machine as --device takes them, the default one first.
+
+    Apple's GPUs are none of them: they have no float64, which the phases of the spectral decoder
+    and the draws of WaveNets need.
+    """
     import torch
 
-    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    devices += ["mps"] if torch.backends.mps.is_available() else []
-    return [*devices, "cpu"]
+    return [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
 
 
 def _resolve_device(device: str) -> str:

@@ -41,7 +41,7 @@ Device = Annotated[
     typer.Option(
         metavar="DEVICE",
         autocompletion=complete_devices,
-        help="auto, cpu, cuda, cuda:N or mps.",
+        help="auto, cpu, cuda or cuda:N.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of random draws.")]

@@ -12,7 +12,8 @@ import pytest
 
 import core
 from umtcli.app import COMMANDS
-from umtcli.completion import complete_engines
+from umtcli.completion import complete_devices, complete_engines
+from umtcli.models import check_device
 
 from .conftest import ROOT, write_song
 
@@ -168,6 +169,13 @@ def test_all_engines_are_offered():
 
     assert tuple(complete_engines("")) == ENGINES
     assert complete_engines("re") == ["reference"]
+
+
+def test_devices_that_are_offered_are_taken():
+    offered = complete_devices("")
+    assert {"auto", "cpu", "cuda"} <= set(offered)
+    for device in offered:
+        check_device(device)
 
 
 def test_a_damaged_model_completes_nothing_and_says_nothing(shell, tmp_path):

@@ -158,6 +158,15 @@ def test_the_cuda_engine_on_a_cpu_is_wrong_usage(umt, song, wavenet_model):
     assert "engine=cuda does not run on cpu; add --device cuda" in ran.errors[0]
 
 
+def test_an_apple_gpu_is_left_alone(umt, song, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert umt("translate", song, "--to", "piano").code == 0
+    ran = umt("translate", song, "--to", "piano", "--device", "mps")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "--device mps: expected auto, cpu, cuda or cuda:N" in ran.errors[0]
+
+
 def test_provenance_of_a_translation(umt, song, wavenet_model):
     ran = umt(
         *("translate", "./song.wav", "--to", "organ", "-m", wavenet_model, "--seed", 3),
