@@ -210,6 +210,34 @@ def test_a_model_is_measured_whatever_stdin_is(umt, tmp_path, wavenet_model):
     assert ran.code == 0, ran.stderr
     assert DOMAINS[0].encode() in ran.stdout
     assert b"one note on several instruments" in ran.stdout
+    assert "stdin" not in ran.stderr
+
+
+@pytest.mark.usefixtures("_few_segments")
+def test_data_alone_measure_a_model_and_leave_stdin_unread(umt, tmp_path):
+    prepare(tmp_path, DOMAINS[0])
+    ran = umt("eval", "--data", "data", stdin=b"no audio")
+    assert ran.code == 0, ran.stderr
+    assert DOMAINS[0].encode() in ran.stdout
+    assert "stdin is not read; name it -" in ran.stderr
+
+
+@pytest.mark.parametrize("option", ["--to", "--source", "--reference"])
+def test_what_only_audio_has_makes_data_the_judges(umt, tmp_path, tune, monkeypatch, option):
+    from core.evaluation import judge
+
+    asked = []
+    monkeypatch.setattr(
+        judge, "classifier_of", lambda *args, **_: asked.append(args) or judge.shipped_classifier()
+    )
+    prepare(tmp_path, DOMAINS[0])
+    args = ("eval", "--data", "data", option, "organ" if option == "--to" else tune)
+    ran = umt(*args)
+    assert (ran.code, len(ran.errors), asked) == (2, 1, [])
+    assert "no input" in ran.errors[0]
+    found = figures(umt(*args, "--html", "page.html", "--json", stdin=tune.read_bytes()))
+    assert found["input"] == "-"
+    assert len(asked) == 1
 
 
 def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spectral_model):

@@ -124,7 +124,7 @@ def run(
         from umtcli.evaluating.listening import write_test as work
     elif paired is not None:
         from umtcli.evaluating.pairs import measure_pairs as work
-    elif data is not None and not inputs:
+    elif data is not None and not asked.is_about_audio:
         from umtcli.evaluating.models import measure_model as work
     else:
         from umtcli.evaluating.songs import measure_songs as work
@@ -147,5 +147,5 @@ def _check(asked: Asked, *, ratings: bool) -> None:
         raise UsageError("--listening-test measures nothing: leave out --html, --json and --data")
     elif asked.paired is None and asked.data is None and asked.model is not None:
         raise UsageError("to measure a model, name prepared domains too: --data data")
-    elif asked.paired is None and asked.data and not asked.inputs and asked.page:
+    elif asked.paired is None and asked.data and not asked.is_about_audio and asked.page:
         raise UsageError("--html is for audio and for --paired; --data has a table and --json")

@@ -26,6 +26,8 @@ def measure_model(env: Environment, asked: Asked) -> None:
     from core.evaluation.model import evaluate_model
 
     assert asked.data is not None
+    if asked.model is None and env.stdin_kind == "data":
+        env.notice("--data alone measures a model, and stdin is not read; name it - if it is audio")
     prepared = load_domains(asked.data, None)
     found, header = choose_model(env, asked.model, [])
     domains = known_domains(env, prepared, found, header)

@@ -58,9 +58,10 @@ class Subject:
 def measure_songs(env: Environment, asked: Asked) -> None:
     """Measure the inputs one after the other, and show what was found."""
     batch = Batch(env)
+    subjects = read_subjects(batch, asked)
     classifier = load_classifier(env, asked.data)
     found = []
-    for subject in read_subjects(batch, asked):
+    for subject in subjects:
         with batch.item(subject.name):
             figures = evaluate_subject(env, subject, classifier)
             batch.results.append(subject_json(subject, figures))
@@ -76,13 +77,10 @@ def measure_songs(env: Environment, asked: Asked) -> None:
 
 
 def read_subjects(batch: Batch, asked: Asked) -> Iterator[Subject]:
-    """Read the inputs, one at a time; those that cannot be read fail."""
-    for name in find_sources(batch, choose_inputs(batch.env, asked.inputs)):
-        subject = None
-        with batch.item(name):
-            subject = _read_subject(batch.env, name, asked)
-        if subject is not None:
-            yield subject
+    """Find the inputs now, and read each in its turn; those that cannot be read fail."""
+    names = find_sources(batch, choose_inputs(batch.env, asked.inputs))
+    read = (_try_to_read(batch, name, asked) for name in names)
+    return (subject for subject in read if subject is not None)
 
 
 def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
@@ -97,6 +95,12 @@ def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
         data,
         on_training=lambda: env.notice("learning what the prepared domains sound like, once"),
     )
+
+
+def _try_to_read(batch: Batch, name: str, asked: Asked) -> Subject | None:
+    with batch.item(name):
+        return _read_subject(batch.env, name, asked)
+    return None
 
 
 def _read_subject(env: Environment, name: str, asked: Asked) -> Subject:
