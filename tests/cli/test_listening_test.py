@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import soundfile
+
+from core.evaluation.paired import Piece
+from umtcli.evaluating.listening import N_LINEUPS as N_LINEUPS_OF_PAIRS
+from umtcli.evaluating.listening import originals
 
 from .browser import SPACE
 from .conftest import write_tune
@@ -52,6 +58,22 @@ def test_paired_music_makes_a_test_with_the_true_rendering(umt, tmp_path, paired
         "true": 4,
     }
     assert all(own["size"] == 2 for own in key["lineups"].values())
+
+
+@pytest.mark.parametrize("n_pieces", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("domains", ["ab", "abcdef"])
+def test_pieces_and_domains_of_lineups_take_turns(n_pieces, domains):
+    files = {"font": {name: Path(f"{name}.wav") for name in domains}}
+    pieces = [Piece(str(number), "font", (), files) for number in range(n_pieces)]
+    chosen = [(piece.name, domain) for piece, domain in originals(pieces)]
+    for places, n_places in (
+        ([piece for piece, _ in chosen], n_pieces),
+        ([domain for _, domain in chosen], len(domains)),
+        (chosen, n_pieces * len(domains)),
+    ):
+        times = Counter(places).values()
+        assert len(times) == min(N_LINEUPS_OF_PAIRS, n_places)
+        assert max(times) - min(times) <= 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from itertools import permutations
 from pathlib import Path
@@ -104,11 +104,22 @@ def test_of_pieces(env: Environment, model: Translator, pieces: Sequence[Piece])
         for number, source, target in chosen:
             rated += _rated_pair(model, pieces[int(number)], str(source), str(target))
             progress.advance(1)
-        for number in range(N_LINEUPS):
-            piece = pieces[number % len(pieces)]
-            lineups.append(_lineup(model, piece, number // len(pieces)))
+        for piece, source in originals(pieces):
+            lineups.append(_lineup(model, piece, source))
             progress.advance(1)
     return make_test(rated, [own for own in lineups if own.translations], model.sample_rate)
+
+
+def originals(pieces: Sequence[Piece]) -> list[tuple[Piece, str]]:
+    """Choose the originals of the lineups, as piece and domain; both take turns."""
+    chosen: list[tuple[Piece, str]] = []
+    for number in range(N_LINEUPS):
+        piece = pieces[number % len(pieces)]
+        used = Counter(domain for _, domain in chosen)
+        domains = sorted(piece.files[piece.rendering])
+        source = min(domains, key=lambda own: (chosen.count((piece, own)), used[own]))
+        chosen.append((piece, source))
+    return chosen
 
 
 def _rated_pair(model: Translator, piece: Piece, source: str, target: str) -> list[Rated]:
@@ -121,15 +132,13 @@ def _rated_pair(model: Translator, piece: Piece, source: str, target: str) -> li
     return [Rated(system, piece.name, target, played, output) for system, output in outputs.items()]
 
 
-def _lineup(model: Translator, piece: Piece, turn: int) -> Lineup:
+def _lineup(model: Translator, piece: Piece, source: str) -> Lineup:
     from core.audio.reading import read_audio
 
     files = piece.files[piece.rendering]
-    domains = sorted(files)
-    source = domains[turn % len(domains)]
     played = read_audio(files[source], model.sample_rate)
     latents = model.encode(played, model.sample_rate)
-    targets = [domain for domain in domains if domain != source]
+    targets = [domain for domain in sorted(files) if domain != source]
     return Lineup(piece.name, played, tuple(model.decode(latents, to=name) for name in targets))
 
 
