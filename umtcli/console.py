@@ -105,6 +105,36 @@ class Environment:
         ).print(table, soft_wrap=not is_terminal)
         self.write_text("\n".join(line.rstrip() for line in text.getvalue().split("\n")))
 
+    def open_bar(self, label: str, total: float | None, *, unit: str, layout: str) -> None:
+        """Draw a bar on stderr where that is a terminal; not when quiet.
+
+        Args:
+            label: What is being done.
+            total: Amount of work, in `unit`; None when it is not known.
+            unit: Of the amounts.
+            layout: tqdm's `bar_format`.
+        """
+        if not self.stderr_is_terminal or self.is_quiet:
+            return
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # no thread: the bar is refreshed by who counts
+        self.bar = tqdm(
+            total=total,
+            desc=label,
+            unit=unit,
+            file=self.stderr,
+            leave=False,
+            dynamic_ncols=True,
+            bar_format=layout,
+        )
+
+    def close_bar(self) -> None:
+        """Remove the bar, if there is one."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
     def _say(self, prefix: str, text: str) -> None:
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace("\n", " "))
         if self.bar is not None:
@@ -150,27 +180,16 @@ class Progress:
         self._is_announced = False
 
     def __enter__(self) -> Self:
-        if self.env.stderr_is_terminal and not self.env.is_quiet:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0  # no thread: the bar is refreshed by `advance`
-            self.env.bar = tqdm(
-                total=self.total,
-                desc=self.label,
-                unit=self.unit,
-                file=self.env.stderr,
-                leave=False,
-                dynamic_ncols=True,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-                if self.total
-                else "{desc}: {n:.1f} {unit}, {elapsed}",
-            )
+        layout = (
+            "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            if self.total
+            else "{desc}: {n:.1f} {unit}, {elapsed}"
+        )
+        self.env.open_bar(self.label, self.total, unit=self.unit, layout=layout)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.env.bar is not None:
-            self.env.bar.close()
-            self.env.bar = None
+        self.env.close_bar()
 
     def advance(self, amount: float) -> None:
         """Count `amount` more as done."""

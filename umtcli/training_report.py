@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from core.training.reporter import Reporter
 from umtcli.console import PLAIN_PROGRESS_SECONDS, format_seconds
@@ -20,26 +20,11 @@ class ConsoleReporter(Reporter):
         self.last_line = -PLAIN_PROGRESS_SECONDS
         self.last_validation: dict[str, Any] = {}
 
-    def __enter__(self) -> ConsoleReporter:
-        if self.env.stderr_is_terminal and not self.env.is_quiet:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0
-            self.env.bar = tqdm(
-                total=self.config.training.steps,
-                desc="training",
-                unit="step",
-                file=self.env.stderr,
-                leave=False,
-                dynamic_ncols=True,
-                bar_format="{n}/{total} |{bar}| {desc}",
-            )
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.env.bar is not None:
-            self.env.bar.close()
-            self.env.bar = None
+        self.env.close_bar()
 
     def notice(self, text: str) -> None:
         """Tell one line."""
@@ -48,6 +33,9 @@ class ConsoleReporter(Reporter):
     def progress(self, record: dict[str, Any]) -> None:
         """Show losses, accuracy beside chance, speed and time left."""
         text = self._line(record)
+        if self.env.bar is None:  # made here: only the first process is told
+            total, layout = self.config.training.steps, "{n}/{total} |{bar}| {desc}"
+            self.env.open_bar("training", total, unit="step", layout=layout)
         if self.env.bar is not None:
             self.env.bar.n = record["step"]
             self.env.bar.set_description_str(text)

@@ -114,6 +114,12 @@ def test_terminal_sees_a_bar(umt):
     assert "2/2 |" in ran.stderr
 
 
+def test_only_the_first_of_several_processes_draws_a_bar(umt, monkeypatch):
+    monkeypatch.setattr("core.training.loop.Accelerator.is_main_process", False)
+    ran = umt("train", *TINY, "--steps", 2, stderr_is_terminal=True)
+    assert (ran.code, ran.stderr) == (0, "")
+
+
 def test_time_limit_saves_and_exits_with_success(umt):
     ran = umt("train", *TINY, "--max-minutes", 0, "--json")
     assert ran.code == 0
