@@ -1,10 +1,15 @@
-"""The errors that `core` raises for anything a user can cause.
+"""The errors that `core` raises for anything a user can cause, and what they call an input.
 
 The command line turns each into one line on stderr and an exit code; programs that use
 `core` as a library catch `UmtError`. Our own broken invariants are plain `assert`s.
 """
 
 from __future__ import annotations
+
+
+def input_label(name: str) -> str:
+    """Return what messages call an input: "-" is stdin."""
+    return "stdin" if name == "-" else name
 
 
 class UmtError(Exception):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from core.errors import LatentsError, UsageError
+from core.errors import LatentsError, UsageError, input_label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def read_latents(source: Path | BinaryIO, name: str) -> NDArray[np.float32]:
         LatentsError: Not `.npy`, pickled, cut off, longer than its header says, or of another
             dtype or shape, or with NaN or infinite values; or it cannot be opened.
     """
-    label = "stdin" if name == "-" else name
+    label = input_label(name)
     try:
         if isinstance(source, Path):
             with source.open("rb") as stream:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from core.errors import UmtError, UsageError
+from core.errors import UmtError, UsageError, input_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ class Batch:
     def fail(self, name: str, error: Exception) -> None:
         """Report an item's failure."""
         text = describe(error)
-        label = "stdin" if name == "-" else name
+        label = input_label(name)
         show_traceback(self.env, error)
         self.env.error(text if label in text else f"{label}: {text}")
         self.failures.append({"item": label, "error": text})

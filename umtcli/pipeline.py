@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
-from core.errors import UsageError
+from core.errors import UsageError, input_label
 from umtcli.console import Progress
 from umtcli.models import check_device, choose_model, load_translator
 from umtcli.streams import Destination, check_destination, plan_destinations, result_name
@@ -82,7 +82,8 @@ class Job:
     destination: Destination
 
     def __str__(self) -> str:
-        return f"{self.source} to {self.domain}" if self.domain else self.source
+        label = input_label(self.source)
+        return f"{label} to {self.domain}" if self.domain else label
 
 
 class Worker(Protocol):

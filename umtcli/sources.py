@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
-from core.errors import AudioError, LatentsError
+from core.errors import AudioError, LatentsError, input_label
 from umtcli.streams import STREAM
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class AudioSource:
         )
         if levelled.gain_db:
             self.env.notice(
-                f"{self.audio.name} is quiet: raised by {levelled.gain_db:.1f} dB to the level "
-                "the model was trained at"
+                f"{input_label(self.audio.name)} is quiet: raised by {levelled.gain_db:.1f} dB to "
+                "the level the model was trained at"
             )
         n_samples = levelled.n_samples
         n_frames = None if n_samples is None else -(-n_samples // translator.hop_length)
@@ -151,7 +151,7 @@ class LatentsSource:
         length: float = n_frames * header.hop_length / header.sample_rate
         if latent_dim != header.latent_dim:
             raise LatentsError(
-                f"{self.name}: {latent_dim} values a frame, model {model.name} has "
+                f"{input_label(self.name)}: {latent_dim} values a frame, model {model.name} has "
                 f"{header.latent_dim}; name the model that encoded it with -m"
             )
         return length

@@ -16,8 +16,8 @@ import numpy as np
 from core.audio.formats import find_audio
 from core.audio.provenance import Provenance
 from core.audio.resampling import resample_blocks, resampled_length
-from core.audio.sources import decode_path, decode_stream, input_label
-from core.errors import AudioError, UsageError
+from core.audio.sources import decode_path, decode_stream
+from core.errors import AudioError, UsageError, input_label
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -22,7 +22,7 @@ from core.audio.decoders import (
 )
 from core.audio.formats import FFMPEG_EXTENSIONS, SNDFILE_EXTENSIONS, has_ffmpeg
 from core.audio.riff import OtherEncodingError, WavStream
-from core.errors import AudioError
+from core.errors import AudioError, input_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 _SPOOL_BYTES = 1 << 20
 _READABLE = f"{', '.join(SNDFILE_EXTENSIONS[:6])} …"
-
-
-def input_label(name: str) -> str:
-    """Call an input in a message: "-" is stdin."""
-    return "stdin" if name == "-" else name
 
 
 def decode_path(path: Path, name: str, resources: ExitStack) -> Decoder:

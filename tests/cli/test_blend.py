@@ -41,6 +41,8 @@ def test_either_input_may_be_stdin(umt):
     ran = umt("blend", "-", "b.npy", "--mix", 0, stdin=data, stdout_kind="data")
     assert np.load(io.BytesIO(ran.stdout)).max() == 0
     assert umt("blend", "-", "-", "--mix", 0, stdin=data, stdout_kind="data").code == 2
+    ran = umt("blend", "-", "missing.npy", "--mix", 0, stdin=data, stdout_kind="data")
+    assert ran.errors[0].startswith("umt: error: stdin and missing.npy: ")
 
 
 def test_result_on_a_terminal_is_named_after_both_inputs(umt):

@@ -70,7 +70,7 @@ def test_a_changed_source_is_not_compared(umt, tune):
     soundfile.write(tune, melody(base_hz=300, decay=4), 22050)
     ran = umt("eval", "--json", stdin=made.stdout)
     assert "chroma" not in figures(ran)["metrics"]
-    assert "tune.wav has changed" in ran.stderr
+    assert "tune.wav has changed since stdin was made" in ran.stderr
 
 
 def test_audio_without_provenance_is_measured_alone_and_says_so(umt, tune):
@@ -78,6 +78,8 @@ def test_audio_without_provenance_is_measured_alone_and_says_so(umt, tune):
     assert ran.code == 0
     assert "measured alone; add --source" in ran.stderr
     assert b"chroma" not in ran.stdout
+    piped = umt("eval", stdin=tune.read_bytes())
+    assert "umt: stdin does not say what it was made from" in piped.stderr
 
 
 def row(found: dict, metric: str, name: str = "translation") -> dict:

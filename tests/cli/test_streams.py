@@ -75,6 +75,8 @@ def test_result_of_stdin_on_a_terminal_goes_to_the_current_directory(umt, song):
     ran = umt("translate", "--to", "piano", stdin=song.read_bytes())
     assert ran.code == 0
     assert Path("stdin.piano.wav").is_file()
+    again = umt("translate", "--to", "piano", stdin=song.read_bytes())
+    assert again.errors[0].startswith("umt: error: stdin to piano: stdin.piano.wav exists")
 
 
 @pytest.mark.parametrize("command", [("translate", "--to", "piano"), ("encode",)])

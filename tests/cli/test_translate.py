@@ -81,6 +81,8 @@ def test_quiet_input_is_raised_and_the_gain_reported(umt, tmp_path):
     quiet = write_song(tmp_path / "quiet.wav", 1.0, level=0.005)
     ran = umt("encode", quiet)
     assert "quiet.wav is quiet: raised by" in ran.stderr
+    piped = umt("encode", stdin=quiet.read_bytes(), stdout_kind="data")
+    assert "umt: stdin is quiet: raised by" in piped.stderr
 
 
 def test_seed_changes_the_samples_of_a_model_that_draws(umt, tmp_path, wavenet_model):
@@ -116,6 +118,8 @@ def test_latents_of_another_width_are_refused_before_the_model_is_loaded(umt, mo
     assert (ran.code, len(ran.errors)) == (1, 1)
     assert f"a.npy: {WIDTH + 1} values a frame" in ran.errors[0]
     assert f"has {WIDTH}" in ran.errors[0]
+    piped = umt("decode", "--to", "piano", stdin=Path("a.npy").read_bytes())
+    assert piped.errors[0].startswith(f"umt: error: stdin: {WIDTH + 1} values a frame")
 
 
 def test_temperature_is_refused_by_a_family_without_it_and_the_family_named(umt, song):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.errors import LatentsError, UsageError
+from core.errors import LatentsError, UsageError, input_label
 from umtcli import options
 from umtcli.failures import Batch
 from umtcli.models import choose_model
@@ -69,7 +69,7 @@ def run(
     name = f"{stems[0]}+{stems[1]}.npy"
     (destination,) = plan_destinations(env, [name], output=output, is_json=is_json)
     batch = Batch(env)
-    with batch.item(f"{first} and {second}"):
+    with batch.item(" and ".join(map(input_label, inputs))):
         check_destination(destination, force=force)
         a, b = (read_latents_from(env, name) for name in inputs)
         joined = _join(env, a, b, seconds=seconds, weight=mix, model=model)

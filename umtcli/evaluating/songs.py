@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import AudioError
+from core.errors import AudioError, input_label
 from core.evaluation import EVALUATION_RATE
 from umtcli.evaluating.tables import card_json, card_table, warning_of
 from umtcli.failures import Batch
@@ -52,7 +52,7 @@ class Subject:
     @property
     def label(self) -> str:
         """What to call it."""
-        return "stdin" if self.name == STREAM else self.name
+        return input_label(self.name)
 
 
 def measure_songs(env: Environment, asked: Asked) -> None:
@@ -144,7 +144,7 @@ def _read(audio: AudioInput) -> NDArray[np.float32]:
 
     blocks = list(resample_blocks(audio.blocks(), audio.sample_rate, EVALUATION_RATE))
     if not sum(map(len, blocks)):
-        raise AudioError(f"{audio.name}: no samples, nothing to measure")
+        raise AudioError(f"{input_label(audio.name)}: no samples, nothing to measure")
     return np.concatenate(blocks)
 
 
@@ -152,16 +152,17 @@ def _find_source(env: Environment, name: str, provenance: Provenance | None) -> 
     """Return the file that the audio says it was made from, if it is there and unchanged."""
     from core.audio.provenance import file_sha256
 
+    label = input_label(name)
     if provenance is None:
-        env.notice(f"{name} does not say what it was made from: measured alone; add --source")
+        env.notice(f"{label} does not say what it was made from: measured alone; add --source")
         return None
     path = Path(provenance.source)
     if provenance.source_sha256 is None:
-        env.notice(f"{name} was made from a stream: measured alone; add --source")
+        env.notice(f"{label} was made from a stream: measured alone; add --source")
     elif not path.is_file():
-        env.notice(f"{name} was made from {path}, which is not here: measured alone; add --source")
+        env.notice(f"{label} was made from {path}, which is not here: measured alone; add --source")
     elif file_sha256(path) != provenance.source_sha256:
-        env.notice(f"{path} has changed since {name} was made: measured alone; add --source")
+        env.notice(f"{path} has changed since {label} was made: measured alone; add --source")
     else:
         return path
     return None
