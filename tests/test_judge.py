@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from metrics_sounds import RATE, melody, organ, piano
+from safetensors import SafetensorError
 
 from core.data.domain import Domain, Part, Track, write_domain_file
 from core.evaluation.judge import CACHE_NAME, classifier_of, shipped_classifier
@@ -37,10 +38,10 @@ def prepared(tmp_path):
 
 
 def test_a_classifier_is_trained_once_and_kept_with_the_data(prepared, tmp_path):
-    calls = []
-    first = classifier_of(prepared, tmp_path, on_training=lambda: calls.append(1))
-    again = classifier_of(prepared, tmp_path, on_training=lambda: calls.append(1))
-    assert calls == [1]
+    told = []
+    first = classifier_of(prepared, tmp_path, notice=told.append)
+    again = classifier_of(prepared, tmp_path, notice=told.append)
+    assert told == ["learning what the prepared domains sound like, once"]
     assert (tmp_path / CACHE_NAME).is_file()
     heard, expected = (
         own.probabilities_of(own.embed(piano(melody(7, 6)), RATE)) for own in (again, first)
@@ -98,6 +99,26 @@ def test_a_cache_that_cannot_be_read_is_made_again(prepared, tmp_path, trainings
     classifier_of(prepared, tmp_path)
     classifier_of(prepared, tmp_path)
     assert len(trainings) == 1
+
+
+@pytest.mark.parametrize("reason", ["taken", "full"])
+def test_a_classifier_that_cannot_be_kept_is_used(
+    prepared, tmp_path, trainings, monkeypatch, reason
+):
+    if reason == "taken":
+        (tmp_path / CACHE_NAME).mkdir()
+    else:
+        monkeypatch.setattr("core.metrics.timbre_classifier.save_file", disk_full)
+    told = []
+    classifier = classifier_of(prepared, tmp_path, notice=told.append)
+    assert len(trainings) == 1
+    assert classifier.training["data"]
+    assert f"{tmp_path / CACHE_NAME} cannot be written" in told[-1]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def disk_full(*_, **__):
+    raise SafetensorError("No space left on device")
 
 
 def test_the_shipped_classifier_knows_the_starters_domains():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
 
 from core.errors import ModelError
 from core.metrics.timbre import TimbreClassifier
@@ -33,14 +34,14 @@ def shipped_classifier() -> TimbreClassifier:
 
 
 def classifier_of(
-    domains: Sequence[Domain], directory: Path, *, on_training: Callable[[], None] | None = None
+    domains: Sequence[Domain], directory: Path, *, notice: Callable[[str], None] = lambda _: None
 ) -> TimbreClassifier:
     """Return the classifier of prepared domains, which is trained if there is none of them yet.
 
     Args:
         domains: At least two.
-        directory: The prepared data; the classifier is kept in it.
-        on_training: Called before training begins, which takes a minute or two.
+        directory: The prepared data; the classifier is kept in it if it can be written to.
+        notice: Told that training (a minute or two) begins, and if its result cannot be kept.
 
     Raises:
         DataError: A single domain, or one with less than 32 s of sound.
@@ -56,14 +57,17 @@ def classifier_of(
             return kept
     from core.metrics.timbre_training import train_classifier
 
-    if on_training is not None:
-        on_training()
+    notice("learning what the prepared domains sound like, once")
     classifier = train_classifier(
         {domain.name: list(recordings(domain, "train")) for domain in domains},
         domains[0].sample_rate,
     )
     classifier.training["data"] = fingerprint
-    classifier.save(path)
+    try:
+        classifier.save(path)
+    except (OSError, SafetensorError) as error:  # a folder of somebody else's, or a full disk
+        reason = getattr(error, "strerror", None) or error
+        notice(f"{path} cannot be written ({reason}): what was learnt is not kept")
     return classifier
 
 

@@ -90,11 +90,7 @@ def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
 
     if data is None:
         return shipped_classifier()
-    return classifier_of(
-        load_domains(data, None),
-        data,
-        on_training=lambda: env.notice("learning what the prepared domains sound like, once"),
-    )
+    return classifier_of(load_domains(data, None), data, notice=env.notice)
 
 
 def _try_to_read(batch: Batch, name: str, asked: Asked) -> Subject | None:
