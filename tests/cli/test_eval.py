@@ -61,8 +61,15 @@ def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):
 def test_only_the_translated_part_of_the_source_is_compared(umt, tune):
     options = ("--to", "piano", "--start", "1", "--seconds", "2")
     made = umt("translate", "tune.wav", *options, stdout_kind="data")
-    found = figures(umt("eval", "--json", stdin=made.stdout))
-    assert found["seconds"] == pytest.approx(2, abs=0.1)
+    soundfile.write("cut.wav", soundfile.read(tune)[0][22050 : 3 * 22050], 22050)
+    itself, cut, whole = (
+        figures(umt("eval", "--json", *source, stdin=made.stdout))
+        for source in ((), ("--source", "cut.wav"), ("--source", tune))
+    )
+    for metric in ("chroma", "onset"):
+        value = row(itself, metric)["value"]
+        assert value == pytest.approx(row(cut, metric)["value"], abs=1e-6)
+        assert value != pytest.approx(row(whole, metric)["value"], abs=0.05)
 
 
 def test_a_changed_source_is_not_compared(umt, tune):
