@@ -4,8 +4,8 @@
     python recipes/starter/render.py --out corpus --minutes 0 --paired-pieces 24
     python recipes/calibration/calibrate.py corpus/paired --held-out freepats
 
-Writes `core/metrics/calibration.json`, which `umt eval` takes its warnings from, and the tables
-of `docs/evaluation.md`.
+Writes `core/metrics/calibration.json`, which `umt eval` takes its warnings from; `page.py` then
+writes the tables of `docs/evaluation.md`.
 """
 
 from __future__ import annotations
