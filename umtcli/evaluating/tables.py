@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from core.evaluation.paired import Matrix
     from core.evaluation.scorecard import Estimate, ScoreCard
 
-Typical = dict[str, tuple[float, float, float]]
 NOTHING = "-"
 
 
