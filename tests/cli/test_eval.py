@@ -51,6 +51,12 @@ def figures(ran) -> dict:
     return content["results"][0]
 
 
+def test_help_lists_the_yardsticks_line_by_line(umt):
+    lines = umt("eval", "--help").stdout.decode().splitlines()
+    assert "  noise              white noise" in lines
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_piped_translation_is_compared_with_its_own_source(umt, tune):
     made = umt("translate", "tune.wav", "--to", "piano", stdout_kind="data")
     found = figures(umt("eval", "--json", stdin=made.stdout))

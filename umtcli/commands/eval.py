@@ -19,14 +19,17 @@ umt eval --model runs/fast --paired corpus/paired --html report.html
 umt eval out/*.wav --listening-test listen
 umt eval --ratings listen/answers-*.json
 
+\b
 Each figure stands beside its yardsticks, in columns:
 unchanged input    what the source itself scores
 other music        what another piece, played by the target, scores
-true rendering     the same music truly played by the target (--reference, --paired)
+true rendering     the same music played by the target (--reference, --paired)
 another rendering  the same by another player or SoundFont
 noise              white noise
-share              of the way between the metric's two ends: content from other music to
-                   the true rendering, target from the input, quality from noise
+share              of the way between the metric's two ends: content from
+                   other music, target from the input, quality from noise,
+                   each to the true rendering; without one, content to the
+                   input, the rest to other music
 
 docs/evaluation.md defines every figure and says how far it can be trusted.
 """

@@ -30,9 +30,10 @@ CLIP_SECONDS = 10  # of each player below a matrix, which may have dozens
 ROLES = ("source", TRANSLATION, TRUE)  # of those players; results.js names them too
 
 _ENDS = (
-    "The share is of the way between a metric's two ends: for the music from other music to the "
-    "true rendering, for the target from the unchanged input to the true rendering, for the "
-    "quality from noise to the true rendering. In square brackets: 95 % bootstrap interval."
+    "The share is of the way between a metric's two ends: for the music from other music, for the "
+    "target from the unchanged input, for the quality from noise, each to the true rendering; "
+    "without one, for the music to the unchanged input, for the rest to other music. In square "
+    "brackets: 95 % bootstrap interval."
 )
 _SCALE = (
     '<span class="keys" style="background: linear-gradient(to right, hsl(10 65% 72%), '
