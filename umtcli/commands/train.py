@@ -221,12 +221,11 @@ def _one_speaks(env: Environment) -> Iterator[None]:
 def _is_first_to_fail() -> bool:
     """Tell whether no other process has failed; a node's first one, before they know each other."""
     from torch import distributed
-    from torch.distributed.distributed_c10d import _get_default_store
 
-    if not distributed.is_initialized():
+    if distributed.group.WORLD is None:
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        return int(_get_default_store().add("umt/failed", 1)) == 1
+        return distributed.group.WORLD.get_group_store().add("umt/failed", 1) == 1
     except RuntimeError:  # the first process, which had the store, has failed
         return False
 
