@@ -9,22 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from benchmarks.products import least_seconds
 from benchmarks.textbook import TextbookLoop
+from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.network import WaveNet
-from core.families.wavenet.sampling import WaveNetOptions, generate
+from core.families.wavenet.sampling import WaveNetOptions, cpu
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.families.wavenet.sampling.cuda import fitting_streams
 from core.model import WINDOW_SECONDS, Translator
@@ -34,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HEADER = (
-    f"{'preset':9}{'what':17}{'streams':>8}{'samples/s':>11}{'RTF':>9}{'CPU s/s':>9}{'first s':>9}"
-    f"{'MB':>7}{'of mm':>7}{'(CPU)':>7}"
+    f"{'preset':9}{'what':17}{'streams':>8}{'rounds':>7}{'samples/s':>11}{'RTF':>9}{'CPU s/s':>9}"
+    f"{'first s':>9}{'MB':>7}{'of mm':>7}{'(CPU)':>7}"
 )
 CHAIN_SECONDS = 0.1  # of sound, of what is too slow for more
 ALBUM_SONGS = 8  # each a sixth as long as the song of the other rows
@@ -54,6 +59,7 @@ class Row:
         work_seconds: Time that it took by the clock.
         cpu_seconds: Processor time that it took, over all threads.
         first_sound_seconds: Time until the first samples could be played.
+        rounds: How many times all streams of the CPU engine advanced by a frame.
         peak_mb: Most memory of the process, 10^6 bytes.
         share: Multiply-adds a second, of all that were executed, against what `torch.mm`
             reaches on the same matrices; None where it was not measured.
@@ -68,6 +74,7 @@ class Row:
     work_seconds: float
     cpu_seconds: float
     first_sound_seconds: float | None = None
+    rounds: int = 0
     peak_mb: float = 0.0
     share: float | None = None
     cpu_share: float | None = None
@@ -148,11 +155,12 @@ def _decode(
     preset: str, seconds: float, what: str, options: WaveNetOptions, *, device: str = "cpu"
 ) -> Row:
     model = get_preset(preset).model
-    network = WaveNet(model).to(device)
+    decoder = WaveNetDecoder(model).to(device)
     latents = torch.randn(round(seconds * model.sample_rate / model.hop_length), model.latent_dim)
     blocks = iter(latents.to(device).split(100))
     clock = Clock()
-    n_samples, first = _play(generate(network, blocks, seed=0, options=options), clock)
+    played = decoder.generate(blocks, window=100, seed=0, options=options)
+    n_samples, first = _play(played, clock)
     sound = n_samples / model.sample_rate
     return Row(preset, what, 1, model.sample_rate, sound, *clock.read(), first)
 
@@ -192,10 +200,39 @@ def _play(blocks: Iterator[object], clock: Clock) -> tuple[int, float]:
     return n_samples, first
 
 
-def _measured(case: Callable[..., Row], preset: str, seconds: float, *, n_threads: int) -> Row:
+@contextmanager
+def counted_samples() -> Iterator[list[int]]:
+    """Give a list to which is added by how many samples CPU engines advance meanwhile."""
+    parts: list[int] = []
+    advance = CpuEngine.advance
+
+    def counted(engine: CpuEngine, frames: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        parts.append(uniforms.shape[1])
+        return advance(engine, frames, uniforms)
+
+    with patch.object(CpuEngine, "advance", counted):
+        yield parts
+
+
+def machine() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        described = ""
+    name = re.search(r"^model name\s*: (.*)$", described, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+def _measured(
+    case: Callable[..., Row], preset: str, seconds: float, *, n_threads: int, streams: int
+) -> Row:
     torch.set_num_threads(n_threads)
     torch.manual_seed(0)
-    row = case(preset, seconds)
+    cpu.STREAMS_PER_WORKER = streams
+    with counted_samples() as parts:
+        row = case(preset, seconds)
+    row.rounds = sum(parts) // get_preset(preset).model.hop_length
     row.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return row
 
@@ -220,23 +257,24 @@ def main() -> None:
     parser.add_argument("--presets", default="small,paper")
     parser.add_argument("--cases", default=",".join(CASES), help="of " + ", ".join(CASES))
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the song")
+    most = str(cpu.STREAMS_PER_WORKER)
+    parser.add_argument("--streams", default=most, help="at most, of a worker; or several: 8,32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    print(f"{platform.machine()}, torch {torch.__version__}, {args.threads} threads")
+    print(f"{machine()}, torch {torch.__version__}, {args.threads} threads")
     print(HEADER)
     rows = []
-    for preset in args.presets.split(","):
-        for name in args.cases.split(","):
-            # One process a case, so that memory is its own.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                row = pool.submit(
-                    _measured, CASES[name], preset, args.seconds, n_threads=args.threads
-                ).result()
-            rows.append(row)
-            print(_line(row), flush=True)
+    lists = (args.presets, args.streams, args.cases)
+    for preset, streams, name in product(*(text.split(",") for text in lists)):
+        own = {"n_threads": args.threads, "streams": int(streams)}
+        # One process a case, so that memory is its own.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            row = pool.submit(_measured, CASES[name], preset, args.seconds, **own).result()
+        rows.append(row)
+        print(_line(row), flush=True)
     if args.json:
-        facts = {"version": 1, "machine": platform.machine(), "threads": args.threads}
+        facts = {"version": 1, "machine": machine(), "threads": args.threads}
         figures = [
             asdict(row)
             | {"samples_per_second": row.samples_per_second, "rtf": row.real_time_factor}
@@ -249,9 +287,10 @@ def _line(row: Row) -> str:
     first = "" if row.first_sound_seconds is None else f"{row.first_sound_seconds:.2f}"
     shares = ["" if x is None else f"{100 * x:.0f} %" for x in (row.share, row.cpu_share)]
     return (
-        f"{row.preset:9}{row.what:17}{row.streams or '':>8}{row.samples_per_second:>11.0f}"
-        f"{row.real_time_factor:>9.2f}{row.cpu_seconds / row.sound_seconds:>9.2f}{first:>9}"
-        f"{row.peak_mb:>7.0f}{shares[0]:>7}{shares[1]:>7}"
+        f"{row.preset:9}{row.what:17}{row.streams or '':>8}{row.rounds or '':>7}"
+        f"{row.samples_per_second:>11.0f}{row.real_time_factor:>9.2f}"
+        f"{row.cpu_seconds / row.sound_seconds:>9.2f}{first:>9}{row.peak_mb:>7.0f}"
+        f"{shares[0]:>7}{shares[1]:>7}"
     )
 
 

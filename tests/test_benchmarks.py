@@ -41,7 +41,7 @@ def test_rounds_of_a_song(n_streams, n_frames, rounds):
 
 @pytest.mark.slow
 def test_the_benchmark_reports_what_it_measured(tmp_path):
-    options = ["--presets", "tiny", "--seconds", "0.5", "--threads", "1"]
+    options = ["--presets", "tiny", "--seconds", "0.5", "--threads", "1", "--streams", "8"]
     ran = subprocess.run(
         [
             sys.executable,
@@ -65,5 +65,7 @@ def test_the_benchmark_reports_what_it_measured(tmp_path):
         assert row["rtf"] == pytest.approx(row["work_seconds"] / row["sound_seconds"])
         assert row["samples_per_second"] > 0
     (chunks,) = [row for row in rows if row["what"] == "cpu"]
+    assert chunks["streams"] == 8
     assert chunks["first_sound_seconds"] <= chunks["work_seconds"]
     assert 0 < chunks["cpu_share"] < 1.5
+    assert chunks["rounds"] == n_rounds(chunks["streams"], 10)
