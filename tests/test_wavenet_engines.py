@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from metrics_sounds import melody, piano
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.families.wavenet import mulaw
@@ -61,36 +63,49 @@ def logits_of(kind, network, latents, codes, monkeypatch):
     return found.view(*codes.shape, -1)
 
 
-@pytest.mark.parametrize("kind", ENGINES)
-@pytest.mark.parametrize("depth", ["network", "deep_network"])
-def test_stepping_gives_the_teacher_forced_logits(kind, depth, request, monkeypatch):
-    network = request.getfixturevalue(depth)
-    # More samples than the longest dilation, 32 or 512.
-    n_streams, n_frames = (2, 6) if depth == "network" else (2, 2)
-    latents = torch.randn(n_streams, n_frames, network.mix_condition.in_channels)
-    codes = torch.randint(256, (n_streams, n_frames * network.hop_length))
-    stepped = logits_of(kind, network, latents, codes, monkeypatch)
+@pytest.fixture(params=["small", "deep", "trained"])
+def fed(request, generator):
+    """Return a network, latents [N, L, D], and codes [N, T], longer than its longest dilation."""
+    if request.param == "trained":
+        return music()
+    small = request.param == "small"
+    network = request.getfixturevalue("network" if small else "deep_network")
+    latents = torch.randn(2, 20 if small else 2, network.mix_condition.in_channels)
+    return network, latents, torch.randint(256, (2, latents.shape[1] * network.hop_length))
+
+
+def music():
+    """Return a network that was trained on pianos, and two frames of such music."""
+    model = Translator.load(Path(__file__).parent / "models/piano.safetensors")
+    waveform = piano(melody(0, 4.0), model.sample_rate)
+    latents = torch.from_numpy(model.encode(waveform, model.sample_rate))
+    codes = mulaw.encode(torch.from_numpy(waveform)).view(len(latents), -1)
+    heard = slice(42, 44)  # a greedy chain moves here
+    return model.decoders["piano"], latents[heard].unsqueeze(0), codes[heard].view(1, -1)
+
+
+def test_engines_fed_the_same_history_find_the_teacher_forced_logits_and_the_same_draws(
+    fed, monkeypatch
+):
+    network, latents, codes = fed
     with torch.no_grad():
         whole = network(codes, latents).transpose(1, 2)
-    torch.testing.assert_close(stepped, whole, atol=1e-4, rtol=0)
     assert whole.std() > 100 * 1e-4
+    uniforms = torch.rand(codes.shape, dtype=torch.float64)
+    found = {kind: logits_of(kind, network, latents, codes, monkeypatch) for kind in ENGINES}
+    expected = choose(found["reference"], uniforms, 1.0)
+    for kind, stepped in found.items():
+        torch.testing.assert_close(stepped, whole, atol=1e-4, rtol=0, msg=f"{kind}: {{}}".format)
+        assert (choose(stepped, uniforms, 1.0) == expected).float().mean() >= 0.999, kind
 
 
-def test_engines_take_the_same_codes_from_the_same_history(network, short_hop, monkeypatch):
-    latents, codes = torch.randn(2, 20, short_hop.latent_dim), torch.randint(256, (2, 1000))
-    uniform = torch.rand(2, 1000, dtype=torch.float64)
+@pytest.mark.parametrize("fed", ["small", "trained"], indirect=True)
+def test_a_thousand_greedy_samples_are_the_same_with_every_engine(fed):
+    network, latents, codes = fed
+    assert codes.shape[1] >= 1000
+    uniforms = torch.zeros(codes.shape, dtype=torch.float64)
     plain, *others = (
-        choose(logits_of(kind, network, latents, codes, monkeypatch), uniform, 1.0)
-        for kind in ENGINES
-    )
-    for fast in others:
-        assert (plain == fast).float().mean() >= 0.999
-
-
-def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, short_hop):
-    latents, uniforms = torch.randn(1, 20, short_hop.latent_dim), torch.zeros(1, 1000)
-    plain, *others = (
-        run(engine(network, temperature=0.0, n_streams=1), latents, uniforms.double())
+        run(engine(network, temperature=0.0, n_streams=len(codes)), latents, uniforms)
         for engine in ENGINES.values()
     )
     for fast in others:
@@ -98,17 +113,28 @@ def test_a_thousand_greedy_samples_are_the_same_with_every_engine(network, short
     assert len(plain.unique()) > 3, "a constant would not tell engines apart"
 
 
-def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(network, short_hop):
-    latents = torch.randn(21, 6, short_hop.latent_dim)
-    uniforms = torch.rand(21, 300, dtype=torch.float64)
-    together = run(CpuEngine(network, temperature=1.0, n_streams=21), latents, uniforms)
-    order = torch.randperm(21)
-    shuffled = run(
-        CpuEngine(network, temperature=1.0, n_streams=21), latents[order], uniforms[order]
-    )
-    assert torch.equal(shuffled, together[order])
+@pytest.fixture(params=["narrow", "wide"])
+def crowd(request, short_hop, trained):
+    """Return a network, and how many streams of it: as few as any, and as many as a worker has."""
+    if request.param == "narrow":
+        return trained(WaveNet(short_hop)), 21
+    short = {"decoder_blocks": 1, "hop_length": 12}
+    return trained(WaveNet(replace(get_preset("paper").model, **short))), 64
+
+
+def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(crowd):
+    network, n_streams = crowd
+    latents = torch.randn(n_streams, 2, network.mix_condition.in_channels)
+    uniforms = torch.rand(n_streams, 2 * network.hop_length, dtype=torch.float64)
+
+    def draw(latents, uniforms):
+        return run(CpuEngine(network, temperature=1.0, n_streams=n_streams), latents, uniforms)
+
+    together = draw(latents, uniforms)
+    order = torch.randperm(n_streams)
+    assert torch.equal(draw(latents[order], uniforms[order]), together[order])
     latents[1:], uniforms[1:] = 0.0, 0.0
-    alone = run(CpuEngine(network, temperature=1.0, n_streams=21), latents, uniforms)
+    alone = draw(latents, uniforms)
     assert torch.equal(alone[0], together[0])
     assert not torch.equal(alone[1], together[1])
 
