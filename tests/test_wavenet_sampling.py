@@ -169,7 +169,7 @@ def test_temperature_zero_takes_the_likeliest_code(decoder, short_hop, monkeypat
     assert torch.equal(samples, generate(decoder, latents, options=greedy, seed=9))
 
 
-def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, short_hop, monkeypatch):
+def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_that_chunk(decoder, short_hop, monkeypatch):
     used = []
 
     def watched(logits, uniform, temperature):
@@ -185,7 +185,7 @@ def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_its_stream(decoder, short
         assert by_stream[chunk.index, :length].tolist() == draws(7, chunk.index, 0, length).tolist()
 
 
-def test_the_exact_chain_is_drawn_with_the_numbers_of_stream_0(decoder, short_hop, monkeypatch):
+def test_the_exact_chain_is_drawn_with_the_numbers_of_chunk_0(decoder, short_hop, monkeypatch):
     used = []
 
     def watched(logits, uniform, temperature):

@@ -139,7 +139,7 @@ def advance(
 def compiled() -> "Callable[..., Tensor]":
     """Return `advance`, compiled once."""
     with warnings.catch_warnings():
-        # Deprecated in favour of what needs a C++ compiler; our torch has it.
+        # Deprecated in favour of torch.compile, which needs a C++ compiler where it runs.
         warnings.simplefilter("ignore", DeprecationWarning)
         function: Callable[..., Tensor] = torch.jit.script(advance)
     return function

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WARMUP_FRAMES = 2  # the last of them is where a chunk is joined to the one before
 
-# Short ones come first, so that a song sounds soon and then keeps ahead of its listener.
+# Short ones come first, so that a song sounds soon.
 SHORTEST_FRAMES = 2
 GROWTH_FRAMES = 8  # of sound, after which chunks are a frame longer
 LONGEST_FRAMES = 10  # early: more streams are busy with a short song than with longer chunks

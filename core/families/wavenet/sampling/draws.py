@@ -1,6 +1,6 @@
 """Random draws from a distribution over codes.
 
-Counter-based: number n of a stream is a function of (seed, stream, n), and of nothing else.
+Counter-based: number n of a chunk is a function of (seed, chunk, n), and of nothing else.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 
-def draws(seed: int, stream: int, start: int, count: int) -> np.ndarray:
-    """Return uniform numbers `start` to `start + count - 1` of a stream.
+def draws(seed: int, chunk: int, start: int, count: int) -> np.ndarray:
+    """Return uniform numbers `start` to `start + count - 1` of a chunk, one for each sample.
 
     Args:
         seed: The user's seed.
-        stream: Which independent sequence.
+        chunk: Which independent sequence of numbers: that of the chunk with this index.
         start: First number wanted.
         count: How many.
 
@@ -23,7 +23,7 @@ def draws(seed: int, stream: int, start: int, count: int) -> np.ndarray:
         float64 [count], in [0, 1).
     """
     # As an array: a list with a number from 2**63 up would become floats.
-    key = np.array([seed % 2**64, stream], dtype=np.uint64)
+    key = np.array([seed % 2**64, chunk], dtype=np.uint64)
     skipped = start % 4  # Philox makes four numbers at a time
     bits = np.random.Philox(key=key).advance(start // 4)
     return np.random.Generator(bits).random(skipped + count)[skipped:]

@@ -77,7 +77,7 @@ class _LayerState:
         self.ring = weight.new_zeros(layer.dilation, weight.shape[1])
 
     def advance(self, x: Tensor, condition: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
-        """Return the next layer's input and this layer's share of the skip sum, float [C]."""
+        """Return the next layer's input and this layer's share of the skip sum."""
         slot = n_samples % self.dilation
         both = torch.cat([self.ring[slot], x])
         self.ring[slot] = x
@@ -104,15 +104,15 @@ class _Stream:
 
     @torch.no_grad()
     def advance(self, frame: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-        """Generate the samples of one latent frame.
+        """Generate samples of one latent frame.
 
         Args:
             frame: float [D].
-            uniforms: float64 [hop_length].
+            uniforms: float64 [t].
             temperature: See `WaveNetOptions`.
 
         Returns:
-            Codes, int64 [hop_length], on the CPU.
+            Codes, int64 [t], on the CPU.
         """
         conditions = [layer.condition(frame) + layer.bias for layer in self.layers]
         mix_condition = self.mix_condition(frame)
@@ -128,7 +128,7 @@ class _Stream:
 
         Args:
             conditions: What the latent frame adds to each layer, float [2C].
-            mix_condition: What it adds before the last layer, float [C].
+            mix_condition: What it adds before the last layer, float [S].
 
         Returns:
             Logits of the sample, float [Q].

@@ -1,8 +1,8 @@
 """Several sequences of latents that share a batch: all of one song's chunks, then the next's.
 
 A chunk takes the first stream that is idle. A song begins when all chunks of the one before
-have, so what shares the batch is the end of one and the beginning of others; who waits for the
-first to end holds no more of the others than the streams of one batch can make meanwhile.
+have, so what shares the batch is the end of one song and the beginning of others. What is made
+of those is kept until the first is over: no more than streams make while its last chunks end.
 How fast latents arrive and what else there is decides which stream takes a chunk and when, but
 never a sample: those depend on the chunk's latents and draws alone.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core.families.wavenet.sampling.engine import Engine
     from core.families.wavenet.sampling.reading import Reader
 
-FRAME_PARTS = 4  # what is complete of a frame is played: all streams' frames take seconds
+FRAME_PARTS = 4  # each is played when it is complete: a frame of all streams takes seconds
 
 
 class Song:
@@ -115,8 +115,8 @@ class SharedBatch:
         self.hop_length = hop_length
         self.songs: dict[int, Song] = {}  # by number, in order; those before have been played
         self.streams: list[Stream | None] = [None] * engine.n_streams
-        self.frames = torch.zeros(0, 0)  # of all streams, and draws for what is left of them
-        self.parts: deque[Tensor] = deque()
+        self.frames = torch.zeros(0, 0)  # one of each stream, float [n_streams, D]
+        self.parts: deque[Tensor] = deque()  # draws for what is left of them
         self.failure: BaseException | None = None  # of the engine; its streams are lost
 
     def play(self, number: int) -> Iterator[Tensor]:
