@@ -1,4 +1,4 @@
-"""Measure the seams between chunks: `python -m benchmarks.seams MODEL AUDIO --to DOMAIN`.
+"""Measure the seams between chunks: `python -m benchmarks.seams MODEL SONG.wav ... --to DOMAIN`.
 
 What a seam would sound like is a click (a jump from one sample to the next) or a change of
 spectrum (flux). Both are measured in the frames in which chunks are joined and in all the
@@ -11,9 +11,9 @@ they cost: the share of the frames computed that end up in a song.
 from __future__ import annotations
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import torch
 
@@ -41,11 +41,20 @@ def jumps_of_frames(waveform: torch.Tensor, hop_length: int) -> torch.Tensor:
     return jumps.view(-1, hop_length).max(1).values
 
 
+def frames_with_joins(n_frames: int) -> torch.Tensor:
+    """Return which frames of a song have a join, bool [n_frames]: of each chunk the last."""
+    ends = (chunk.end for chunk in chunks.plan())
+    joined = torch.zeros(n_frames, dtype=torch.bool)
+    for end in takewhile(lambda end: end < n_frames, ends):
+        joined[end - 1] = True
+    return joined
+
+
 def main() -> None:
     """Translate, and print both measures at joins and elsewhere."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("songs", type=Path, nargs="+")
     parser.add_argument("--to", required=True)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -56,26 +65,27 @@ def main() -> None:
     if args.longest:
         chunks.LONGEST_FRAMES = chunks.LONGEST_LATER_FRAMES = args.longest
     model = Translator.load(args.model, domains=[args.to])
-    audio, rate = soundfile.read(args.audio, dtype="float32", always_2d=True)
-    latents = model.encode(audio[: round(args.seconds * rate)].mean(1), rate)
-    options = WaveNetOptions(temperature=args.temperature)
-    waveform = torch.from_numpy(model.decode(latents, to=args.to, options=options))
-
     for seconds in SONG_SECONDS:
         n_frames = seconds * model.latent_rate
         share = n_frames / (N_STREAMS * n_rounds(N_STREAMS, n_frames))
         print(f"{share:.0%} of the frames computed for {seconds} s end up in them")
-    # Chunks are joined in the last frame of each but the last.
-    planned = zip(chunks.plan(), range(len(latents)), strict=False)
-    ends = np.array([chunk.end - 1 for chunk, _ in planned])
-    joined = torch.zeros(len(latents), dtype=torch.bool)
-    joined[ends[ends < len(latents) - 1]] = True
-    print(f"{int(joined.sum())} joins in {len(latents)} frames; median, 95th percentile, largest")
-    for name, measure in (("flux, dB", flux_of_frames), ("jump", jumps_of_frames)):
-        values = measure(waveform, model.hop_length)[: len(latents)]
+    options = WaveNetOptions(temperature=args.temperature)
+    measured: dict[str, list[torch.Tensor]] = {"flux, dB": [], "jump": []}
+    is_join = []
+    for song in args.songs:
+        audio, rate = soundfile.read(song, dtype="float32", always_2d=True)
+        latents = model.encode(audio[: round(args.seconds * rate)].mean(1), rate)
+        waveform = torch.from_numpy(model.decode(latents, to=args.to, options=options))
+        n_frames = len(waveform) // model.hop_length
+        measured["flux, dB"].append(flux_of_frames(waveform, model.hop_length)[:n_frames])
+        measured["jump"].append(jumps_of_frames(waveform, model.hop_length))
+        is_join.append(frames_with_joins(n_frames))
+    joined = torch.cat(is_join)
+    print(f"{int(joined.sum())} joins in {len(joined)} frames; median, 95th percentile, largest")
+    for name, parts in measured.items():
+        values = torch.cat(parts)
         for place, chosen in (("at joins", joined), ("elsewhere", ~joined)):
-            few = torch.tensor([0.5, 0.95, 1.0])
-            figures = values[chosen[: len(values)]].quantile(few).tolist()
+            figures = values[chosen].quantile(torch.tensor([0.5, 0.95, 1.0])).tolist()
             print(f"{name:10}{place:11}" + "".join(f"{figure:9.4f}" for figure in figures))
 
 
