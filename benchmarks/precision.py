@@ -77,6 +77,7 @@ def reference_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: 
     return torch.cat(drawn, dim=1)
 
 
+@torch.inference_mode()
 def batch_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: Tensor) -> Tensor:
     """Return the same from a batch of the CPU engine."""
     batch = Batch(

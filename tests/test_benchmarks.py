@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.precision import PARTS, batch_draws, reference_draws, rounded_logits
 from benchmarks.products import n_rounds
+from benchmarks.sampling import chain
 from benchmarks.textbook import TextbookLoop
 from core.families.wavenet.network import WaveNet
+from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.sampling.weights import prepare
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +41,29 @@ def test_the_textbook_loop_samples_the_same_network(generator, tiny, trained):
 def test_rounds_of_a_song(n_streams, n_frames, rounds):
     """Chunks of two frames, the second with two more for its warm-up."""
     assert n_rounds(n_streams, n_frames) == rounds
+
+
+def test_draws_are_compared_from_the_same_history(generator, short_hop, trained):
+    """With parts rounded to float32, which changes nothing, all are the network's own."""
+    network = trained(WaveNet(short_hop))
+    latents, codes = torch.randn(3, 2, short_hop.latent_dim), torch.randint(256, (3, 100))
+    uniforms = torch.rand(3, 100, dtype=torch.float64)
+    with torch.no_grad():
+        whole = network(codes, latents).transpose(1, 2)
+    same = rounded_logits(prepare(network), latents, codes, torch.float32, PARTS)
+    torch.testing.assert_close(same, whole, atol=1e-4, rtol=0)
+    expected = choose(whole, uniforms, 1.0)
+    for engine in (reference_draws, batch_draws):
+        assert torch.equal(engine(network, latents, codes, uniforms), expected)
+    for part in PARTS:
+        rounded = rounded_logits(prepare(network), latents, codes, torch.bfloat16, (part,))
+        assert (rounded - whole).abs().max() > 1e-4, part
+
+
+def test_a_song_is_measured_to_its_end(generator):
+    row = chain("tiny", 0.1, engine="cpu")
+    assert row.sound_seconds == pytest.approx(0.1)
+    assert 0 < row.first_sound_seconds < row.work_seconds
 
 
 @pytest.mark.slow
