@@ -150,6 +150,7 @@ def main() -> None:
         n_agreeing = int((engine(network, latents, codes, uniforms) == expected).sum())
         print(f"{name} engine: {n_agreeing} draws agree")
     weights = prepare(network)
+    print(f"{'layers rounded':50}{'agree':>7}{'bits lost':>10}")
     for dtype, parts in ROUNDED:
         logits = rounded_logits(weights, latents, codes, dtype, parts)
         agreeing = (choose(logits, uniforms, 1.0) == expected).float().mean()
