@@ -90,6 +90,7 @@ def batch_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: Tens
     drawn = []
     for index in range(codes.shape[1]):
         frame = latents[:, index // network.hop_length]
+        # One sample is less than an engine may be asked for; gates begun ahead stay in the batch.
         drawn.append(batch.advance(frame, uniforms[:, index : index + 1]))
         batch.history[1] = codes[:, index]
     return torch.cat(drawn, dim=1)
