@@ -7,32 +7,35 @@ In: prepared domains and a configuration. Out: a run's folder with checkpoints, 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 
 from core.data.dataset import Batches, Segments
-from core.errors import DataError, TrainingError, UsageError
+from core.errors import DataError, UsageError
 from core.model import Translator
 from core.modelfile import MODEL_FILE
 from core.training import expectations
 from core.training.adding import check_addition, extended_model, lineage
-from core.training.checkpoint import load_newest, save_checkpoint
+from core.training.checkpoint import load_newest
 from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
 from core.training.optimizers import diverged
 from core.training.parent import ancestry, descendant
 from core.training.reporter import Reporter
-from core.training.run import BEST_FILE, check_same_run, locked
+from core.training.run import check_same_run, locked
+from core.training.saving import Saver
 from core.training.schedule import learning_rate
 from core.training.update import Updater
 from core.training.validation import Validator
+from core.training.watch import OTHERS_PATIENCE_SECONDS, PATIENCE_SECONDS, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from core.config import Config
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 LOG_STEPS = 10
 OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
+SLOW_SECONDS = PATIENCE_SECONDS / 2  # of an update; the next may be too long to wait for
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class TrainingResult:
 
     Attributes:
         step: Updates done since the run began.
-        model: The model file.
+        model: The model file; there is none yet where training stopped in the first update.
         stopped_by: `steps`, `minutes`, or what `should_stop` returned.
         is_main: Whether this is the first of the processes, the one that speaks.
     """
@@ -68,6 +72,7 @@ def train(
     reporter: Reporter,
     max_minutes: float | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
+    leave: Callable[[Callable[[], TrainingResult]], None] | None = None,
     device: str = "auto",
     addition: Addition | None = None,
     parent: Path | None = None,
@@ -80,7 +85,11 @@ def train(
         run: The run's folder.
         reporter: Told of progress.
         max_minutes: Stop, and save, after so long.
-        should_stop: Asked after each update; a reason to stop, or None.
+        should_stop: Asked after each update; a reason to stop, or None. With `leave`, another
+            thread asks too.
+        leave: Ends the process, from another thread, where an update or a validation takes too
+            long to be waited for after a request to stop. What it is given saves the last
+            finished update. None waits.
         device: "auto" for what `accelerate` finds, or "cpu".
         addition: A domain to be added to a trained model; `domains` is then this one. None
             trains all of a new model.
@@ -100,12 +109,12 @@ def train(
         )
     if not accelerator.is_main_process:
         loop = _Loop(config, domains, run, accelerator, addition=addition, parent=parent)
-        return loop.train(max_minutes, should_stop)
+        return loop.train(max_minutes, should_stop, leave)
     with locked(run):
         loop = _Loop(config, domains, run, accelerator, reporter, addition=addition, parent=parent)
         # Only now that the data fits: a failed start must not bind the run to its options.
         check_same_run(run, config, domains, loop.lineage)
-        return loop.train(max_minutes, should_stop)
+        return loop.train(max_minutes, should_stop, leave)
 
 
 class _Loop:
@@ -158,44 +167,69 @@ class _Loop:
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
         self.best: dict[str, float] = {}
+        self.is_due = False  # whether this step's validation is still to be made
         self.meter = Meter()
+        self.saver = Saver(run, {"minutes": self.minutes, **self.lineage})
 
     def train(
-        self, max_minutes: float | None, should_stop: Callable[[], str | None]
+        self,
+        max_minutes: float | None,
+        should_stop: Callable[[], str | None],
+        leave: Callable[[Callable[[], TrainingResult]], None] | None,
     ) -> TrainingResult:
         """Continue from the newest checkpoint until there is a reason to stop."""
         self._restore()
         self._notice(self._expectations())
-        stopped_by = "steps"
-        is_main = self.accelerator.is_main_process
-        log = Log(self.run, self.step) if is_main else None
+        log = Log(self.run, self.step) if self.accelerator.is_main_process else None
+        watch = nullcontext() if leave is None else self._watched(should_stop, leave)
+        try:
+            with watch:
+                stopped_by = self._train(log, max_minutes, should_stop)
+        finally:
+            if log is not None:
+                log.close()
+        return self._result(stopped_by)
+
+    def _train(
+        self, log: Log | None, max_minutes: float | None, should_stop: Callable[[], str | None]
+    ) -> str:
+        """Make the updates that are left, or some; return why they ended."""
         began = time.monotonic() - self.seconds
         called, first = time.monotonic(), self.step
+        is_main = self.accelerator.is_main_process
+        self._keep(log, None)  # what was stopped before its validation
         steps = range(self.step, self.config.training.steps)
         on_gpu = self.accelerator.device.type == "cuda"
         batches = load_batches(self.batches, steps, on_gpu=on_gpu)
         self.meter.start(self.step)
         try:
             for batch in self.meter.timed(batches):
+                started = time.monotonic()
                 losses = self.updater.update(batch, self.step)
+                update_seconds = time.monotonic() - started
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 self.meter.add(losses)
                 if self.step == first + 1:
-                    self._notice(self._expected_duration(time.monotonic() - called))
+                    self._notice(self._expected_duration(update_seconds))
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
                     self._log_losses(log)
                 reason = self._reason_to_stop(should_stop, called, max_minutes)
+                self.is_due = self._is_validated_here(reason)
+                # Before what may take longer than somebody who asks to stop should wait.
+                is_long = is_main and (self.is_due or update_seconds > SLOW_SECONDS)
+                self.saver.copy(self.model, self._state(), is_needed=is_long)
                 self._keep(log, reason)
                 if reason is not None:
-                    stopped_by = reason
-                    break
+                    return reason
         finally:
             # Now, and not when nobody refers to it any more: this process could not end before
             # its workers, which heed no signal.
             batches.close()
-            if log is not None:
-                log.close()
+        return "steps"
+
+    def _result(self, stopped_by: str) -> TrainingResult:
+        is_main = self.accelerator.is_main_process
         return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)
 
     def _notice(self, lines: Iterable[str]) -> None:
@@ -254,32 +288,34 @@ class _Loop:
             log.write(record)
             self.reporter.progress(record)
 
+    def _is_validated_here(self, reason: str | None) -> bool:
+        training = self.config.training
+        is_last = reason == OUT_OF_TIME or self.step == training.steps
+        return is_last or self.step % training.validate_steps == 0
+
     def _keep(self, log: Log | None, reason: str | None) -> None:
         """Save where a validation is due or training stops.
 
-        Somebody who asks to stop waits for the checkpoint only, not for a validation that
-        is not due, nor for examples.
+        Somebody who asks to stop waits for the checkpoint only: a validation that is due is
+        made when the run goes on.
         """
-        training = self.config.training
-        is_due = reason == OUT_OF_TIME or self.step == training.steps
-        is_due = is_due or self.step % training.validate_steps == 0
-        if log is None or not (is_due or reason):
+        validates = self.is_due and reason in (None, OUT_OF_TIME)
+        if log is None or not (validates or reason):
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
             raise diverged(f"weights are not finite after step {self.step}")
-        if is_due:
-            self.figures = self.validator.figures()
-            record = {"step": self.step, **self.figures}
-            log.write(record)
-        is_best = is_due and self._is_best()
-        self._save_model(MODEL_FILE)
-        if is_best:
-            self._save_model(BEST_FILE)
-        save_checkpoint(self.run / "checkpoints", self.step, self._state())
-        if is_due:
+        figures = self.validator.figures() if validates else self.figures
+        record = {"step": self.step, **figures}
+        with self.saver.lock:
+            is_best = False
+            if validates:
+                self.figures, self.is_due = figures, False
+                is_best = self._is_best()
+                log.write(record)
+            self.saver.save(self.model, self._state(), is_best=is_best)
+        if validates:
             self.reporter.validated(record, self.validator.yardsticks)
             self._notice(self.validator.advice(self.figures))
-        if is_due and reason in (None, OUT_OF_TIME):
             sounds = self.validator.examples(self.step)
             log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
         log.flush()
@@ -295,19 +331,25 @@ class _Loop:
         self.best = {"step": self.step, "figure": figure}
         return True
 
-    def _save_model(self, name: str) -> None:
-        self.model.training_record = {
-            "steps": self.step,
-            "seconds": round(self.seconds),
-            "minutes": self.minutes,
-            "figures": self.figures,
-            "best": self.best,
-            **self.lineage,
-        }
-        try:
-            self.model.save(self.run / name)
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(f"{self.run}: cannot save the model: {error}") from error
+    def _watched(
+        self,
+        should_stop: Callable[[], str | None],
+        leave: Callable[[Callable[[], TrainingResult]], None],
+    ) -> AbstractContextManager[None]:
+        """Give the loop some time to heed a request to stop, then leave it where it is."""
+        is_main = self.accelerator.is_main_process
+
+        def save(reason: str) -> TrainingResult:
+            self.saver.save_spare()
+            return replace(self._result(reason), step=self.saver.step)
+
+        def save_and_leave(reason: str) -> None:
+            # Without a spare updates are quick: the loop will stop by itself.
+            if not is_main or self.saver.seize(self.step):
+                leave(lambda: save(reason))
+
+        seconds = PATIENCE_SECONDS if is_main else OTHERS_PATIENCE_SECONDS
+        return watched(should_stop, save_and_leave, seconds=seconds)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -315,6 +357,7 @@ class _Loop:
             "seconds": self.seconds,
             "figures": self.figures,
             "best": self.best,
+            "is_due": self.is_due,
             "losses": self.meter.values,
             "model": self.model.state_dict(),
             **self.updater.state_dict(),
@@ -324,6 +367,8 @@ class _Loop:
         state = load_newest(self.run / "checkpoints", self.reporter.notice)
         if state is not None:
             self.step, self.seconds = state["step"], state["seconds"]
+            self.saver.step = self.step
+            self.is_due = state.get("is_due", False)  # earlier versions saved after it
             self.figures, self.best = state["figures"], state["best"]
             self.meter.values = state["losses"]
             self.model.load_state_dict(state["model"])

@@ -58,7 +58,7 @@ def test_best_model_is_that_of_the_lowest_mean_figure_also_on_continuing(
     run, config = tmp_path / "run", tiny_config(steps=5, validate_steps=1)
     weights = []
     for n_steps in range(1, 5):
-        train(config, duo, run, should_stop=stop_after(1))
+        train(config, duo, run, should_stop=stop_after(1, loop.OUT_OF_TIME))
         weights.append(model_of(run))
         best = 1 if n_steps == 1 else 2
         assert_equal_weights(load_file(run / "best.safetensors"), weights[best - 1])

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
-from umtcli.failures import ExitCode, exit_code, show_traceback
+from umtcli.failures import ExitCode, describe, exit_code, show_traceback
 from umtcli.training_report import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
     from core.training.adding import Addition
+    from core.training.loop import TrainingResult
     from umtcli.console import Environment
 
 EXAMPLES = """\
@@ -143,17 +144,47 @@ def run(
                 reporter=reporter,
                 max_minutes=max_minutes,
                 should_stop=stopped_by,
+                leave=lambda save: _leave(env, reporter, save, is_json=is_json),
                 device=device,
                 addition=addition,
                 parent=None if addition else parent,
             )
-    if result.is_main:
+    code = _tell(env, reporter, result, is_json=is_json)
+    if code != ExitCode.DONE:
+        raise typer.Exit(code)
+
+
+def _tell(
+    env: Environment, reporter: ConsoleReporter, result: TrainingResult, *, is_json: bool
+) -> ExitCode:
+    """Say how training ended; return the exit code."""
+    if result.is_main and result.model.exists():
         env.notice(f"{result.model} holds the model of step {result.step}")
     if is_json and result.is_main:
         facts = {"model": str(result.model), "step": result.step, "stopped_by": result.stopped_by}
         env.write_json("train", {**facts, "validation": reporter.last_validation})
-    if result.stopped_by in STOPS:
-        raise typer.Exit(STOPS[result.stopped_by])
+    return STOPS.get(result.stopped_by, ExitCode.DONE)
+
+
+def _leave(
+    env: Environment,
+    reporter: ConsoleReporter,
+    save: Callable[[], TrainingResult],
+    *,
+    is_json: bool,
+) -> NoReturn:
+    """End the process while its main thread is deep in an update, where no exception reaches it."""
+    code: int = ExitCode.FAILED
+    try:
+        result = save()
+        env.close_bar()
+        code = _tell(env, reporter, result, is_json=is_json)
+    except Exception as error:
+        show_traceback(env, error)
+        env.error(describe(error))
+        code = exit_code(error)
+    finally:
+        os._exit(code)
 
 
 def _find(model: str | None) -> Path | None:
@@ -232,21 +263,39 @@ def _is_first_to_fail() -> bool:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], str | None]]:
-    """Turn Ctrl-C and SIGTERM into a request to save and stop; a second one acts at once."""
+    """Turn Ctrl-C and SIGTERM into a request to save and stop; a second one acts at once.
+
+    Any thread may ask for it: the number of a signal is in the pipe as soon as it arrives, also
+    where the main thread is too busy for its handler.
+    """
     received: list[str] = []
+    handled: list[int] = []
     numbers = [signal.Signals[name] for name in STOPS]
     previous = {number: signal.getsignal(number) for number in numbers}
+    reading, writing = os.pipe()
 
-    def request(number: int, frame: Any) -> None:
-        received.append(signal.Signals(number).name)
+    def handle(number: int, frame: Any) -> None:
+        handled.append(number)
         handler = previous[signal.Signals(number)]
-        if len(received) > 1 and callable(handler):
+        if len(handled) > 1 and callable(handler):
             handler(number, frame)
 
+    def reason() -> str | None:
+        with suppress(BlockingIOError):
+            arrived = os.read(reading, 64)  # of workers' deaths, too
+            received.extend(signal.Signals(n).name for n in arrived if n in numbers)
+        return received[0] if received else None
+
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    previous_pipe = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in numbers:
-        signal.signal(number, request)
+        signal.signal(number, handle)
     try:
-        yield lambda: received[0] if received else None
+        yield reason
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(previous_pipe)
+        os.close(reading)
+        os.close(writing)
