@@ -7,6 +7,7 @@ workers, sees the items that an uninterrupted one would have seen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -224,9 +225,12 @@ class Batches(Dataset[Batch]):
         self.groups = min(training.domains_per_step, len(segments))
         shares = self.groups * n_processes
         if training.batch_size % shares:
+            multiple = shares * training.accumulate
+            fitting = math.ceil(training.batch_size / multiple) * multiple
             raise DataError(
                 f"batch_size={training.batch_size} cannot be shared: {self.groups} domains a step "
-                f"on {n_processes} processes need a multiple of {shares}"
+                f"on {n_processes} processes need a multiple of {shares}; "
+                f"add --batch-size {fitting}"
             )
         items = training.batch_size // self.groups
         self.items = items

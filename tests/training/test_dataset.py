@@ -217,9 +217,12 @@ def test_domains_take_turns_whatever_their_sizes(tmp_path):
     ("batch_size", "domains_per_step", "n_processes"), [(1, 2, 1), (5, 2, 1), (4, 1, 3), (4, 2, 4)]
 )
 def test_batch_that_cannot_be_shared_is_an_error(duo, batch_size, domains_per_step, n_processes):
-    config = tiny_config(batch_size=batch_size, domains_per_step=domains_per_step)
-    with pytest.raises(DataError, match=f"batch_size={batch_size} cannot be shared"):
+    config = tiny_config(batch_size=batch_size, domains_per_step=domains_per_step, accumulate=2)
+    with pytest.raises(DataError, match=f"batch_size={batch_size} cannot be shared") as error:
         batches_of(duo, config, n_processes=n_processes)
+    fitting = int(str(error.value).rpartition("add --batch-size ")[2])
+    assert fitting > batch_size
+    batches_of(duo, config.updated("training", batch_size=fitting), n_processes=n_processes)
 
 
 def test_undistorted_source_is_the_target(duo):
