@@ -84,7 +84,7 @@ def train(
         domains: Prepared domains.
         run: The run's folder.
         reporter: Told of progress.
-        max_minutes: Stop, and save, after so long.
+        max_minutes: Stop, validate and save before so long is over.
         should_stop: Asked after each update; a reason to stop, or None. With `leave`, another
             thread asks too.
         leave: Ends the process, from another thread, where an update or a validation takes too
@@ -168,6 +168,7 @@ class _Loop:
         self.figures: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.is_due = False  # whether this step's validation is still to be made
+        self.keeping_seconds: float | None = None  # of the last validation, with what follows it
         self.meter = Meter()
         self.saver = Saver(run, {"minutes": self.minutes, **self.lineage})
 
@@ -214,7 +215,12 @@ class _Loop:
                     self._notice(self._expected_duration(update_seconds))
                 if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
                     self._log_losses(log)
-                reason = self._reason_to_stop(should_stop, called, max_minutes)
+                reason = should_stop()
+                if max_minutes is not None and is_main:
+                    left = 60 * max_minutes - (time.monotonic() - called)
+                    if left < update_seconds + self._seconds_to_keep(update_seconds):
+                        reason = reason or OUT_OF_TIME
+                reason = self._agreed(reason)
                 self.is_due = self._is_validated_here(reason)
                 # Before what may take longer than somebody who asks to stop should wait.
                 is_long = is_main and (self.is_due or update_seconds > SLOW_SECONDS)
@@ -261,13 +267,17 @@ class _Loop:
         seconds_left = (self.config.training.steps - self.step) * seconds_per_update
         return expectations.of_duration(self.config, seconds_left, is_free=not self.lineage)
 
-    def _reason_to_stop(
-        self, should_stop: Callable[[], str | None], called: float, max_minutes: float | None
-    ) -> str | None:
-        """Return why to stop after this step; all processes get the first one's answer."""
-        reason = should_stop()
-        if max_minutes is not None and time.monotonic() - called > max_minutes * 60:
-            reason = reason or OUT_OF_TIME
+    def _seconds_to_keep(self, update_seconds: float) -> float:
+        """Return how long a validation will take: as the last one, or as training does."""
+        if self.keeping_seconds is not None:
+            return self.keeping_seconds
+        training = self.config.training
+        n_items = len(self.validator.batches) * training.validation_items
+        one_process: float = update_seconds * self.accelerator.num_processes
+        return one_process * n_items / training.batch_size
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """Return the first reason to stop of all processes."""
         if self.accelerator.num_processes == 1:
             return reason
         from accelerate.utils import gather_object
@@ -304,6 +314,7 @@ class _Loop:
             return
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
             raise diverged(f"weights are not finite after step {self.step}")
+        began = time.monotonic()
         figures = self.validator.figures() if validates else self.figures
         record = {"step": self.step, **figures}
         with self.saver.lock:
@@ -318,6 +329,7 @@ class _Loop:
             self._notice(self.validator.advice(self.figures))
             sounds = self.validator.examples(self.step)
             log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
+            self.keeping_seconds = time.monotonic() - began
         log.flush()
 
     def _is_best(self) -> bool:

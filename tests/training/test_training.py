@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from core.model import Translator
 from core.modelfile import read_header
+from core.training import loop
 from core.training.checkpoint import list_checkpoints
+from core.training.update import Updater
+from core.training.validation import Validator
 
 from .conftest import (
     assert_equal_weights,
@@ -111,6 +115,34 @@ def test_time_limit_validates_saves_and_stops(duo, tmp_path, train, told):
     assert (result.step, result.stopped_by) == (1, "minutes")
     assert [record["step"] for record in told.validations] == [1]
     assert read_header(result.model).training["figures"]
+
+
+@pytest.mark.parametrize(
+    ("validate_steps", "validation_seconds", "n_steps"),
+    # Before the first validation it is expected to take as long as an update of as many items.
+    [(4, 60, 7), (1000, 10, 18)],
+)
+def test_time_limit_includes_the_last_validation(
+    duo, tmp_path, train, monkeypatch, validate_steps, validation_seconds, n_steps
+):
+    """By a clock that only updates, 10 s each, and validations move on."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    def slow(method, seconds):
+        def slowly(*args):
+            clock.now += seconds
+            return method(*args)
+
+        return slowly
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(Updater, "update", slow(Updater.update, 10))
+    monkeypatch.setattr(Validator, "figures", slow(Validator.figures, validation_seconds - 5))
+    monkeypatch.setattr(Validator, "examples", slow(Validator.examples, 5))
+    config = tiny_config(steps=1000, validate_steps=validate_steps)
+    result = train(config, duo, tmp_path / "run", max_minutes=190 / 60)
+    assert (result.stopped_by, result.step) == ("minutes", n_steps)
+    assert clock.now == 190
 
 
 @pytest.mark.parametrize("end", ["stop", "error"])

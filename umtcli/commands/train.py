@@ -96,7 +96,12 @@ def run(
         int | None, typer.Option(metavar="N", min=1, help="Items of an update, over all processes.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(metavar="M", min=0, help="Save and stop after M minutes.")
+        float | None,
+        typer.Option(
+            metavar="M",
+            min=0,
+            help="Validate, save and stop before M minutes of training are over.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of weights and items; the preset's.")
