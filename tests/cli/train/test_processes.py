@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -86,14 +87,18 @@ def test_run_killed_at_twenty_random_moments_ends_as_an_uninterrupted_one():
     assert killed == whole
 
 
-def launch_command(*args, program=("-m", "umtcli")):
-    """Return the command line of two processes; with `--cpu` there would be one."""
-    return [
+ONE_NODE = ("--num_machines", 1, "--main_process_port", 0)
+
+
+def launch_command(*args, program=("-m", "umtcli"), n_processes=2, nodes=ONE_NODE):
+    """Return the command line of several processes; with `--cpu` there would be one."""
+    command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
-        *("--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+        *("--num_processes", n_processes, *nodes),
         *("--mixed_precision", "no", "--dynamo_backend", "no"),
-        *(*program, "train", "--device", "cpu", *map(str, args)),
+        *(*program, "train", "--device", "cpu", *args),
     ]
+    return [str(word) for word in command]
 
 
 def launch(*args, **options):
@@ -118,13 +123,55 @@ def test_two_processes_train_as_one_does(umt, domains_per_step):
     ran = launch(*args, "--run", "two")
     assert ran.returncode == 0, ran.stderr.decode()
     assert ran.stderr.decode().count("holds the model of step 20") == 1
-    one, two = logged("one"), logged("two")
-    assert [record["step"] for record in one] == [record["step"] for record in two]
-    for record, other in zip(one, two, strict=True):
-        for name in record:
-            if name.startswith(("loss/", "validation/")):
-                assert other[name] == pytest.approx(record[name], abs=1e-3)
+    assert_same_losses("two", "one")
     assert_close("two", "one", rtol=1e-3, atol=1e-4)
+
+
+def assert_same_losses(run, other):
+    """Compare the records of two runs but for what the clock says."""
+    first, second = logged(run), logged(other)
+    assert [record["step"] for record in first] == [record["step"] for record in second]
+    for record, expected in zip(first, second, strict=True):
+        for name in record:
+            if name.startswith(("loss/", "validation/", "confusion/")):
+                assert record[name] == pytest.approx(expected[name], abs=1e-3), name
+
+
+@pytest.mark.slow
+def test_eight_processes_train_as_one_does(umt):
+    args = (*TINY, "--batch-size", 8, "--steps", 10)
+    assert umt("train", *args, "--run", "one").code == 0
+    ran = launch(*args, "--run", "eight", n_processes=8)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert ran.stderr.decode().count("holds the model of step 10") == 1
+    assert_same_losses("eight", "one")
+    assert_close("eight", "one", rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one_process_does(umt):
+    """Two launchers, of which each starts the process of its own node."""
+    args = (*TINY, "--steps", 10)
+    assert umt("train", *args, "--run", "one").code == 0
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    address = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+    launchers = [
+        subprocess.Popen(
+            launch_command(
+                *(*args, "--run", "nodes"),
+                nodes=("--num_machines", 2, "--machine_rank", rank, *address),
+            ),
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    said = [launcher.communicate(timeout=300)[1].decode() for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], said
+    assert ["holds the model of step 10" in text for text in said] == [True, False]
+    assert_same_losses("nodes", "one")
+    assert_close("nodes", "one", rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
