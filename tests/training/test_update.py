@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +178,34 @@ def test_only_the_decoders_of_the_batch_change(trio, tmp_path):
             n_encoder = len(list(trained.model.encoder.parameters()))
             n_decoder = len(list(decoders["bass"].parameters())) - 2  # see `gradients`
             assert len(moved) == n_encoder + n_decoder
+
+
+@pytest.mark.parametrize("domains_per_step", [1, 2])
+def test_processes_share_the_gradients_of_what_the_update_moves_and_no_others(
+    trio, tmp_path, domains_per_step
+):
+    """The classifier's in its phase; then the encoder's and those of the batch's decoders."""
+    trained = make_loop(config_with(domains_per_step=domains_per_step), trio, tmp_path)
+    model, shared = trained.model, []
+
+    def reduce(flat, how):
+        assert how == "mean"
+        shared.append(flat.clone())
+        return flat
+
+    of_two = SimpleNamespace(
+        device=torch.device("cpu"), num_processes=2, reduce=reduce, autocast=nullcontext
+    )
+    updater = Updater(model, of_two)
+    for step in range(4):  # each decoder has had a turn before
+        shared.clear()
+        batch = trained.batches[step]
+        updater.update(batch, step)
+        decoders = (gradients(model.decoders[name]) for name in sorted(batch.domains))
+        expected = (gradients(model.classifier), (gradients(model.encoder), *decoders))
+        torch.testing.assert_close(shared[0], expected[0], rtol=0, atol=0)
+        torch.testing.assert_close(shared[1], torch.cat(expected[1]), rtol=0, atol=0)
+        assert len(shared) == 2
 
 
 def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
