@@ -116,8 +116,8 @@ def run(
     One step is one update. The run's folder holds checkpoints to continue from, log.jsonl,
     TensorBoard events with audio, model.safetensors, which is written at each validation and on
     stopping, and best.safetensors, the model with the lowest held-out figures. Ctrl-C and
-    SIGTERM save and stop. Started by `accelerate launch`, the same command trains on all its
-    processes.
+    SIGTERM save all finished updates and stop within 20 s. Started by `accelerate launch`, the
+    same command trains on all its processes.
 
     With --from a new model begins with MODEL's encoder and its decoders of the same domains,
     and all of it learns. With --add-domain, too, one new decoder is trained on MODEL's encoder as
