@@ -132,9 +132,10 @@ def test_the_three_lines_of_the_user_run_in_order_in_one_directory(
     assert prepared.returncode == 0, prepared.stderr
     assert "bach" in prepared.stdout
 
-    # Trains for hours as written; Ctrl-C, which reaches the whole process group, stops it.
+    # Trains for hours as written; Ctrl-C, which reaches the whole process group, stops it. The
+    # first update must be quick, or it would not be waited for, and there would be no model.
     training = subprocess.Popen(
-        ["bash", "-c", "accelerate launch -m umtcli train"],
+        ["bash", "-c", "accelerate launch -m umtcli train --batch-size 2"],
         cwd=workplace,
         env=shell_environment,
         stderr=subprocess.PIPE,

@@ -163,8 +163,10 @@ def _tell(
     env: Environment, reporter: ConsoleReporter, result: TrainingResult, *, is_json: bool
 ) -> ExitCode:
     """Say how training ended; return the exit code."""
-    if result.is_main and result.model.exists():
-        env.notice(f"{result.model} holds the model of step {result.step}")
+    if result.is_main:
+        holds = f"holds the model of step {result.step}"
+        nothing = "is not there yet: stopped in the first update"
+        env.notice(f"{result.model} {holds if result.model.exists() else nothing}")
     if is_json and result.is_main:
         facts = {"model": str(result.model), "step": result.step, "stopped_by": result.stopped_by}
         env.write_json("train", {**facts, "validation": reporter.last_validation})
