@@ -175,7 +175,9 @@ class _Ringing(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, added: Tensor, kept: Tensor, before: Tensor) -> Tensor:
         """Map float [B, N, K], [B, N, K] and [B, K] to float [B, N, K]."""
-        amplitudes, kept = (x.transpose(0, 1).contiguous() for x in (added, kept))
+        # Copied: what is added would be overwritten below, where one item is contiguous as it is.
+        amplitudes = added.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        kept = kept.transpose(0, 1).contiguous()
         last = before
         for amplitude, share in zip(amplitudes.unbind(), kept.unbind(), strict=True):
             last = amplitude.addcmul_(last, share)
