@@ -222,9 +222,7 @@ class _Loop:
                         reason = reason or OUT_OF_TIME
                 reason = self._agreed(reason)
                 self.is_due = self._is_validated_here(reason)
-                # Before what may take longer than somebody who asks to stop should wait.
-                is_long = is_main and (self.is_due or update_seconds > SLOW_SECONDS)
-                self.saver.copy(self.model, self._state(), is_needed=is_long)
+                self._make_spare(is_slow=update_seconds > SLOW_SECONDS)
                 self._keep(log, reason)
                 if reason is not None:
                     return reason
@@ -312,8 +310,7 @@ class _Loop:
         validates = self.is_due and reason in (None, OUT_OF_TIME)
         if log is None or not (validates or reason):
             return
-        if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
-            raise diverged(f"weights are not finite after step {self.step}")
+        self._check_weights()
         began = time.monotonic()
         figures = self.validator.figures() if validates else self.figures
         record = {"step": self.step, **figures}
@@ -331,6 +328,18 @@ class _Loop:
             log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
             self.keeping_seconds = time.monotonic() - began
         log.flush()
+
+    def _make_spare(self, *, is_slow: bool) -> None:
+        """Copy the state before what may take longer than somebody who asks to stop should wait."""
+        spare = None
+        if self.accelerator.is_main_process and (is_slow or self.is_due):
+            self._check_weights()
+            spare = self.model, self._state()
+        self.saver.copy(spare)
+
+    def _check_weights(self) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
+            raise diverged(f"weights are not finite after step {self.step}")
 
     def _is_best(self) -> bool:
         """Tell whether the figures are better than all before, and remember them if so."""

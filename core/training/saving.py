@@ -71,10 +71,14 @@ class Saver:
         save_checkpoint(self.run / "checkpoints", state["step"], state)
         self.step, self.spare = state["step"], None
 
-    def copy(self, model: Translator, state: dict[str, Any], *, is_needed: bool) -> None:
-        """Make the spare, or drop it: an update moves the classifier long before its end."""
+    def copy(self, last: tuple[Translator, dict[str, Any]] | None) -> None:
+        """Make the spare, or drop it: an update moves the classifier long before its end.
+
+        Args:
+            last: Model and state of the last update; None for no spare.
+        """
         with self.lock:
-            self.spare = copy.deepcopy((model, state)) if is_needed else None
+            self.spare = copy.deepcopy(last)
 
     def seize(self, step: int) -> bool:
         """Take the lock for good if all up to the last update, or a spare, can be kept.

@@ -128,7 +128,7 @@ def run(
         raise UsageError(
             f"--device {device}: training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"
         )
-    with warnings.catch_warnings(), _one_speaks(env), _stop_requests() as stopped_by:
+    with warnings.catch_warnings(), _stop_requests() as stopped_by, _one_speaks(env, stopped_by):
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
         from core.data.domain import load_domains
         from core.training.loop import train
@@ -245,15 +245,18 @@ def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Conf
 
 
 @contextmanager
-def _one_speaks(env: Environment) -> Iterator[None]:
+def _one_speaks(env: Environment, stopped_by: Callable[[], str | None]) -> Iterator[None]:
     """Leave it to one of several processes to say what strikes all, or cuts them off from it."""
     try:
         yield
     except Exception as error:
-        if os.environ.get("WORLD_SIZE", "1") == "1" or _is_first_to_fail():
+        is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        stop = None if os.environ.get("RANK", "0") == "0" else stopped_by()
+        if is_alone or (stop is None and _is_first_to_fail()):
             raise
         show_traceback(env, error)
-        raise typer.Exit(exit_code(error)) from error
+        # Asked to stop, the first process may have left the others in the middle of an update.
+        raise typer.Exit(exit_code(error) if stop is None else STOPS[stop]) from error
 
 
 def _is_first_to_fail() -> bool:

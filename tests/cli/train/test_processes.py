@@ -16,6 +16,7 @@ import torch
 
 from ..conftest import umt_command
 from .conftest import TINY, TOML, logged, weights_of
+from .test_leaving import SLOW
 
 
 def assert_close(run, other, **tolerance):
@@ -198,6 +199,26 @@ def test_two_processes_save_at_a_signal_and_continue(umt, name):
     ran = launch(*args, step + 1)
     assert ran.returncode == 0, ran.stderr.decode()
     assert f"continuing two at step {step}" in ran.stderr.decode()
+
+
+@pytest.mark.slow
+def test_two_processes_leave_a_long_update_and_continue():
+    """The first one is deep in it, the other waits for its gradients; see `test_leaving`."""
+    slow = SLOW.replace("sys.argv.pop(1)", "'update'")
+    Path("slow.py").write_text(slow.replace("== 6", "== 6 and torch.distributed.get_rank() == 0"))
+    args = (*TINY, "--run", "two", "--steps")
+    command = launch_command(*args, 12, program=("slow.py",))
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    while not Path("deep").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert b"two/model.safetensors holds the model of step 6" in stderr, stderr.decode()
+    assert b"umt: error" not in stderr, stderr.decode()
+    ran = launch(*args, 8)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert "continuing two at step 6" in ran.stderr.decode()
 
 
 @pytest.mark.slow
