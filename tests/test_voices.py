@@ -55,9 +55,10 @@ def test_ringing_is_the_recurrence_it_says(voices, values):
     torch.testing.assert_close(last, amplitudes[:, -1])
 
 
-def test_gradient_of_ringing_is_that_of_the_recurrence(voices, values):
-    few = values[:, :9, [0, 1, N_TIMBRES * N_KEYS, N_TIMBRES * N_KEYS + 1]].double()
-    before = torch.full((2, 2), 0.1, dtype=torch.float64)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradient_of_ringing_is_that_of_the_recurrence(values, batch):
+    few = values[:batch, :9, [0, 1, N_TIMBRES * N_KEYS, N_TIMBRES * N_KEYS + 1]].double()
+    before = torch.full((batch, 2), 0.1, dtype=torch.float64)
     torch.autograd.gradcheck(lambda x: ring(x, before)[0], few.requires_grad_())
 
 

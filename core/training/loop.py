@@ -101,7 +101,8 @@ def train(
         TrainingError: The loss or a gradient is not finite, or a file cannot be written.
     """
     _share_threads()
-    accelerator = Accelerator(cpu=device == "cpu")
+    # Apple's GPUs, which accelerate would take, have no float64: neither family runs on them.
+    accelerator = Accelerator(cpu=device == "cpu" or torch.backends.mps.is_available())
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise UsageError(
             f"mixed precision {accelerator.mixed_precision} would need loss scaling; training "

@@ -105,6 +105,21 @@ def test_half_precision_without_loss_scaling_is_refused(duo, tmp_path, train, mo
         train(tiny_config(steps=1), duo, tmp_path / "run")
 
 
+def test_an_apple_gpu_is_left_alone(duo, tmp_path, told, monkeypatch):
+    """It has no float64; `accelerate` takes it where nobody says otherwise."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    asked = []
+
+    def accelerator(*, cpu):
+        asked.append(cpu)
+        return SimpleNamespace(mixed_precision="fp16")  # refused: what follows is not wanted
+
+    monkeypatch.setattr(loop, "Accelerator", accelerator)
+    with pytest.raises(UsageError):
+        loop.train(tiny_config(steps=1), duo, tmp_path / "run", reporter=told, device="auto")
+    assert asked == [True]
+
+
 def test_run_folder_that_cannot_be_made_is_an_error(duo, tmp_path, train):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(TrainingError, match="cannot write here"):
