@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
 # For sound that comes in while the result is heard. A window's context is worked on again with
 # each window, so short ones cost more.
-LIVE_WINDOW_SECONDS = 0.5
+LIVE_WINDOW_SECONDS = 0.25
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 
 

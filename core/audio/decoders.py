@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Blocks = Generator[NDArray[np.float32]]
 
 _BLOCK_SECONDS = 1
+_LIVE_BLOCK_SECONDS = 0.1  # for which somebody may be waiting
 _LENGTH_UNKNOWN = 1 << 60  # libsndfile says 2**63 - 1
 
 
@@ -143,7 +144,7 @@ class LiveWavDecoder:
 
     def read(self, start: int) -> tuple[int, Blocks]:  # noqa: ARG002 - a pipe begins where it is
         """Return 0 and the blocks."""
-        return 0, _wav_blocks(self._wav)
+        return 0, _wav_blocks(self._wav, _LIVE_BLOCK_SECONDS)
 
 
 class FfmpegDecoder:
@@ -165,7 +166,7 @@ class FfmpegDecoder:
 
     def _blocks(self) -> Blocks:
         with self._run() as (process, log):
-            with closing(_wav_blocks(_open_output(process, log))) as blocks:
+            with closing(_wav_blocks(_open_output(process, log), _BLOCK_SECONDS)) as blocks:
                 yield from blocks
             if process.wait() != 0:
                 raise AudioError(f"cannot be decoded ({_last_line(log)}); get a whole copy")
@@ -222,6 +223,6 @@ def _without_name(stream: BinaryIO) -> BinaryIO | int:
     return descriptor
 
 
-def _wav_blocks(wav: WavStream) -> Blocks:
-    while len(block := wav.read(_BLOCK_SECONDS * wav.sample_rate)):
+def _wav_blocks(wav: WavStream, seconds: float) -> Blocks:
+    while len(block := wav.read(max(1, round(seconds * wav.sample_rate)))):
         yield block

@@ -30,7 +30,7 @@ MAX_GAIN_DB = 40.0  # more would raise mostly noise
 LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
 FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
-GUARD_SECONDS = 0.25
+GUARD_SECONDS = 0.1
 
 
 @dataclass
@@ -148,7 +148,7 @@ def guard_peaks(
 ) -> Iterator[NDArray[np.float32]]:
     """Lower the gain where peaks exceed full scale, and leave it lowered.
 
-    Works on blocks of 0.25 s whatever the input's are, one block behind it: the gain is ramped
+    Works on blocks of 0.1 s whatever the input's are, one block behind it: the gain is ramped
     down over the block before the loud one. Sound without such peaks passes unchanged.
 
     Args:
@@ -157,7 +157,7 @@ def guard_peaks(
         report: Called once at the end with the final gain in dB, if it was lowered.
 
     Yields:
-        float32 (T,) within [-1, 1], of 0.25 s but for the last.
+        float32 (T,) within [-1, 1], of 0.1 s but for the last.
     """
     gain = 1.0
     waiting: NDArray[np.float32] | None = None

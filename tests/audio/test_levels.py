@@ -140,7 +140,7 @@ def test_the_gain_falls_before_a_peak_and_stays(generator):
     lowered, reports = guarded([samples])
     assert np.max(np.abs(lowered)) <= 1
     assert lowered[RATE + 7] == pytest.approx(-1)
-    ramp = slice(RATE - RATE // 4, RATE)  # the block of 0.25 s before the peak's
+    ramp = slice(RATE - RATE // 10, RATE)  # the block of 0.1 s before the peak's
     assert np.all(np.diff(lowered[ramp]) < 0)
     np.testing.assert_array_equal(lowered[: ramp.start], samples[: ramp.start])
     np.testing.assert_allclose(lowered[RATE + 8 :], 0.125)

@@ -116,7 +116,7 @@ def test_provenance_is_read_before_the_data(pipe, provenance):
 def test_blocks_come_before_the_stream_ends(pipe):
     stream = pipe(wav(FMT, chunk(b"data", np.zeros(RATE, "<i2").tobytes(), 0)), is_open=True)
     with open_audio(stream) as audio:
-        assert len(next(audio.blocks())) == RATE
+        assert len(next(audio.blocks())) == RATE // 10
 
 
 def test_slow_writers_do_not_change_the_samples(pipe):

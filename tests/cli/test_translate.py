@@ -351,7 +351,7 @@ def test_long_work_is_estimated_before_it_has_gone_on_for_long(umt, song, step, 
 
 
 def test_plain_progress_line_every_ten_seconds_where_there_is_no_terminal(umt, song):
-    ran = umt("translate", song, "--to", "piano", clock=Clock(5.0))
+    ran = umt("translate", song, "--to", "piano", clock=Clock(2.0))
     lines = [line for line in ran.stderr.splitlines() if "%" in line]
     assert 1 <= len(lines) <= 3
     assert "\r" not in ran.stderr
