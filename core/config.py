@@ -84,6 +84,8 @@ class SpectralConfig:
         decoder_hidden: Channels inside a decoder block.
         decoder_layers: Blocks of the decoder.
         kernel_size: Frames seen by a block's depthwise convolution.
+        causal: Whether all of these lie in the past: a model that plays along then hears 0.16 s
+            ahead and not 0.6. Spectrogram windows reach ahead all the same.
         latent_noise: Standard deviation of the noise added to latents in training.
         attack_weight: Of the distance between attacks in the decoders' loss; 0 for none.
     """
@@ -106,6 +108,7 @@ class SpectralConfig:
     decoder_hidden: int = 512
     decoder_layers: int = 6
     kernel_size: int = 7
+    causal: bool = False
     latent_noise: float = 0.05
     attack_weight: float = 1.5
 

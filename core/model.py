@@ -314,8 +314,8 @@ class Translator(nn.Module):
             lambda frames: self.encoder(frames.reshape(1, -1))[0],
             # Smaller ones than the decoder's, which would else wait for a whole one more.
             window=self._window(self.window_seconds / 2),
-            before=self.encoder.context_frames,
-            after=self.encoder.context_frames,
+            before=self.encoder.frames_before,
+            after=self.encoder.frames_after,
         )
         for latents in windows:
             yield latents.cpu().numpy()

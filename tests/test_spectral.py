@@ -99,9 +99,10 @@ def test_seed_changes_the_noise_and_repeats_it(decoder, config):
 @pytest.mark.parametrize("change", [lambda x: 100 * x, torch.zeros_like, torch.randn_like])
 def test_encoder_takes_no_statistic_over_time(encoder, config, change):
     """What lies beyond the stated context changes nothing, however loud it becomes."""
-    n_frames, middle = 3 * encoder.context_frames, encoder.context_frames + 2
+    reach = encoder.frames_after
+    n_frames, middle = 3 * reach, reach + 2
     waveform = torch.randn(1, n_frames * config.hop_length) / 10
-    far = (middle + 1 + encoder.context_frames) * config.hop_length
+    far = (middle + 1 + reach) * config.hop_length
     changed = waveform.clone()
     changed[:, far:] = change(waveform[:, far:])
     with torch.no_grad():

@@ -100,22 +100,27 @@ def reach_in_frames(gradient):
     return middle - int(frames.min()), int(frames.max()) - middle
 
 
-@pytest.fixture(params=["tiny", "real"])
+@pytest.fixture(params=["tiny", "real", "causal"])
 def spectral(request, tiny_spectral):
     """The tiny configuration, and the real depth, windows and kernels with few channels."""
     few = dict.fromkeys(
         ("encoder_channels", "encoder_hidden", "decoder_channels", "decoder_hidden"), 4
     )
-    sizes = {"tiny": tiny_spectral, "real": get_preset("fast").updated("model", **few)}
+    real = get_preset("fast").updated("model", **few)
+    sizes = {
+        "tiny": tiny_spectral,
+        "real": real,
+        "causal": real.updated("model", causal=True),
+    }
     return sizes[request.param].model
 
 
 def test_spectral_encoder_states_its_context(trained, spectral):
     encoder = trained(get_family("spectral").encoder(spectral).double())
-    n_frames = 2 * encoder.context_frames + 5
+    n_frames = 2 * encoder.frames_before + 5
     frames = torch.randn(n_frames, spectral.hop_length, dtype=torch.float64).requires_grad_()
     encoder(frames.view(1, -1))[0, n_frames // 2].sum().backward()
-    assert reach_in_frames(frames.grad) == (encoder.context_frames, encoder.context_frames)
+    assert reach_in_frames(frames.grad) == (encoder.frames_before, encoder.frames_after)
 
 
 def test_spectral_decoder_states_its_networks_context(trained, spectral):
@@ -141,11 +146,11 @@ def test_wavenet_encoder_states_its_context(generator, sizes):
         return seen[0]
 
     encoder.input.register_forward_pre_hook(as_leaf)
-    n_frames = 2 * encoder.context_frames + 5
+    n_frames = 2 * encoder.frames_before + 5
     waveform = torch.rand(1, n_frames * config.hop_length, dtype=torch.float64)
     encoder(waveform)[0, n_frames // 2].sum().backward()
     reach = reach_in_frames(seen[0].grad.view(n_frames, -1))
-    assert reach == (encoder.context_frames, encoder.context_frames)
+    assert reach == (encoder.frames_before, encoder.frames_after)
 
 
 @pytest.fixture
@@ -169,7 +174,7 @@ def test_encoding_in_blocks_equals_encoding_the_whole(generator, translator, n_f
 def test_encoding_with_one_frame_less_context_differs(generator, translator):
     waveform = [(torch.rand(40 * translator.hop_length) - 0.5).numpy()]
     right = np.concatenate(list(translator.encode_blocks(waveform)))
-    translator.encoder.context_frames -= 1
+    translator.encoder.frames_before -= 1
     short = np.concatenate(list(translator.encode_blocks(waveform)))
     assert short.shape == right.shape
     assert np.abs(short - right).max() > 0

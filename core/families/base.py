@@ -22,10 +22,12 @@ class Encoder(nn.Module, ABC):
     """Maps a waveform to latents; shared by all domains.
 
     Attributes:
-        context_frames: Latent frames on either side whose samples can change a frame.
+        frames_before: Latent frames before a frame whose samples can change it.
+        frames_after: Latent frames after it, likewise.
     """
 
-    context_frames: int
+    frames_before: int
+    frames_after: int
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class SpectralDecoder(Decoder):
                 config.decoder_hidden,
                 config.kernel_size,
                 dilation=dilation,
-                is_causal=dilation > 1,
+                is_causal=config.causal or dilation > 1,
             )
             for dilation in dilations
         ]

@@ -54,19 +54,22 @@ class SpectralEncoder(Encoder):
         n_features = self.n_low + self.short_fft // 2 + 1
         channels = config.encoder_channels
         self.input = nn.Linear(n_features * config.downsampling, channels)
-        self.blocks = nn.Sequential(
-            *(
-                ConvNeXtBlock(channels, config.encoder_hidden, config.kernel_size)
-                for _ in range(config.encoder_layers)
+        blocks = [
+            ConvNeXtBlock(
+                channels, config.encoder_hidden, config.kernel_size, is_causal=config.causal
             )
-        )
+            for _ in range(config.encoder_layers)
+        ]
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(channels)
         self.output = nn.Linear(channels, config.latent_dim - 2 * N_KEYS)
-        self.context_frames = max(
-            self._reach(self.long_fft) + config.encoder_layers * (config.kernel_size // 2),
+        around = max(
             self._reach(max(self.grid.n_ffts)) + self.salience.context_frames,
             self._reach(max(self.sharp_grid.n_ffts)) + self.salience.context_frames + 1,
         )
+        before, after = (sum(block.padding[side] for block in blocks) for side in (0, 1))
+        self.frames_before = max(around, self._reach(self.long_fft) + before)
+        self.frames_after = max(around, self._reach(self.long_fft) + after)
 
     def _reach(self, n_fft: int) -> int:
         """Return how many latent frames beyond its own a window can see."""

@@ -80,7 +80,8 @@ class WaveNetEncoder(Encoder):
         self.output = nn.Conv1d(channels, config.latent_dim, 1)
         dilations = config.encoder_blocks * (2**config.encoder_layers - 1)
         self.receptive_field = 1 + 2 * (1 + dilations)  # samples, before the pooling
-        self.context_frames = math.ceil(self.receptive_field // 2 / config.hop_length)
+        self.frames_before = math.ceil(self.receptive_field // 2 / config.hop_length)
+        self.frames_after = self.frames_before
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
