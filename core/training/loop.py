@@ -15,16 +15,14 @@ import torch
 from accelerate import Accelerator
 
 from core.data.dataset import Batches, Segments
-from core.errors import DataError, UsageError
-from core.model import Translator
+from core.errors import UsageError
 from core.modelfile import MODEL_FILE
 from core.training import expectations
-from core.training.adding import check_addition, extended_model, lineage
+from core.training.beginning import first_model, lineage_of
 from core.training.checkpoint import load_newest
 from core.training.loading import load_batches, own_cores
 from core.training.log import Log, Meter
 from core.training.optimizers import diverged
-from core.training.parent import ancestry, descendant
 from core.training.reporter import Reporter
 from core.training.run import check_same_run, locked
 from core.training.saving import Saver
@@ -135,8 +133,8 @@ class _Loop:
         self.config, self.run, self.reporter = config, run, reporter or Reporter()
         self.accelerator = accelerator
         domains = sorted(domains, key=lambda domain: domain.name)  # as the model's ids are
-        self.model = _build_model(config, domains, addition, parent).to(accelerator.device)
-        self.lineage = lineage(addition) if addition else ancestry(parent) if parent else {}
+        self.model = first_model(config, domains, addition, parent).to(accelerator.device)
+        self.lineage = lineage_of(addition, parent)
         self.is_addition = addition is not None
         # An encoder that no longer adapts must hear what it will hear when it is used.
         level_db = self.model.level_db if addition else None
@@ -396,28 +394,6 @@ class _Loop:
             self.model.load_state_dict(state["model"])
             self.updater.load_state_dict(state)
             self.reporter.notice(f"continuing {self.run} at step {self.step}")
-
-
-def _build_model(
-    config: Config, domains: Sequence[Domain], addition: Addition | None, parent: Path | None
-) -> Translator:
-    if addition is not None:
-        check_addition(addition, config)
-        return extended_model(addition, config)
-    names = [domain.name for domain in domains]
-    if parent is not None:
-        model = descendant(parent, config, names)
-    else:
-        model = Translator.create(config, names, seed=config.training.seed)
-    model.level_db = _mean_level_db(domains)
-    return model
-
-
-def _mean_level_db(domains: Sequence[Domain]) -> float:
-    levels = [track.level_db for domain in domains for track in domain.tracks]
-    if not levels:
-        raise DataError("no prepared recordings")
-    return sum(levels) / len(levels)
 
 
 def _share_threads() -> None:
