@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from core.audio.levels import matching_gain_db, measure_level_db
-from core.audio.resampling import resample_blocks
+from core.audio.reading import read_audio
 from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.batch import Batch
 from core.families.wavenet.sampling.draws import choose
@@ -51,11 +50,9 @@ def places(model: Translator, songs: list[Path], each: int) -> tuple[Tensor, Ten
     """Return latents, float [N, FRAMES, D], and codes, int64 [N, T], evenly from all songs."""
     latents, codes = [], []
     for song in songs:
-        audio, rate = soundfile.read(song, dtype="float32", always_2d=True)
-        blocks = list(resample_blocks([audio.mean(1)], rate, model.sample_rate))
-        level_db = measure_level_db(blocks, model.sample_rate)
-        gain = np.float32(10 ** (matching_gain_db(level_db, model.level_db) / 20))
-        waveform = np.concatenate(blocks) * gain
+        waveform = read_audio(song, model.sample_rate)
+        level_db = measure_level_db([waveform], model.sample_rate)
+        waveform *= np.float32(10 ** (matching_gain_db(level_db, model.level_db) / 20))
         encoded = torch.from_numpy(np.concatenate(list(model.encode_blocks([waveform]))))
         for frame in np.linspace(0, len(encoded) - FRAMES - 1, each).astype(int):
             latents.append(encoded[frame : frame + FRAMES])
