@@ -19,7 +19,6 @@ from core.errors import LatentsError, UsageError, input_label
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MAGIC = b"\x93NUMPY"
 _ACCEPTED = "umt reads .npy of float16, float32 or float64, shape (frames, D), from `umt encode`"
 
 
@@ -165,7 +164,7 @@ def _read_header(
     magic = stream.read(8)
     if not magic:
         raise LatentsError(f"{label}: is empty; {_ACCEPTED}")
-    if magic[:6] != _MAGIC:
+    if magic[:6] != npy.MAGIC_PREFIX:
         raise LatentsError(f"{label}: not a .npy file; {_ACCEPTED}")
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     reader = readers.get(tuple(magic[6:8]))  # type: ignore[arg-type] # bytes are two ints here

@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from numpy.lib.format import MAGIC_PREFIX
+
 from core.audio.decoders import (
     Decoder,
     FfmpegDecoder,
@@ -103,6 +105,12 @@ def _decode_seekable(
     resources: ExitStack,
 ) -> Decoder:
     """Choose libsndfile, or ffmpeg for what it does not know."""
+    with open_stream() as stream:
+        is_array = stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+    if is_array:  # long ones hold what an MP3 decoder takes for frames
+        raise AudioError(
+            f"{input_label(name)}: is a NumPy array, not audio; `umt decode` takes latents"
+        )
     try:
         return SndfileDecoder(open_stream)
     except NotRecognisedError as error:

@@ -112,6 +112,15 @@ def test_a_file_that_is_not_audio_is_named_in_one_line(tmp_path, content, extens
     assert capfd.readouterr() == ("", "")
 
 
+def test_latents_are_not_played_as_audio(tmp_path, generator, pipe):
+    """libsndfile or ffmpeg find what looks like MP3 in long arrays, and decode noise."""
+    np.save(tmp_path / "x.npy", generator.uniform(-1, 1, (99, 216)).astype(np.float32))
+    with (tmp_path / "x.npy").open("rb") as stream:
+        for source in (tmp_path / "x.npy", stream, pipe((tmp_path / "x.npy").read_bytes())):
+            with pytest.raises(AudioError, match=r"is a NumPy array, not audio; `umt decode`"):
+                open_audio(source)
+
+
 @pytest.mark.parametrize("name", ["missing.wav", "", "bad\0name.wav"])
 def test_a_path_that_cannot_be_opened_is_an_audio_error(tmp_path, name):
     with pytest.raises(AudioError):
