@@ -12,6 +12,21 @@ def input_label(name: str) -> str:
     return "stdin" if name == "-" else name
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the CPU's or a GPU's memory was not enough."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return True  # of torch's allocator for the CPU
+    return is_out_of_gpu_memory(error)
+
+
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Tell whether a GPU's memory was not enough."""
+    # Named, not imported: an error is no reason to load torch.
+    return type(error).__name__ == "OutOfMemoryError" and "torch" in type(error).__module__
+
+
 class UmtError(Exception):
     """Anything that went wrong for a reason the user can act on.
 

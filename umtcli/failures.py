@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from core.errors import UmtError, UsageError, input_label
+from core.errors import (
+    UmtError,
+    UsageError,
+    input_label,
+    is_out_of_gpu_memory,
+    is_out_of_memory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +51,9 @@ def describe(error: BaseException) -> str:
         cause = error.__cause__
         is_full = isinstance(cause, OSError) and cause.errno in DISK_FULL
         return f"{error}{FULL_ADVICE if is_full else ''}"
-    if _is_gpu_memory(error):
+    if is_out_of_gpu_memory(error):
         return "out of GPU memory; add --device cpu, or close other programs that use the GPU"
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return "out of memory; close other programs, or do a part at a time with --seconds"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
@@ -73,23 +79,11 @@ def exit_code(error: BaseException) -> int:
             return ExitCode.FAILED
 
 
-def _is_gpu_memory(error: BaseException) -> bool:
-    # Named, not imported: an error is no reason to load torch.
-    return type(error).__name__ == "OutOfMemoryError" and "torch" in type(error).__module__
-
-
-def _is_memory(error: BaseException) -> bool:
-    # torch reports the CPU's memory as a RuntimeError of its allocator.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
 def is_item_failure(error: Exception) -> bool:
     """Tell whether an exception spoils one item of a batch and not the whole run."""
     if isinstance(error, UsageError | BrokenPipeError):
         return False
-    return isinstance(error, UmtError | OSError) or _is_memory(error) or _is_gpu_memory(error)
+    return isinstance(error, UmtError | OSError) or is_out_of_memory(error)
 
 
 @dataclass

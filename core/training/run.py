@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
 BEST_FILE = "best.safetensors"
+FREE_KEYS = ("steps", "accumulate")  # of a configuration, which a run's next call may change
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def check_same_run(
 ) -> None:
     """Write `run.json`, or check that this is the run that it describes.
 
-    The number of steps may change; everything else would make it another run.
+    The number of steps may change, and the parts of an update, which add up to the same; everything
+    else would make it another run.
 
     Args:
         run: The run's folder.
@@ -105,7 +107,7 @@ def _config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
         # Through JSON, where tuples are lists as in the file.
         current = json.loads(json.dumps(now[section]))
         for key, value in current.items():
-            if key != "steps" and then[section].get(key) != value:
+            if key not in FREE_KEYS and then[section].get(key) != value:
                 return f"{section}.{key} = {then[section].get(key)}, now {value}"
     return None
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from core.confusion import classifier_loss, confusion_loss
+from core.errors import TrainingError, is_out_of_memory
 from core.families.noise import noise_of_items
 from core.training.opponent import Opponent
 from core.training.optimizers import adam, apply_gradients, diverged
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
+    from core.config import TrainingConfig
     from core.data.dataset import Batch
     from core.families.base import Reconstruction
     from core.model import Translator
@@ -62,8 +64,17 @@ class Updater:
             The losses, and the classifier's accuracy beside chance.
 
         Raises:
-            TrainingError: A loss or a gradient is not finite, which moved no weight.
+            TrainingError: A loss or a gradient is not finite, which moved no weight, or there
+                is too little memory.
         """
+        try:
+            return self._update(batch, step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _too_large(batch, self.training) from error
+
+    def _update(self, batch: Batch, step: int) -> dict[str, float]:
         self._set_learning_rate(step)
         self.model.train()
         parts = batch.to(self.accelerator.device).split(self.training.accumulate)
@@ -170,6 +181,21 @@ class Updater:
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         if self.opponent is not None:
             self.opponent.load_state_dict(state["opponent"])
+
+
+def _too_large(batch: Batch, training: TrainingConfig) -> TrainingError:
+    """Return the error of a batch for which there is not enough memory."""
+    n_groups, n_items = batch.items.shape
+    parts = training.accumulate
+    more = [n for n in range(parts + 1, n_items + 1) if n_items % n == 0]
+    if more and not training.adversarial_weight:
+        advice = f"[training] accumulate = {more[0]} in a file for --config works on fewer"
+    elif n_items > 1:
+        advice = "a smaller --batch-size needs less"
+    else:
+        advice = "a shorter training.segment_seconds or a smaller preset needs less"
+    n_together = n_groups * n_items // parts
+    return TrainingError(f"out of memory with {n_together} items at a time; {advice}")
 
 
 def _backward(loss: Tensor, step: int) -> None:

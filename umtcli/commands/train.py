@@ -13,6 +13,7 @@ from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
 from umtcli.failures import ExitCode, describe, exit_code, show_traceback
+from umtcli.memory import limited_memory
 from umtcli.training_report import ConsoleReporter
 from umtcli.training_stops import STOPS, one_speaks, stop_requests
 
@@ -139,7 +140,7 @@ def run(
         wanted = [addition.name] if addition else domains.split(",") if domains else None
         prepared = load_domains(data, wanted, takes=takes)
         reporter = ConsoleReporter(env, chosen)
-        with reporter:
+        with limited_memory(), reporter:
             result = train(
                 chosen,
                 prepared,

@@ -1,0 +1,68 @@
+"""`umt train` with less memory than an update needs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ..conftest import ROOT
+from .conftest import TINY, TOML
+
+LARGE = ("--steps", 1, "--domains", "bach", "--batch-size", 2048, "--run", "r")
+
+
+@contextmanager
+def scarce_memory():
+    """Let this process have 200 MB more than it has."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = psutil.Process().memory_info().data + 200_000_000
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def test_too_large_an_update_is_one_line_whose_advice_helps_the_same_run(umt):
+    with scarce_memory():
+        ran = umt("train", *TINY, *LARGE)
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    told = "out of memory with 2048 items at a time; [training] accumulate = 2 in a file"
+    assert told in ran.errors[0]
+    assert not list(Path("r").glob("checkpoints/*"))
+    Path("tiny.toml").write_text(f"{TOML}accumulate = 64\n")
+    with scarce_memory():
+        ran = umt("train", *TINY, *LARGE)
+    assert ran.code == 0, ran.stderr
+
+
+@pytest.mark.parametrize(("n_processes", "fits"), [(1, True), (2, False)])
+def test_processes_share_the_memory_that_is_free(n_processes, fits):
+    """Two thirds of it, promised but never used, are one process's right, and not one of two's."""
+    program = (
+        "import psutil, torch\n"
+        "from umtcli.memory import limited_memory\n"
+        "with limited_memory():\n"
+        "    torch.empty(psutil.virtual_memory().available * 2 // 3, dtype=torch.uint8)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"LOCAL_WORLD_SIZE": str(n_processes), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert (ran.returncode == 0) == fits, ran.stderr.decode()
+    assert fits or b"can't allocate memory" in ran.stderr
+
+
+def test_the_limit_ends_with_the_command(umt):
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert umt("train", *TINY, "--steps", 1).code == 0
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
