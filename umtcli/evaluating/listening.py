@@ -17,7 +17,7 @@ from core.evaluation.ratings import read_answers
 from core.metrics.catalogue import COPY, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.console import Progress
 from umtcli.evaluating.pairs import open_pairs
-from umtcli.evaluating.songs import read_subjects
+from umtcli.evaluating.subjects import read_subjects
 from umtcli.failures import Batch
 from umtcli.streams import Destination, check_destination, open_destination
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from core.model import Translator
     from umtcli.console import Environment
     from umtcli.evaluating.asked import Asked
-    from umtcli.evaluating.songs import Subject
+    from umtcli.evaluating.subjects import Subject
 
 PAGE_NAME = "listen.html"
 # About 15 minutes for a listener: eight pairs with three clips each, and six lineups.

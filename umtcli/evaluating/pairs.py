@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
@@ -21,34 +21,21 @@ if TYPE_CHECKING:
     from umtcli.evaluating.asked import Asked
 
 
-@dataclass(frozen=True)
-class PairedResult:
-    """What was found out about a model on paired music.
-
-    Attributes:
-        pieces: The pieces.
-        figures: Of each translation.
-        matrix: Of all of them.
-    """
-
-    pieces: list[Piece]
-    figures: list[PairFigures]
-    matrix: Matrix
-
-
 def measure_pairs(env: Environment, asked: Asked) -> None:
     """Translate and measure, and show what was found."""
     assert asked.paired is not None
     found, header, model, pieces = open_pairs(env, asked)
-    result = _evaluate(env, model, pieces, load_classifier(env, asked.data))
+    figures, matrix = _evaluate(env, model, pieces, load_classifier(env, asked.data))
     if asked.page is not None:
         from umtcli.report.results import pairs_page
 
-        asked.write_page(env, pairs_page(result, found.name, model.sample_rate))
+        asked.write_page(env, pairs_page(matrix, figures, pieces[0], found.name, model.sample_rate))
     if asked.is_json:
-        env.write_json("eval", {"model": found.name, "id": header.id, **pairs_json(result)})
+        env.write_json(
+            "eval", {"model": found.name, "id": header.id, **pairs_json(figures, matrix)}
+        )
     else:
-        show_pairs(env, result, found.name)
+        show_pairs(env, figures, matrix, found.name)
 
 
 def open_pairs(
@@ -72,7 +59,7 @@ def open_pairs(
 
 def _evaluate(
     env: Environment, model: Translator, pieces: list[Piece], classifier: TimbreClassifier
-) -> PairedResult:
+) -> tuple[list[PairFigures], Matrix]:
     from core.evaluation.paired import evaluate_paired, pairs_of, summarise
 
     found: list[PairFigures] = []
@@ -82,17 +69,17 @@ def _evaluate(
             is_heard = pair.piece == pieces[0].name
             found.append(pair if is_heard else replace(pair, output=None))
             progress.advance(1)
-    return PairedResult(pieces, found, summarise(found))
+    return found, summarise(found)
 
 
-def pairs_json(result: PairedResult) -> dict[str, Any]:
+def pairs_json(figures: list[PairFigures], matrix: Matrix) -> dict[str, Any]:
     """Return what was found out as JSON values: means, matrix, and every translation."""
     return {
-        "pieces": result.matrix.n_pieces,
-        "metrics": card_json(result.matrix.overall),
+        "pieces": matrix.n_pieces,
+        "metrics": card_json(matrix.overall),
         "matrix": [
             {"source": source, "target": target, "metrics": card_json(card)}
-            for (source, target), card in result.matrix.cells.items()
+            for (source, target), card in matrix.cells.items()
         ],
         "results": [
             {
@@ -102,18 +89,20 @@ def pairs_json(result: PairedResult) -> dict[str, Any]:
                 "target": pair.target,
                 "rows": pair.rows,
             }
-            for pair in result.figures
+            for pair in figures
         ],
     }
 
 
-def show_pairs(env: Environment, result: PairedResult, model_name: str) -> None:
+def show_pairs(
+    env: Environment, figures: list[PairFigures], matrix: Matrix, model_name: str
+) -> None:
     """Write the means beside their yardsticks, and the matrix of every metric."""
-    n_pieces, n_pairs = result.matrix.n_pieces, len(result.figures)
+    n_pieces, n_pairs = matrix.n_pieces, len(figures)
     title = f"{model_name}: {n_pairs} translations of {n_pieces} pieces"
-    env.write_table(card_table(result.matrix.overall, title))
-    for name in result.matrix.overall:
-        env.write_table(matrix_table(result.matrix, METRICS[name]))
-    warning = warning_of(result.matrix.overall)
+    env.write_table(card_table(matrix.overall, title))
+    for name in matrix.overall:
+        env.write_table(matrix_table(matrix, METRICS[name]))
+    warning = warning_of(matrix.overall)
     if warning:
         env.notice(warning)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from core.evaluation.paired import Matrix
     from core.evaluation.scorecard import Estimate, ScoreCard
+    from core.evaluation.song import SongFigures
 
 NOTHING = "-"
 
@@ -144,3 +145,11 @@ def card_json(card: ScoreCard) -> dict[str, Any]:
         }
         for name, rows in card.items()
     }
+
+
+def heard_text(figures: SongFigures) -> str:
+    """Return what the classifier hears, the likeliest domains first."""
+    if figures.heard is None:
+        return ""
+    likely = sorted(figures.heard.items(), key=lambda item: -item[1])[:2]
+    return "; heard as " + ", ".join(f"{name} {share:.0%}" for name, share in likely)

@@ -10,7 +10,6 @@ from core.audio.reading import read_audio
 from core.evaluation import EVALUATION_RATE
 from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.evaluating import tables
-from umtcli.evaluating.songs import heard_text
 from umtcli.report.media import audio_uri, spectrogram_uri
 from umtcli.report.page import escape, isolated, json_block, make_page
 
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from core.evaluation.paired import Matrix, PairFigures
+    from core.evaluation.paired import Matrix, PairFigures, Piece
     from core.evaluation.scorecard import ScoreCard
     from core.evaluation.song import SongFigures
-    from umtcli.evaluating.pairs import PairedResult
-    from umtcli.evaluating.songs import Subject
+    from umtcli.evaluating.subjects import Subject
 
 CLIP_SECONDS = 10  # of each player below a matrix, which may have dozens
 ROLES = ("source", TRANSLATION, TRUE)  # of those players; results.js names them too
@@ -50,11 +48,20 @@ def songs_page(found: Sequence[tuple[Subject, SongFigures]]) -> str:
     return make_page(f"umt eval: {names}", body, script="results.js")
 
 
-def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
-    """Return the page of a model on paired music, with the matrix as a heat map."""
-    matrix, piece = result.matrix, result.pieces[0]
-    heard = [pair for pair in result.figures if pair.piece == piece.name]
-    clips = _clips(heard, result, sample_rate)
+def pairs_page(
+    matrix: Matrix, figures: Sequence[PairFigures], piece: Piece, model_name: str, sample_rate: int
+) -> str:
+    """Return the page of a model on paired music, with the matrix as a heat map.
+
+    Args:
+        matrix: Of all translations.
+        figures: Of each; those of `piece` have their output.
+        piece: The piece to listen to.
+        model_name: What to call the model.
+        sample_rate: Rate of the outputs, Hz.
+    """
+    heard = [pair for pair in figures if pair.piece == piece.name]
+    clips = _clips(heard, piece, sample_rate)
     data = {
         "metrics": {name: _matrix_values(matrix, name) for name in matrix.overall},
         "pairs": {
@@ -67,8 +74,7 @@ def pairs_page(result: PairedResult, model_name: str, sample_rate: int) -> str:
         },
         "clips": clips,
     }
-    n_pairs = len(result.figures)
-    told = f"{isolated(model_name)}: {n_pairs} translations of {matrix.n_pieces} pieces"
+    told = f"{isolated(model_name)}: {len(figures)} translations of {matrix.n_pieces} pieces"
     body = "\n".join(
         (
             _head("Paired evaluation", told),
@@ -100,7 +106,7 @@ def _song_section(subject: Subject, figures: SongFigures) -> str:
     for name, waveform in zip(subject.reference_names, subject.references, strict=True):
         players.append(_player(f"Reference: {name}", waveform))
     target = f"; target {isolated(subject.target)}" if subject.target else ""
-    told = f"{figures.seconds:.1f} s{target}{escape(heard_text(figures))}"
+    told = f"{figures.seconds:.1f} s{target}{escape(tables.heard_text(figures))}"
     return (
         f"<section>\n<h2>{escape(subject.label)}</h2>\n<p>{told}</p>\n"
         f'<div class="players">\n{"".join(players)}</div>\n'
@@ -215,9 +221,8 @@ def _pair_key(source: str, target: str) -> str:
 
 
 def _clips(
-    heard: Sequence[PairFigures], result: PairedResult, sample_rate: int
+    heard: Sequence[PairFigures], piece: Piece, sample_rate: int
 ) -> dict[str, dict[str, str]]:
-    piece = result.pieces[0]
     files = piece.files[piece.rendering]
     clips = {
         f"played {domain}": _clip(
