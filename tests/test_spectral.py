@@ -263,6 +263,19 @@ def test_heldout_figure_is_the_same_at_every_call(decoder, config):
     assert first == second
 
 
+def test_target_that_died_away_counts_no_more_than_others(audio):
+    """Where the source holds a chord on, the output is far too loud, and has to learn just that."""
+
+    def gradient(target):
+        output = audio.clone().requires_grad_()
+        multi_resolution_loss(output, target, 8000).backward()
+        return output.grad
+
+    usual, died_away = gradient(0.8 * audio), gradient(0.003 * audio)
+    assert died_away.norm() < 5 * usual.norm()
+    assert (died_away * audio).sum() > 0  # less of it is better
+
+
 def test_loss_of_a_batch_is_the_mean_of_its_items_losses():
     """Also of a loud one beside a quiet one."""
     output, target = torch.randn(2, 8192) / 10, torch.randn(2, 8192) / 10

@@ -25,7 +25,7 @@ def multi_resolution_loss(
 
     At each length: the mean absolute difference of log magnitudes in nepers, weighted over
     frequency as the mel scale is dense, plus the spectral convergence (the norm of the
-    difference over the target's norm).
+    difference over the target's norm, or over half the output's where that is larger).
 
     Args:
         output: float [B, T].
@@ -45,14 +45,25 @@ def multi_resolution_loss(
         weights = mel_density(wanted.shape[2], sample_rate).to(output)
         distance = ((found + FLOOR).log() - (wanted + FLOOR).log()).abs()
         total = total + (distance * weights).mean()
-        # Each item by itself: a loud one must not drown the others, nor the result depend on
-        # how a batch is shared.
-        norms = (found - wanted).flatten(1).norm(dim=1), wanted.flatten(1).norm(dim=1)
-        total = total + (norms[0] / norms[1].clamp(min=1e-3)).mean()
+        total = total + _convergence(found, wanted).mean()
         if attack_weight and n_fft == ATTACK_WINDOW:
             attacks = attack_distance(found, wanted, sample_rate)
             total = total + len(FFT_LENGTHS) * attack_weight * attacks
     return total / len(FFT_LENGTHS)
+
+
+def _convergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the spectral convergence of magnitudes [B, N, bins], float [B].
+
+    Each item by itself: a loud one must not drown the others, nor the result depend on how a batch
+    is shared. Nor may one drown them whose target has died away while the source, and so the
+    output, is still held, as a piano's last chord beside an organ's.
+    """
+    difference = torch.linalg.vector_norm(found - wanted, dim=(1, 2))
+    own = torch.linalg.vector_norm(found.detach(), dim=(1, 2))
+    target = torch.linalg.vector_norm(wanted, dim=(1, 2))
+    convergence: Tensor = difference / torch.maximum(target, own / 2).clamp(min=1e-3)
+    return convergence
 
 
 def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
