@@ -37,7 +37,7 @@ def test_too_large_an_update_is_one_line_whose_advice_helps_the_same_run(umt):
     told = "out of memory with 2048 items at a time; [training] accumulate = 2 in a file"
     assert told in ran.errors[0]
     assert not list(Path("r").glob("checkpoints/*"))
-    Path("tiny.toml").write_text(f"{TOML}accumulate = 64\n")
+    Path("tiny.toml").write_text(f"{TOML}accumulate = 512\n")
     with scarce_memory():
         ran = umt("train", *TINY, *LARGE)
     assert ran.code == 0, ran.stderr
