@@ -6,7 +6,6 @@ a model; it holds no losses and no optimizers.
 
 from __future__ import annotations
 
-import zlib
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,6 +25,7 @@ from core.families import FAMILY_NAMES, get_family
 from core.families.base import run_in_windows
 from core.files import replacing
 from core.modelfile import ModelHeader, identify, part_of, read_header
+from core.weights import checksums_of, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -153,7 +152,7 @@ class Translator(nn.Module):
             check_domain(name, header.domains)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
             model = cls(config, header.domains, wanted, classified=header.classified)
-        model.load_state_dict(_read_tensors(path, header, model))
+        model.load_state_dict(read_weights(path, header, model.state_dict().keys()))
         model.level_db, model.training_record, model.id = (
             header.level_db,
             header.training,
@@ -172,7 +171,7 @@ class Translator(nn.Module):
             name: tensor.detach().to("cpu", self.stored_as.get(part_of(name), dtype)).contiguous()
             for name, tensor in self.state_dict().items()
         }
-        checksums = _checksums(tensors)
+        checksums = checksums_of(tensors)
         config = self.config.to_dict()
         self.id = identify(config, self.domains, checksums)
         model = self.config.model
@@ -421,33 +420,3 @@ def check_domain(name: str, known: Iterable[str]) -> None:
     """Raise a UsageError that lists the known domains unless `name` is one of them."""
     if name not in known:
         raise UsageError(f"unknown domain {name!r}; this model knows: {', '.join(known)}")
-
-
-def _read_tensors(path: Path, header: ModelHeader, model: Translator) -> dict[str, Tensor]:
-    """Read the tensors that a model needs and check them against the file's checksums."""
-    needed = set(model.state_dict())
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            missing = sorted(needed - names)
-            if missing:
-                raise ModelError(f"{path}: damaged: no tensor {missing[0]!r}")
-            stored = {name: file.get_tensor(name) for name in sorted(needed)}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged model file: {error}") from error
-    for part, checksum in _checksums(stored).items():
-        if header.checksums.get(part) != checksum:
-            raise ModelError(
-                f"{path}: damaged: the weights of {part} changed since they were saved"
-            )
-    return {name: tensor.float() for name, tensor in stored.items()}
-
-
-def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the CRC-32 of each part's tensors in the order of their names."""
-    checksums: dict[str, int] = {}
-    for name in sorted(tensors):
-        values = tensors[name].view(torch.uint8) if tensors[name].ndim else tensors[name]
-        part = part_of(name)
-        checksums[part] = zlib.crc32(values.numpy().tobytes(), checksums.get(part, 0))
-    return checksums
