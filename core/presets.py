@@ -15,7 +15,7 @@ from core.errors import UsageError
 PRESETS: dict[str, Config] = {
     "fast": Config(
         "fast",
-        SpectralConfig(),
+        SpectralConfig(causal=True),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(
             equalizer_db=9.0,

@@ -100,7 +100,7 @@ def reach_in_frames(gradient):
     return middle - int(frames.min()), int(frames.max()) - middle
 
 
-@pytest.fixture(params=["tiny", "real", "causal"])
+@pytest.fixture(params=["tiny", "real", "centred"])
 def spectral(request, tiny_spectral):
     """The tiny configuration, and the real depth, windows and kernels with few channels."""
     few = dict.fromkeys(
@@ -110,7 +110,7 @@ def spectral(request, tiny_spectral):
     sizes = {
         "tiny": tiny_spectral,
         "real": real,
-        "causal": real.updated("model", causal=True),
+        "centred": real.updated("model", causal=False),
     }
     return sizes[request.param].model
 

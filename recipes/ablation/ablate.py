@@ -52,7 +52,7 @@ VARIANTS = {
     "latents: 86 a second": "model.downsampling = 1",
     "latents: 184 channels": "model.latent_dim = 184",
     "latents: 256 channels": "model.latent_dim = 256",
-    "causal": "model.causal = true",
+    "not causal": "model.causal = false",
     "decoder: 192 channels": "model.decoder_channels = 192\nmodel.decoder_hidden = 384",
     "decoder: 384 channels": "model.decoder_channels = 384\nmodel.decoder_hidden = 768",
     "adversary: weight 0.2": "training.adversarial_weight = 0.2",

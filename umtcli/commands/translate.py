@@ -47,7 +47,7 @@ def run(
         bool,
         typer.Option(
             "--live",
-            help="Spectral models: play along with a pipe, a good second behind, for more work.",
+            help="Spectral models: play along with a pipe, about a second behind, for more work.",
         ),
     ] = False,
     is_json: options.Json = False,
