@@ -25,9 +25,9 @@ from core.data.dataset import Batch, Batches, Segments
 from core.families.spectral.decoder import SpectralDecoder
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
-from core.model import Translator
 from core.presets import get_preset
-from core.training.update import Updater
+from core.training.step import Updater
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

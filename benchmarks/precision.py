@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.audio.levels import matching_gain_db, measure_level_db
-from core.audio.reading import read_audio
+from core.audio.reader import read_audio
 from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.batch import Batch
 from core.families.wavenet.sampling.draws import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
 from core.families.wavenet.sampling.weights import prepare
-from core.model import Translator
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from core.families.wavenet.network import WaveNet

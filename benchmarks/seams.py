@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.products import n_rounds
 from core.families.wavenet.sampling import WaveNetOptions, chunks
-from core.model import Translator
+from core.translator import Translator
 
 N_FFT, STEP = 512, 80  # samples
 N_STREAMS = 128  # of two workers

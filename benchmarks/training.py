@@ -32,11 +32,11 @@ from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.data.domain import Domain, Part, Track
 from core.families.wavenet.network import GatedLayer
-from core.model import Translator
 from core.presets import get_preset
 from core.training.loading import load_batches
-from core.training.log import Meter
-from core.training.update import Updater
+from core.training.logging import Meter
+from core.training.step import Updater
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.model import Translator
+    from core.translator import Translator
 
 __version__ = "0.1.0"
 __all__ = ["Translator", "__version__"]
@@ -25,5 +25,5 @@ __all__ = ["Translator", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Translator":
-        return import_module("core.model").Translator
+        return import_module("core.translator").Translator
     raise AttributeError(f"module 'core' has no attribute {name!r}")

@@ -172,7 +172,7 @@ class DistortionConfig:
         room_seconds: Longest decay (to -60 dB) of an added synthetic room; 0 for none.
         gain_db: Largest change of level, applied to input and target alike.
         reshape_share: How often notes that the encoder hears from the domain itself get another
-            course of loudness (`core.data.dynamics`).
+            course of loudness (`core.data.envelope_augmentation`).
         take_share: How often the encoder hears another instrument's take of the same
             performance, where there are takes.
     """

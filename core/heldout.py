@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.model import Translator
+    from core.translator import Translator
 
 # More of them fill memory that the system clears at each use: with eight items of three seconds
 # that took up to a quarter of the time.

@@ -1,4 +1,4 @@
-"""The tensors of a model file; its header is `core.modelfile`'s."""
+"""The tensors of a model file; its header is `core.model_file`'s."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from core.errors import ModelError
-from core.modelfile import part_of
+from core.model_file import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from core.modelfile import ModelHeader
+    from core.model_file import ModelHeader
 
 
 def read_weights(path: Path, header: ModelHeader, needed: Set[str]) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import soundfile
-from metrics_sounds import RATE, melody, organ, piano
+
+from tests.sounds import RATE, melody, organ, piano
 
 if TYPE_CHECKING:
     from pathlib import Path

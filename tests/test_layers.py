@@ -20,8 +20,8 @@ TORCH_FREE = [
     "core.families",
     "core.files",
     "core.latents",
-    "core.modelfile",
-    "core.data.prep",
+    "core.model_file",
+    "core.data.prepare",
     "core.audio",
     *(f"core.audio.{path.stem}" for path in sorted((CORE / "audio").glob("[a-z]*.py"))),
 ]
@@ -55,7 +55,7 @@ def test_core_imports_nothing_of_the_command_line(module):
 @pytest.mark.parametrize("family", ["wavenet", "spectral"])
 def test_a_family_knows_neither_the_other_one_nor_the_framework(family):
     other = {"wavenet": "spectral", "spectral": "wavenet"}[family]
-    rooms = ["model", "modelfile", "confusion", "audio", "data", "training", "metrics"]
+    rooms = ["translator", "model_file", "confusion", "audio", "data", "training", "metrics"]
     forbidden = [f"core.families.{other}", *(f"core.{room}" for room in rooms)]
     for path in (CORE / "families" / family).rglob("*.py"):
         assert not touches(path, *forbidden), path
@@ -83,7 +83,7 @@ def test_torch_free_modules_load_no_torch():
 
 def test_core_offers_the_translator_by_name():
     import core
-    from core.model import Translator
+    from core.translator import Translator
 
     assert core.Translator is Translator
     with pytest.raises(AttributeError, match="'core' has no attribute 'Nothing'"):

@@ -11,7 +11,7 @@ import typer
 
 import core
 from umtcli.console import Environment
-from umtcli.failures import (
+from umtcli.errors import (
     ExitCode,
     Terminated,
     describe,

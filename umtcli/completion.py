@@ -11,7 +11,7 @@ import typer  # noqa: TC002 (Typer reads the annotations)
 
 def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the domains of the model already typed on the line, else of all found here."""
-    from core.modelfile import find_model, list_models, read_header
+    from core.model_file import find_model, list_models, read_header
 
     offered: dict[str, None] = {}
     requested = ctx.params.get("model") or os.environ.get("UMT_MODEL")
@@ -27,7 +27,7 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the domains of the model named by --from."""
-    from core.modelfile import find_model, read_header
+    from core.model_file import find_model, read_header
 
     offered: tuple[str, ...] = ()
     with suppress(Exception):
@@ -38,7 +38,7 @@ def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]
 
 def complete_models(incomplete: str) -> list[str]:
     """Offer the models found, and model files and directories below what is typed."""
-    from core.modelfile import list_models
+    from core.model_file import list_models
 
     offered: list[str] = []
     with suppress(Exception):

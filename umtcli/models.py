@@ -12,8 +12,8 @@ from core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from core.model import Translator
-    from core.modelfile import FoundModel, ModelHeader
+    from core.model_file import FoundModel, ModelHeader
+    from core.translator import Translator
     from umtcli.console import Environment
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -28,7 +28,7 @@ def choose_model(
         UsageError: A domain that the model does not have; the message lists those it has.
         ModelError: No such model, or a damaged file.
     """
-    from core.modelfile import find_model, read_header
+    from core.model_file import find_model, read_header
 
     found = find_model(requested, domains, cwd=Path.cwd())
     header = read_header(found.path)
@@ -64,7 +64,7 @@ def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> T
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
-        from core.model import Translator
+        from core.translator import Translator
 
         chosen = _resolve_device(device)
     return Translator.load(found.path, domains=domains, device=chosen)

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 from core.errors import UsageError, input_label
 from umtcli.console import Progress
 from umtcli.models import check_device, choose_model, load_translator
-from umtcli.streams import Destination, check_destination, plan_destinations, result_name
+from umtcli.outputs import Destination, check_destination, plan_destinations, result_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from core.model import Translator
-    from core.modelfile import FoundModel, ModelHeader
+    from core.model_file import FoundModel, ModelHeader
+    from core.translator import Translator
     from umtcli.console import Environment
-    from umtcli.failures import Batch
-    from umtcli.sources import Source
+    from umtcli.errors import Batch
+    from umtcli.inputs import Source
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def run_all(
         if jobs:
             translator = load_translator(found, request.domains, request.device)
             if request.is_live:
-                from core.model import LIVE_WINDOW_SECONDS
+                from core.translator import LIVE_WINDOW_SECONDS
 
                 translator.window_seconds = LIVE_WINDOW_SECONDS
             label = request.command.removesuffix("e") + "ing"

@@ -13,10 +13,10 @@ from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import core
-from umtcli.failures import is_item_failure
+from umtcli.errors import is_item_failure
+from umtcli.inputs import in_blocks, spool
+from umtcli.outputs import open_destination
 from umtcli.pipeline import Job, Request, run_all
-from umtcli.sources import in_blocks, spool
-from umtcli.streams import open_destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.audio.provenance import Provenance
-    from core.model import Translator
-    from core.modelfile import FoundModel
+    from core.model_file import FoundModel
+    from core.translator import Translator
     from umtcli.console import Progress
-    from umtcli.failures import Batch
-    from umtcli.sources import Latents, Source
-    from umtcli.streams import Destination
+    from umtcli.errors import Batch
+    from umtcli.inputs import Latents, Source
+    from umtcli.outputs import Destination
 
 DEFAULT_NAME = "{stem}.{domain}.wav"
 SOURCES_TOGETHER = 100  # with several targets, the latents of so many are kept at once
@@ -217,7 +217,7 @@ class _Renderer:
         destination: Destination,
     ) -> float:
         """Write a result, each block at once; return its length in seconds."""
-        from core.audio.writing import open_writer, output_format
+        from core.audio.writer import open_writer, output_format
 
         rate = self.translator.sample_rate
         path = None if destination.is_device else destination.path

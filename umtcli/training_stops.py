@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from umtcli.failures import ExitCode, exit_code, show_traceback
+from umtcli.errors import ExitCode, exit_code, show_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

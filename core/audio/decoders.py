@@ -1,7 +1,7 @@
 """The three ways to get samples out of bytes: libsndfile, ffmpeg, and WAV as it arrives.
 
 In: a source that can be opened again, or a live stream. Out: blocks of float32 (T, C) at the
-native rate. What they do not do: downmix, cut, check samples; `core.audio.reading` does.
+native rate. What they do not do: downmix, cut, check samples; `core.audio.reader` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 import soundfile
 
 from core.audio.mpeg import StretchedStream, states_length
-from core.audio.riff import OtherEncodingError, WavStream, read_wav_comment
+from core.audio.wav import OtherEncodingError, WavStream, read_wav_comment
 from core.errors import AudioError
 
 if TYPE_CHECKING:

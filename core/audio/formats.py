@@ -1,6 +1,6 @@
 """Which files are audio, by name: the extensions umt reads, and the search through directories.
 
-Whether a file really is audio is decided when it is opened (`core.audio.reading`).
+Whether a file really is audio is decided when it is opened (`core.audio.reader`).
 """
 
 from __future__ import annotations

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.audio.reading import resample_blocks, resampled_length
+from core.audio.reader import resample_blocks, resampled_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from core.audio.reading import AudioInput
+    from core.audio.reader import AudioInput
 
 GATE_BLOCK_SECONDS = 0.4
 ABSOLUTE_GATE_DB = -80.0  # dBFS; below it a block is silence, or 16-bit noise

@@ -23,7 +23,7 @@ from core.audio.decoders import (
     SndfileDecoder,
 )
 from core.audio.formats import FFMPEG_EXTENSIONS, SNDFILE_EXTENSIONS, has_ffmpeg
-from core.audio.riff import OtherEncodingError, WavStream
+from core.audio.wav import OtherEncodingError, WavStream
 from core.errors import AudioError, input_label
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 
 from core.audio.levels import measure_level_db
 from core.audio.provenance import file_sha256
-from core.audio.reading import open_audio, resample_blocks
+from core.audio.reader import open_audio, resample_blocks
 from core.data.recordings import Source
 from core.data.workers import check_stop
 from core.errors import AudioError, DataError

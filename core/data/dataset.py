@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from core.audio.levels import matching_gain_db
-from core.data.distortion import distort
+from core.data.augment import distort
 from core.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Prepared domains on disk: `DATA/NAME/domain.json` beside one `.npy` file a track.
 
 In: the folder of a domain. Out: `Domain`, `Track` and `Part` values, checked; and back.
-The folder's name is the domain's name. Does not read audio: see `core.data.prep`.
+The folder's name is the domain's name. Does not read audio: see `core.data.prepare`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: pieces of which several domains and several renderings exist, and no model. Out: what
 `core.metrics.catalogue` publishes. Each piece is "translated" perfectly: the output is the true
 rendering itself. Beside it stand the yardsticks of the catalogue, and the true rendering spoilt in
-every way of `core.metrics.spoiling`. The pieces take turns in the rendering they are played in.
+every way of `core.metrics.degradations`. The pieces take turns in the rendering they are played in.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.audio.reading import read_audio
+from core.audio.reader import read_audio
 from core.evaluation import EVALUATION_RATE
 from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
-from core.metrics import spoiling
+from core.metrics import degradations
 from core.metrics.catalogue import COPY, METRICS, NOISE, OTHER_RENDERING, TRUE, WRONG_PIECE
 from core.metrics.intervals import separation
 
@@ -76,11 +76,11 @@ def _observe_pair(
 
 def _spoilt(truth: Sound, goal: Goal) -> dict[str, Figures]:
     versions = {
-        NOISE: spoiling.noise(truth.waveform),
-        "smeared": spoiling.smeared(truth.waveform),
-        "hissing": spoiling.hissing(truth.waveform),
-        "clipped": spoiling.clipped(truth.waveform),
-        "interrupted": spoiling.interrupted(truth.waveform, EVALUATION_RATE),
+        NOISE: degradations.noise(truth.waveform),
+        "smeared": degradations.smeared(truth.waveform),
+        "hissing": degradations.hissing(truth.waveform),
+        "clipped": degradations.clipped(truth.waveform),
+        "interrupted": degradations.interrupted(truth.waveform, EVALUATION_RATE),
     }
     return {
         name: sound_figures(

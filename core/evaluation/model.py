@@ -2,7 +2,7 @@
 
 In: a translator and prepared domains. Out: the family's held-out figure beside figures that need
 no model or only a small one, and how much of the instrument is left in the latents. The
-definitions are in `core.metrics.coding` and `core.metrics.latents`.
+definitions are in `core.metrics.linear_prediction` and `core.metrics.latents`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
 from core.heldout import hear
 from core.metrics import tones
-from core.metrics.coding import autoregressive_bits
 from core.metrics.latents import NoteTest, note_test, probe_accuracy
+from core.metrics.linear_prediction import autoregressive_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core.data.domain import Domain
-    from core.model import Translator
+    from core.translator import Translator
 
 ITEMS_PER_SPLIT = 64
 NOTE_SECONDS = 1.0

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.audio.reading import read_audio, resample_blocks, resampled_length
+from core.audio.reader import read_audio, resample_blocks, resampled_length
 from core.errors import DataError
 from core.evaluation import EVALUATION_RATE
-from core.evaluation.scorecard import Rows, ScoreCard, card_of_many
+from core.evaluation.score_card import Rows, ScoreCard, card_of_many
 from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
-from core.metrics import spoiling
+from core.metrics import degradations
 from core.metrics.catalogue import COPY, NOISE, OTHER_RENDERING, TRANSLATION, TRUE, WRONG_PIECE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.metrics.timbre import TimbreClassifier
-    from core.model import Translator
+    from core.translator import Translator
 
 PAIRED_NAME = re.compile(r"(?P<domain>.+)--(?P<rendering>.+)")
 
@@ -190,7 +190,7 @@ class _PieceComparison:
         return Sound(waveform, EVALUATION_RATE, self.classifier)
 
     def _noise_figures(self, target: str) -> Figures:
-        heard = self._sound(spoiling.noise(self.played[target].waveform))
+        heard = self._sound(degradations.noise(self.played[target].waveform))
         return sound_figures(heard, self._known(target), self.references[target])
 
     def _known(self, domain: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from core.evaluation.scorecard import Rows, ScoreCard, card_of_one, interval_around
+from core.evaluation.score_card import Rows, ScoreCard, card_of_one, interval_around
 from core.evaluation.sound import (
     Figures,
     Goal,
@@ -23,7 +23,7 @@ from core.evaluation.sound import (
     quality_figures,
     sound_figures,
 )
-from core.metrics import content, spoiling, timbre, transcription
+from core.metrics import content, degradations, timbre, transcription
 from core.metrics.catalogue import (
     COPY,
     METRICS,
@@ -148,7 +148,9 @@ def _typical(
 
 def _noise(output: Sound, goal: Goal) -> Figures:
     length = None if goal.references else NOISE_SECONDS * output.sample_rate
-    heard = Sound(spoiling.noise(output.waveform[:length]), output.sample_rate, output.classifier)
+    heard = Sound(
+        degradations.noise(output.waveform[:length]), output.sample_rate, output.classifier
+    )
     return sound_figures(heard, goal.target, goal.references)
 
 

@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 
 from core.errors import UsageError
-from core.model import Translator, check_domain
-from core.modelfile import part_of, read_header
+from core.model_file import part_of, read_header
 from core.training.parent import ancestry, check_same_networks, config_of
+from core.translator import Translator, check_domain
 
 if TYPE_CHECKING:
     from pathlib import Path

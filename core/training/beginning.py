@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError
-from core.model import Translator
 from core.training.adding import check_addition, extended_model, lineage
 from core.training.parent import ancestry, descendant
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The training loop: a run from its start, or its newest checkpoint, to its end.
 
 In: prepared domains and a configuration. Out: a run's folder with checkpoints, a log and
-`model.safetensors`. What one update does is in `core.training.update`.
+`model.safetensors`. What one update does is in `core.training.step`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from accelerate import Accelerator
 
 from core.data.dataset import Batches, Segments
 from core.errors import UsageError
-from core.modelfile import MODEL_FILE
+from core.model_file import MODEL_FILE
 from core.training import expectations
 from core.training.beginning import first_model, lineage_of
 from core.training.checkpoint import load_newest
 from core.training.loading import load_batches, own_cores
-from core.training.log import Log, Meter
+from core.training.logging import Log, Meter
 from core.training.optimizers import diverged
 from core.training.reporter import Reporter
-from core.training.run import check_same_run, locked
+from core.training.run_directory import check_same_run, locked
 from core.training.saving import Saver
 from core.training.schedule import learning_rate
-from core.training.update import Updater
+from core.training.step import Updater
 from core.training.validation import Validator
 from core.training.watch import OTHERS_PATIENCE_SECONDS, PATIENCE_SECONDS, watched
 

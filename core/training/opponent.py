@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from core.families.base import Adversary, Reconstruction
-    from core.model import Translator
+    from core.translator import Translator
 
 
 class Opponent:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.config import Config
 from core.errors import UsageError
-from core.model import Translator
-from core.modelfile import read_header
+from core.model_file import read_header
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from core.errors import TrainingError
-from core.modelfile import MODEL_FILE
+from core.model_file import MODEL_FILE
 from core.training.checkpoint import save_checkpoint
-from core.training.run import BEST_FILE
+from core.training.run_directory import BEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from core.model import Translator
+    from core.translator import Translator
 
 
 class Saver:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from core.data.domain import Domain
-    from core.model import Translator
+    from core.translator import Translator
 
 EXAMPLE_SECONDS = 3.0
 GENERATION_SECONDS = 5.0  # of computing an example; a WaveNet's may end before the music does

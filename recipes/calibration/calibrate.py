@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from core.evaluation.calibration import Observation, observe, summarise
-from core.evaluation.judge import shipped_classifier
+from core.evaluation.classifier_cache import shipped_classifier
 from core.evaluation.paired import Piece, find_pieces
 
 ROOT = Path(__file__).resolve().parents[2]

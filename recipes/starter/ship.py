@@ -18,8 +18,8 @@ import torch
 
 from core.data.domain import Domain, load_domains
 from core.metrics.timbre_training import train_classifier
-from core.model import Translator
-from core.modelfile import MODEL_FILE
+from core.model_file import MODEL_FILE
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

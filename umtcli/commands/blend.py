@@ -10,10 +10,10 @@ import typer
 
 from core.errors import LatentsError, UsageError, input_label
 from umtcli import options
-from umtcli.failures import Batch
+from umtcli.errors import Batch
+from umtcli.inputs import read_latents_from
 from umtcli.models import choose_model
-from umtcli.sources import read_latents_from
-from umtcli.streams import (
+from umtcli.outputs import (
     STREAM,
     check_destination,
     choose_inputs,
@@ -23,7 +23,7 @@ from umtcli.streams import (
 
 if TYPE_CHECKING:
     from umtcli.console import Environment
-    from umtcli.sources import Latents
+    from umtcli.inputs import Latents
 
 EXAMPLES = """\
 umt blend a.npy b.npy --seconds 3.5 | umt decode --to piano -o both.wav

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from umtcli import options
-from umtcli.failures import Batch
+from umtcli.errors import Batch
+from umtcli.inputs import LatentsSource
+from umtcli.outputs import choose_inputs
 from umtcli.pipeline import Request
 from umtcli.rendering import DEFAULT_NAME, render_all
-from umtcli.sources import LatentsSource
-from umtcli.streams import choose_inputs
 
 EXAMPLES = """\
 umt decode song.npy --to piano
@@ -45,7 +45,7 @@ def run(
     The latents are an array of shape (frames, D), and the model must be the one that encoded
     them. Together with `umt encode` this gives the same samples as `umt translate` does.
     """
-    from core.audio.writing import output_format
+    from core.audio.writer import output_format
 
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     request = Request(

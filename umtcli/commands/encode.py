@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from umtcli import options
-from umtcli.failures import Batch
+from umtcli.errors import Batch
+from umtcli.inputs import AudioSource, find_sources, spool
+from umtcli.outputs import choose_inputs, open_destination
 from umtcli.pipeline import Job, Request, run_all
-from umtcli.sources import AudioSource, find_sources, spool
-from umtcli.streams import choose_inputs, open_destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from core.model import Translator
-    from core.modelfile import FoundModel
+    from core.model_file import FoundModel
+    from core.translator import Translator
     from umtcli.console import Progress
-    from umtcli.sources import Latents, LatentStream, Source
+    from umtcli.inputs import Latents, LatentStream, Source
 
 EXAMPLES = """\
 umt encode song.wav -o song.npy

@@ -17,7 +17,7 @@ from umtcli.completion import complete_models
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from core.modelfile import FoundModel, ModelHeader
+    from core.model_file import FoundModel, ModelHeader
     from umtcli.console import Environment
 
 EXAMPLES = """\
@@ -46,7 +46,7 @@ def run(
     Of a model: domains, preset, sizes, and how it was trained, its lineage included. Without
     MODEL: versions, devices, readable formats and the models found here.
     """
-    from core.modelfile import find_model
+    from core.model_file import find_model
 
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     if model is None:
@@ -60,7 +60,7 @@ def run(
 
 
 def _describe_model(found: FoundModel) -> dict[str, Any]:
-    from core.modelfile import read_header
+    from core.model_file import read_header
 
     header = read_header(found.path)
     return {
@@ -85,7 +85,7 @@ def _describe_installation() -> dict[str, Any]:
     from importlib.metadata import version
 
     from core.audio.formats import readable_formats
-    from core.modelfile import list_models
+    from core.model_file import list_models
     from umtcli.models import available_devices
 
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def _describe_installation() -> dict[str, Any]:
 
 
 def _summarise(found: FoundModel) -> dict[str, Any]:
-    from core.modelfile import read_header
+    from core.model_file import read_header
 
     summary: dict[str, Any] = {"model": found.name, "found": found.reason}
     try:

@@ -12,10 +12,10 @@ import typer
 from core.errors import UsageError
 from umtcli import options
 from umtcli.console import Progress
-from umtcli.failures import Batch
+from umtcli.errors import Batch
 
 if TYPE_CHECKING:
-    from core.data.prep import PrepReport
+    from core.data.prepare import PrepReport
     from umtcli.console import Environment
 
 EXAMPLES = """\
@@ -85,7 +85,7 @@ def _prepare(
     musicnet: Path | None,
     common: dict[str, Any],
 ) -> PrepReport:
-    from core.data.prep import prepare, prepare_musicnet
+    from core.data.prepare import prepare, prepare_musicnet
 
     with ExitStack() as bars:
         bar: Progress | None = None
@@ -112,7 +112,7 @@ def _parse_split(text: str) -> tuple[float, float, float]:
 
 
 def _describe(prepared: Any) -> dict[str, Any]:
-    from core.data.prep import SPLITS
+    from core.data.prepare import SPLITS
 
     domain = prepared.domain
     return {
@@ -129,7 +129,7 @@ def _describe(prepared: Any) -> dict[str, Any]:
 def _show_table(env: Environment, report: PrepReport) -> None:
     from rich.table import Table
 
-    from core.data.prep import SPLITS
+    from core.data.prepare import SPLITS
 
     table = Table("domain", box=None, title="minutes (tracks)", title_justify="left")
     for heading in (*SPLITS, "new"):

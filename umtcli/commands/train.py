@@ -12,7 +12,7 @@ import typer
 from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
-from umtcli.failures import ExitCode, describe, exit_code, show_traceback
+from umtcli.errors import ExitCode, describe, exit_code, show_traceback
 from umtcli.memory import limited_memory
 from umtcli.training_report import ConsoleReporter
 from umtcli.training_stops import STOPS, one_speaks, stop_requests
@@ -194,7 +194,7 @@ def _leave(
 
 
 def _find(model: str | None) -> Path | None:
-    from core.modelfile import find_model
+    from core.model_file import find_model
 
     return None if model is None else find_model(model, [], cwd=Path.cwd()).path
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from umtcli import options
-from umtcli.failures import Batch
+from umtcli.errors import Batch
+from umtcli.inputs import AudioSource, find_sources
+from umtcli.outputs import choose_inputs
 from umtcli.pipeline import Request
 from umtcli.rendering import DEFAULT_NAME, render_all
-from umtcli.sources import AudioSource, find_sources
-from umtcli.streams import choose_inputs
 
 EXAMPLES = """\
 umt translate song.wav --to piano
@@ -60,7 +60,7 @@ def run(
     if that is a pipe or a file, else to song.DOMAIN.wav in the current directory. -o FILE takes
     any extension that can be written; -o DIR takes several results.
     """
-    from core.audio.writing import output_format
+    from core.audio.writer import output_format
 
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     batch = Batch(env)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from umtcli.streams import Destination, check_destination, open_destination
+from umtcli.outputs import Destination, check_destination, open_destination
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,10 +16,10 @@ from core.evaluation.listening import KEY_NAME, Lineup, Rated, make_test
 from core.evaluation.ratings import read_answers
 from core.metrics.catalogue import COPY, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.console import Progress
+from umtcli.errors import Batch
 from umtcli.evaluating.pairs import open_pairs
 from umtcli.evaluating.subjects import read_subjects
-from umtcli.failures import Batch
-from umtcli.streams import Destination, check_destination, open_destination
+from umtcli.outputs import Destination, check_destination, open_destination
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core.evaluation.paired import Piece
     from core.evaluation.ratings import Ratings
     from core.metrics.intervals import Interval
-    from core.model import Translator
+    from core.translator import Translator
     from umtcli.console import Environment
     from umtcli.evaluating.asked import Asked
     from umtcli.evaluating.subjects import Subject
@@ -123,7 +123,7 @@ def originals(pieces: Sequence[Piece]) -> list[tuple[Piece, str]]:
 
 
 def _rated_pair(model: Translator, piece: Piece, source: str, target: str) -> list[Rated]:
-    from core.audio.reading import read_audio
+    from core.audio.reader import read_audio
 
     files = piece.files[piece.rendering]
     played, truth = (read_audio(files[name], model.sample_rate) for name in (source, target))
@@ -133,7 +133,7 @@ def _rated_pair(model: Translator, piece: Piece, source: str, target: str) -> li
 
 
 def _lineup(model: Translator, piece: Piece, source: str) -> Lineup:
-    from core.audio.reading import read_audio
+    from core.audio.reader import read_audio
 
     files = piece.files[piece.rendering]
     played = read_audio(files[source], model.sample_rate)

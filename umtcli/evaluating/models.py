@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from core.data.domain import Domain
     from core.evaluation.model import ModelFigures
-    from core.model import Translator
-    from core.modelfile import FoundModel, ModelHeader
+    from core.model_file import FoundModel, ModelHeader
+    from core.translator import Translator
     from umtcli.console import Environment
     from umtcli.evaluating.asked import Asked
 

@@ -15,8 +15,8 @@ from umtcli.models import choose_model, load_translator
 if TYPE_CHECKING:
     from core.evaluation.paired import Matrix, PairFigures, Piece
     from core.metrics.timbre import TimbreClassifier
-    from core.model import Translator
-    from core.modelfile import FoundModel, ModelHeader
+    from core.model_file import FoundModel, ModelHeader
+    from core.translator import Translator
     from umtcli.console import Environment
     from umtcli.evaluating.asked import Asked
 

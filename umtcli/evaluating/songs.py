@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from core.evaluation import EVALUATION_RATE
+from umtcli.errors import Batch
 from umtcli.evaluating.subjects import Subject, read_subjects
 from umtcli.evaluating.tables import card_json, card_table, heard_text, warning_of
-from umtcli.failures import Batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def measure_songs(env: Environment, asked: Asked) -> None:
 def load_classifier(env: Environment, data: Path | None) -> TimbreClassifier:
     """Return the classifier of prepared domains, or the shipped one where there are none."""
     from core.data.domain import load_domains
-    from core.evaluation.judge import classifier_of, shipped_classifier
+    from core.evaluation.classifier_cache import classifier_of, shipped_classifier
 
     if data is None:
         return shipped_classifier()

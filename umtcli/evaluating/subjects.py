@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from core.errors import AudioError, input_label
 from core.evaluation import EVALUATION_RATE
-from umtcli.sources import find_sources
-from umtcli.streams import STREAM, choose_inputs
+from umtcli.inputs import find_sources
+from umtcli.outputs import STREAM, choose_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.audio.provenance import Provenance
-    from core.audio.reading import AudioInput
+    from core.audio.reader import AudioInput
     from umtcli.console import Environment
+    from umtcli.errors import Batch
     from umtcli.evaluating.asked import Asked
-    from umtcli.failures import Batch
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _try_to_read(batch: Batch, name: str, asked: Asked) -> Subject | None:
 
 def _read_subject(env: Environment, name: str, asked: Asked) -> Subject:
     """Read one input, and its source if that is given or can be found."""
-    from core.audio.reading import open_audio, read_audio
+    from core.audio.reader import open_audio, read_audio
 
     with open_audio(env.stdin if name == STREAM else name, name=name) as audio:
         provenance = audio.provenance
@@ -87,7 +87,7 @@ def _read_subject(env: Environment, name: str, asked: Asked) -> Subject:
 def _read_source(
     env: Environment, name: str, provenance: Provenance | None, asked: Asked
 ) -> tuple[str | None, NDArray[np.float32] | None]:
-    from core.audio.reading import open_audio, read_audio
+    from core.audio.reader import open_audio, read_audio
 
     if asked.source is not None:
         return str(asked.source), read_audio(asked.source, EVALUATION_RATE)
@@ -102,7 +102,7 @@ def _read_source(
 def _read(audio: AudioInput) -> NDArray[np.float32]:
     import numpy as np
 
-    from core.audio.reading import resample_blocks
+    from core.audio.reader import resample_blocks
 
     blocks = list(resample_blocks(audio.blocks(), audio.sample_rate, EVALUATION_RATE))
     if not sum(map(len, blocks)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from core.evaluation.paired import Matrix
-    from core.evaluation.scorecard import Estimate, ScoreCard
+    from core.evaluation.score_card import Estimate, ScoreCard
     from core.evaluation.song import SongFigures
 
 NOTHING = "-"

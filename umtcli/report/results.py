@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import core
-from core.audio.reading import read_audio
+from core.audio.reader import read_audio
 from core.evaluation import EVALUATION_RATE
 from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.evaluating import tables
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.evaluation.paired import Matrix, PairFigures, Piece
-    from core.evaluation.scorecard import ScoreCard
+    from core.evaluation.score_card import ScoreCard
     from core.evaluation.song import SongFigures
     from umtcli.evaluating.subjects import Subject
 

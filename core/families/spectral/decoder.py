@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from core.families.base import Decoder, Reconstruction, run_in_windows
 from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.blocks import ConvNeXtBlock
-from core.families.spectral.bumps import LARGEST_DEVIATION
 from core.families.spectral.losses import multi_resolution_loss
-from core.families.spectral.pitch import N_KEYS
-from core.families.spectral.synthesis import Controls, Stream, Synthesizer
+from core.families.spectral.note_envelopes import N_TIMBRES, Spectra, Voices, ring
+from core.families.spectral.salience import N_KEYS
+from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
+from core.families.spectral.synthesizer import Controls, Stream, Synthesizer
 from core.families.spectral.vibrato import Vibrato
-from core.families.spectral.voices import N_TIMBRES, Spectra, Voices, ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

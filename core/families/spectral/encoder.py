@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.families.base import Encoder
 from core.families.noise import normal_like
 from core.families.spectral.blocks import ConvNeXtBlock
-from core.families.spectral.pitch import (
+from core.families.spectral.salience import (
     FLOOR,
     N_KEYS,
     SHARP_WINDOWS,
@@ -19,7 +19,7 @@ from core.families.spectral.pitch import (
     Salience,
     fft_length,
 )
-from core.families.spectral.spectrogram import spectrogram
+from core.families.spectral.stft import spectrogram
 
 if TYPE_CHECKING:
     from core.config import SpectralConfig

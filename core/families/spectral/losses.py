@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.families.spectral.spectrogram import spectrogram
+from core.families.spectral.stft import spectrogram
 
 # Long windows see pitch, short ones attacks (Yamamoto et al. 2020, arXiv 1910.11480).
 FFT_LENGTHS = (4096, 2048, 1024, 256)

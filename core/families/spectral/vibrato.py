@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.pitch import LOWEST_KEY, N_KEYS, key_to_hz
+from core.families.spectral.salience import LOWEST_KEY, N_KEYS, key_to_hz
 
 # Players sway at 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.
 # Acoust. Soc. Am. 96). The rates are as far apart as windows of a second tell them apart, and

@@ -16,9 +16,9 @@ from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.families.wavenet.sampling.cuda import CudaEngine
 from core.families.wavenet.sampling.draws import draws
-from core.families.wavenet.sampling.reading import Reader
+from core.families.wavenet.sampling.prefetch import Reader
 from core.families.wavenet.sampling.reference import ReferenceEngine
-from core.families.wavenet.sampling.sharing import SharedBatch
+from core.families.wavenet.sampling.scheduler import SharedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -1,0 +1,197 @@
+"""How the notes of a domain sound over time: one small network for all keys.
+
+A note is mixed from a few timbres, and the loudness of each timbre of each key is like that of
+a string: something feeds or strikes it, and it dies away,
+
+    a[t] = exp(-decay[t]) * a[t - 1] + excitation[t].
+
+A network says for every frame how strongly a key is excited and how fast it decays. A pluck is one
+excitation and a slow decay, a bowed note a steady excitation and a fast one; a plain network would
+have to count the frames since a note began. (In modal synthesis each mode of an instrument is such
+a recurrence; Smith 2010, "Physical Audio Signal Processing".)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from core.families.spectral.salience import N_KEYS, harmonics_of_keys
+
+# The timbres, to begin with: two are fed as long as a key is present, the second one duller;
+# two are struck when it begins, the first one brighter and shorter.
+SLOPES = (1.0, 2.0, 0.5, 1.0)  # harmonic h is quieter by h ** -slope
+DECAYS = (0.5, 0.5, 0.1, 0.03)  # nepers a frame
+FED = (True, True, False, False)
+N_TIMBRES = len(SLOPES)
+QUIET = -2.0  # nepers below the first timbre that the others begin at
+N_HARMONICS = 40  # that a key has levels of its own for
+BETWEEN = 1e-4  # amplitude of oscillators where a key has no harmonic
+# All weights learn by like steps, but levels span many nepers: they are learnt in units of ten.
+STEP = 10.0
+EXCITATION_LIMITS = (-14.0, 2.0)  # nepers
+DECAY_LIMITS = (1e-3, 3.0)  # nepers a frame
+NEPERS_PER_SALIENCE = 4.6  # a salience spans 40 dB a unit, as the encoder's grid does
+NEPERS_PER_ONSET = 4.0  # that a struck timbre is quieter for each unit by which an onset is missing
+TAPS = 4  # of a convolution over the past
+DILATIONS = (1, 4, 16)
+NEIGHBOURHOOD = 12  # keys to either side: an octave, which a note's strongest harmonic is away
+
+
+class Voices(nn.Module):
+    """Latents to excitations and decays; every key is treated alike but for what it learns.
+
+    Attributes:
+        frames_before: Latent frames before a frame that can change it.
+        frames_after: Latent frames after it.
+    """
+
+    def __init__(self, channels: int, latent_dim: int, frames_per_latent: int) -> None:
+        super().__init__()
+        self.frames_per_latent = frames_per_latent
+        self.input = nn.Conv2d(2, channels, (3, 2 * NEIGHBOURHOOD + 1), padding=(1, NEIGHBOURHOOD))
+        self.others = nn.Linear(latent_dim - 2 * N_KEYS, channels)
+        self.key_bias = nn.Parameter(torch.zeros(channels, 1, N_KEYS))
+        self.past = nn.ModuleList(
+            nn.Conv2d(channels, channels, (TAPS, 1), dilation=(dilation, 1))
+            for dilation in DILATIONS
+        )
+        self.output = nn.Conv2d(channels, 2 * N_TIMBRES * frames_per_latent, 1)
+        nn.init.normal_(self.output.weight, std=0.01 / STEP)
+        assert self.output.bias is not None
+        nn.init.zeros_(self.output.bias)
+        decays, fed = torch.tensor(DECAYS), torch.tensor(FED)
+        # A steady excitation of 1 adds up to 1 / (1 - exp(-decay)), a strike to itself.
+        excitations = torch.where(fed, (1 - (-decays).exp()).log(), 0.0)
+        excitations = excitations + QUIET * (torch.arange(N_TIMBRES) > 0)
+        first = torch.stack([excitations, decays.log()]).unsqueeze(2) / STEP
+        self.own = nn.Parameter(first.expand(-1, -1, N_KEYS).clone())
+        self.struck = nn.Parameter(torch.where(fed, 0.0, NEPERS_PER_ONSET) / STEP)
+        self.key_scale = nn.Parameter(torch.ones(N_KEYS))
+        self.frames_before = 1 + (TAPS - 1) * sum(DILATIONS)
+        self.frames_after = 1
+
+    def forward(self, keys: Tensor, others: Tensor) -> Tensor:
+        """Find how each timbre of each key is excited, and how fast it decays.
+
+        Args:
+            keys: Presences and onsets, float [B, L, 2, keys].
+            others: The other latent channels, float [B, L, D - 2 * keys]: among other things
+                they know better when a note begins.
+
+        Returns:
+            Logarithms of excitations and of decays, float [B, N, 2 * timbres * keys].
+        """
+        batch, n_latents, _, _ = keys.shape
+        x = keys.transpose(1, 2).contiguous(memory_format=torch.channels_last)
+        common = self.others(others).transpose(1, 2).unsqueeze(3)
+        x = F.gelu(self.input(x) + self.key_bias + common)
+        for layer, dilation in zip(self.past, DILATIONS, strict=True):
+            x = x + F.gelu(layer(F.pad(x, (0, 0, (TAPS - 1) * dilation, 0))))
+        presence, onset = keys.unbind(2)
+        level = NEPERS_PER_SALIENCE * self.key_scale * (presence - 1)
+        missing = self.struck.view(-1, 1, 1) * (onset - 1).clamp(max=0).unsqueeze(1)
+        shape = (batch, self.frames_per_latent, 2, N_TIMBRES, n_latents, N_KEYS)
+        values = STEP * (self.output(x).view(shape) + self.own.unsqueeze(2))
+        excitation = values[:, :, 0] + (level.unsqueeze(1) + STEP * missing).unsqueeze(1)
+        both = torch.stack([excitation, values[:, :, 1]], dim=2).permute(0, 4, 1, 2, 3, 5)
+        return both.reshape(batch, n_latents * self.frames_per_latent, -1)
+
+    def silence(self, values: Tensor) -> Tensor:
+        """Return the amplitudes before anything is played, float32 [B, timbres * keys]."""
+        shape = (len(values), N_TIMBRES * N_KEYS)
+        return torch.full(shape, math.exp(EXCITATION_LIMITS[0]), device=values.device)
+
+
+class Spectra(nn.Module):
+    """How loud the harmonics of each key are in each timbre: learnt, key by key.
+
+    Args:
+        n_partials: S, the number of oscillators; see `core.families.spectral.synthesizer`.
+        n_fft: FFT length that they are the bins of.
+        sample_rate: Hz.
+
+    Attributes:
+        offsets: How far a key's harmonic lies from its oscillator's bin, in bins, float [keys, S].
+        places: Where it lies, in bins, 0 where there is none, float [keys, S].
+    """
+
+    harmonics: Tensor
+    offsets: Tensor
+    places: Tensor
+
+    def __init__(self, n_partials: int, n_fft: int, sample_rate: int) -> None:
+        super().__init__()
+        harmonics, offsets = harmonics_of_keys(n_partials, n_fft, sample_rate)
+        self.register_buffer("harmonics", harmonics, persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
+        places = (torch.arange(1, n_partials + 1) + offsets) * (harmonics > 0)
+        self.register_buffer("places", places, persistent=False)
+        falls = torch.tensor(SLOPES).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).log()
+        self.levels = nn.Parameter(-falls.unsqueeze(1).expand(-1, N_KEYS, -1) / STEP)
+
+    def forward(self) -> Tensor:
+        """Return the amplitude of each oscillator in a note, float [timbres, keys, S]."""
+        slopes = torch.tensor(SLOPES, device=self.levels.device).view(-1, 1, 1)
+        highest = self.harmonics.clamp(1, N_HARMONICS)
+        own = STEP * self.levels.gather(2, (highest - 1).expand(N_TIMBRES, -1, -1))
+        beyond = slopes * (highest / self.harmonics.clamp(min=1)).log()
+        return torch.where(self.harmonics > 0, (own + beyond).exp(), BETWEEN)
+
+
+def ring(values: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Let excited keys die away.
+
+    Args:
+        values: What `Voices` returns, float [B, N, 2 * timbres * keys].
+        before: Amplitudes before the first frame, float [B, timbres * keys].
+
+    Returns:
+        Amplitudes, float [B, N, timbres * keys], and the last of them, for the frames that follow.
+    """
+    # A sum over seconds is not for bfloat16.
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    excitation, decay = values.chunk(2, dim=2)
+    lowest, highest = (math.log(value) for value in DECAY_LIMITS)
+    kept = (-decay.clamp(lowest, highest).exp()).exp()
+    amplitudes: Tensor = _Ringing.apply(  # type: ignore[no-untyped-call]
+        excitation.clamp(*EXCITATION_LIMITS).exp(), kept, before
+    )
+    return amplitudes, amplitudes[:, -1] if amplitudes.shape[1] else before
+
+
+class _Ringing(torch.autograd.Function):
+    """The recurrence a[t] = kept[t] * a[t - 1] + added[t], frame after frame.
+
+    A frame is one operation on all keys, forward and backward. As a running sum of logarithms,
+    which needs no loop, it took six times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, added: Tensor, kept: Tensor, before: Tensor) -> Tensor:
+        """Map float [B, N, K], [B, N, K] and [B, K] to float [B, N, K]."""
+        # Copied: what is added would be overwritten below, where one item is contiguous as it is.
+        amplitudes = added.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        kept = kept.transpose(0, 1).contiguous()
+        last = before
+        for amplitude, share in zip(amplitudes.unbind(), kept.unbind(), strict=True):
+            last = amplitude.addcmul_(last, share)
+        ctx.save_for_backward(amplitudes, kept, before)
+        return amplitudes.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of what is added and what is kept."""
+        amplitudes, kept, before = ctx.saved_tensors
+        total = gradients[0].transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        frames = total.unbind()
+        for t in range(len(frames) - 2, -1, -1):
+            frames[t].addcmul_(frames[t + 1], kept[t + 1])
+        earlier = torch.cat([before.unsqueeze(0), amplitudes[:-1]])
+        return total.transpose(0, 1), (total * earlier).transpose(0, 1), None

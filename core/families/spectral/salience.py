@@ -1,0 +1,172 @@
+"""Pitch in the spectral family: a log-frequency spectrogram, and the piano's keys on it.
+
+On a log-frequency axis a note looks the same wherever it lies, so one small network can
+look for notes at all 88 keys alike (harmonic stacking: Bittner et al. 2017, "Deep salience
+representations for f0 estimation in polyphonic music"). Without that a network has to learn
+each key by itself, and in the first hour on a laptop it learns none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.families.spectral.stft import spectrogram
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOWEST_KEY = 21  # MIDI number of A0
+N_KEYS = 88
+TOP_KEY = 132  # the grid goes on above the keys, for their harmonics
+BINS_PER_KEY = 3
+BINS_PER_OCTAVE = 12 * BINS_PER_KEY
+HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # seen together when looking for a note
+# A long window tells neighbouring keys apart in the bass; short ones hear changes above.
+# Window in seconds, and up to which frequency in Hz it is used.
+WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.inf))
+# One short window everywhere tells when a note begins: in the bass by its upper harmonics.
+SHARP_WINDOWS = ((2048 / 44100, math.inf),)
+FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
+
+
+def key_to_hz(key: Tensor) -> Tensor:
+    """Return the equally tempered frequency of MIDI numbers, in Hz."""
+    return 440.0 * 2 ** ((key - 69) / 12)
+
+
+def fft_length(seconds: float, sample_rate: int, frame_length: int) -> int:
+    """Return the power of two nearest to a duration, at least two frames long, in samples."""
+    nearest: int = 2 ** round(math.log2(seconds * sample_rate))
+    return max(nearest, 2 * frame_length)
+
+
+class PitchGrid(nn.Module):
+    """Log magnitudes on a log-frequency grid of three bins a key; nothing is learnt."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hop_length: int,
+        windows: Sequence[tuple[float, float]] = WINDOWS,
+    ) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
+        keys = LOWEST_KEY + (torch.arange(n_bins) - BINS_PER_KEY // 2) / BINS_PER_KEY
+        hertz = key_to_hz(keys)
+        self.n_ffts: list[int] = []
+        lowest = 0.0
+        for index, (seconds, highest) in enumerate(windows):
+            n_fft = fft_length(seconds, sample_rate, hop_length)
+            own = (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))
+            filters = _log_frequency_filters(hertz, n_fft, sample_rate) * own
+            n_heard = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
+            self.register_buffer(
+                f"filters{index}", filters[:n_heard].contiguous(), persistent=False
+            )
+            self.n_ffts.append(n_fft)
+            lowest = highest
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
+        power = torch.stack(
+            [
+                spectrogram(waveform, n_fft, self.hop_length, len(filters)).square() @ filters
+                for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
+            ]
+        ).sum(0)
+        # A full-scale sine has magnitude 0.5 in `spectrogram`.
+        # Clamped, because the root of the bins above half the rate has no gradient at zero.
+        return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
+
+
+def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+    """Return weights [FFT bins, grid bins]: Gaussians as wide as the grid or the FFT's bins."""
+    spacing = sample_rate / n_fft
+    distance = torch.arange(n_fft // 2 + 1).unsqueeze(1) * spacing - hertz
+    width = (hertz * (2 ** (0.5 / BINS_PER_OCTAVE) - 1)).clamp(min=0.6 * spacing)
+    weights = torch.exp(-0.5 * (distance / width).square())
+    return weights / weights.sum(0).clamp(min=1e-6)
+
+
+class Salience(nn.Module):
+    """How present each key is, and whether it begins, looked for in the same way at all keys.
+
+    Begins as the level at the key's own frequency, and its rise; what is learnt is a correction
+    from levels and rises at its harmonics and subharmonics, and at its neighbours in time and
+    pitch.
+    """
+
+    def __init__(self, channels: int, frames_per_latent: int) -> None:
+        super().__init__()
+        self.frames_per_latent = frames_per_latent
+        self.stack = nn.Linear((BINS_PER_KEY + 2 * frames_per_latent) * len(HARMONICS), channels)
+        self.around = nn.Conv2d(channels, channels, (5, 5), padding=(2, 2))
+        self.mix = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, 2)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.context_frames = 2  # one more before, where a rise is looked for
+
+    def forward(self, grid: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the keys.
+
+        Args:
+            grid: Pitch grid of latent frames, float [B, L, bins].
+            sharp: Pitch grid of short windows, float [B, N, bins], N = L * frames_per_latent.
+
+        Returns:
+            Presence and onset of the keys, float [B, L, keys] each.
+        """
+        batch, n_frames, _ = grid.shape
+        sharp = sharp.view(batch, n_frames * self.frames_per_latent, -1, BINS_PER_KEY).amax(3)
+        # Over a latent frame, as long as the window: what rises for longer begins softly.
+        earlier = F.pad(sharp, (0, 0, self.frames_per_latent, 0), mode="replicate")
+        rise = (sharp - earlier[:, : sharp.shape[1]]).clamp(min=0)
+        both = torch.stack([sharp, 2 * rise], dim=3)
+        both = both.view(batch, n_frames, self.frames_per_latent, -1, 2)
+        both = both.permute(0, 1, 3, 2, 4).flatten(3)  # [B, L, keys, 2 * frames_per_latent]
+        levels = grid.view(batch, n_frames, -1, BINS_PER_KEY)
+        x = F.gelu(self.stack(_stacked(torch.cat([levels, both], dim=3))))
+        x = x + F.gelu(self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        correction = self.output(F.gelu(self.mix(x)))
+        presence = levels[:, :, :N_KEYS].amax(3) + correction[..., 0]
+        rises = rise[..., :N_KEYS].reshape(batch, n_frames, self.frames_per_latent, N_KEYS)
+        onset = 4 * rises.amax(2) - 1
+        return presence, onset + correction[..., 1]
+
+
+def _stacked(features: Tensor) -> Tensor:
+    """Lay what is at a key's harmonics beside what is at the key: [B, L, keys, features]."""
+    shifts = [round(12 * math.log2(harmonic)) for harmonic in HARMONICS]
+    below = -min(shifts)
+    above = max(0, N_KEYS + max(shifts) - features.shape[2])
+    padded = F.pad(features, (0, 0, below, above), value=-1.0)
+    return torch.cat(
+        [padded[:, :, below + shift : below + shift + N_KEYS] for shift in shifts], dim=3
+    )
+
+
+def harmonics_of_keys(n_partials: int, n_fft: int, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Return where each key's harmonics fall among the oscillators of a synthesizer.
+
+    Args:
+        n_partials: Oscillators; number i belongs to FFT bin i + 1.
+        n_fft: FFT length that the bins are of.
+        sample_rate: Hz.
+
+    Returns:
+        Number of the harmonic that each oscillator is nearest to, int64 [keys, S], 0 between
+        harmonics; and how far it lies from the oscillator's bin, in bins, float [keys, S].
+    """
+    fundamental = key_to_hz(LOWEST_KEY + torch.arange(N_KEYS)) * n_fft / sample_rate
+    bins = torch.arange(1, n_partials + 1)
+    harmonic = (bins / fundamental.unsqueeze(1)).round()
+    offset = harmonic * fundamental.unsqueeze(1) - bins
+    is_near = (harmonic > 0) & (offset.abs() <= 0.5)
+    return torch.where(is_near, harmonic, 0.0).long(), torch.where(is_near, offset, 0.0)

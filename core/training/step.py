@@ -1,0 +1,205 @@
+"""One update: the classifier against the encoder, then the encoder and decoders.
+
+In: a batch and the number of its step. Out: moved weights, and the figures of the log. The
+first phase trains the domain classifier on latents that carry no gradient, and the family's
+adversary, if there is one, on the decoders' output; the second trains the encoder and the
+batch's decoders against both as they now are; one encoder pass serves both phases (Mor et
+al. 2019, sec. 3.2), unless an update is accumulated from several parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from core.confusion import classifier_loss, confusion_loss
+from core.errors import TrainingError, is_out_of_memory
+from core.families.noise import noise_of_items
+from core.training.opponent import Opponent
+from core.training.optimizers import adam, apply_gradients, diverged
+from core.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from accelerate import Accelerator
+
+    from core.config import TrainingConfig
+    from core.data.dataset import Batch
+    from core.families.base import Reconstruction
+    from core.translator import Translator
+
+OF_ENCODER, OF_DECODER = 1, 2  # last numbers of the keys of an item's noise
+
+
+class Updater:
+    """A model's optimizers, and the update that they make together.
+
+    Attributes:
+        optimizer: Of the encoder and all decoders, as far as they are not frozen.
+        classifier_optimizer: Of the domain classifier.
+        has_confusion: Whether an encoder that learns has domains to forget: more than one.
+    """
+
+    def __init__(self, model: Translator, accelerator: Accelerator) -> None:
+        self.model, self.accelerator = model, accelerator
+        self.training = model.config.training
+        learns = any(parameter.requires_grad for parameter in model.encoder.parameters())
+        self.has_confusion = learns and len(model.domains) > 1
+        self.optimizer = adam([model.encoder, model.decoders], self.training)
+        self.classifier_optimizer = adam([model.classifier], self.training)
+        self.opponent = Opponent.of(model, accelerator)
+
+    def update(self, batch: Batch, step: int) -> dict[str, float]:
+        """Do one update.
+
+        Args:
+            batch: This process's share.
+            step: Updates done before.
+
+        Returns:
+            The losses, and the classifier's accuracy beside chance.
+
+        Raises:
+            TrainingError: A loss or a gradient is not finite, which moved no weight, or there
+                is too little memory.
+        """
+        try:
+            return self._update(batch, step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _too_large(batch, self.training) from error
+
+    def _update(self, batch: Batch, step: int) -> dict[str, float]:
+        self._set_learning_rate(step)
+        self.model.train()
+        parts = batch.to(self.accelerator.device).split(self.training.accumulate)
+        latents = self._encode(parts[0]) if len(parts) == 1 else None
+        figures = self._train_classifier(parts, latents, step) if self.has_confusion else {}
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in parts:
+            for name, value in self._add_gradients(part, latents, step).items():
+                figures[name] = figures.get(name, 0.0) + value / len(parts)
+        apply_gradients(self.optimizer, self.accelerator, self.training)
+        return figures
+
+    def _set_learning_rate(self, step: int) -> None:
+        rate = learning_rate(self.training, step)
+        optimizers = [self.optimizer, self.classifier_optimizer]
+        if self.opponent is not None:
+            optimizers.append(self.opponent.optimizer)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def _encode(self, batch: Batch) -> Tensor:
+        """Return the latents of all items, float [B, L, D], group after group."""
+        with self.accelerator.autocast(), self._noise(batch.items, OF_ENCODER):
+            latents: Tensor = self.model.encoder(batch.source.flatten(0, 1))
+        return latents
+
+    def _noise(self, items: Tensor, purpose: int) -> AbstractContextManager[None]:
+        keys = [[self.training.seed, item, purpose] for item in items.flatten().tolist()]
+        return noise_of_items(keys, self.accelerator.device)
+
+    def _ids(self, batch: Batch) -> Tensor:
+        """Return the domain of each item, int64 [B]."""
+        ids = torch.tensor([self.model.domains.index(name) for name in batch.domains])
+        return ids.repeat_interleave(batch.source.shape[1]).to(self.accelerator.device)
+
+    def _train_classifier(
+        self, parts: Sequence[Batch], latents: Tensor | None, step: int
+    ) -> dict[str, float]:
+        """Do the first phase, on latents without gradient; those of a single part are given."""
+        if latents is None:
+            with torch.no_grad():
+                latents = torch.cat([self._encode(part) for part in parts])
+        ids = torch.cat([self._ids(part) for part in parts])
+        with self.accelerator.autocast():
+            logits = self.model.classifier(latents.detach())
+            loss = classifier_loss(logits, ids)
+        self.classifier_optimizer.zero_grad(set_to_none=True)
+        _backward(loss, step)
+        apply_gradients(self.classifier_optimizer, self.accelerator, self.training)
+        accuracy = (logits.argmax(1) == ids).float().mean()
+        return {
+            "confusion/loss": float(loss.detach()),
+            "confusion/accuracy": float(accuracy),
+            "confusion/chance": 1 / len(self.model.domains),
+        }
+
+    def _add_gradients(self, part: Batch, latents: Tensor | None, step: int) -> dict[str, float]:
+        """Do the second phase for a part but for its step; return the losses of its domains."""
+        if latents is None:
+            latents = self._encode(part)
+        figures = {}
+        with self.accelerator.autocast():
+            made = self._reconstructions(latents, part)
+            total = torch.stack([one.loss for one in made]).mean()
+            if self.opponent is not None and step >= self.training.adversarial_start:
+                ids = [self.model.domains.index(name) for name in part.domains]
+                figures = self.opponent.train(made, part.target, ids)
+                total = total + self.opponent.opposing_loss(made, part.target, ids)
+            if self.has_confusion:
+                total = total + self._confusion_loss(latents, self._ids(part))
+        _backward(total / self.training.accumulate, step)
+        for name, one in zip(part.domains, made, strict=True):
+            figures[f"loss/{name}"] = float(one.loss.detach())
+        return figures
+
+    def _reconstructions(self, latents: Tensor, batch: Batch) -> list[Reconstruction]:
+        """Return what the batch's decoders make of their latents."""
+        made = []
+        target = batch.target
+        groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
+        for name, own, wanted, items in groups:
+            with self._noise(items, OF_DECODER):
+                made.append(self.model.decoders[name].reconstruct(own, wanted))
+        return made
+
+    def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
+        self.model.classifier.requires_grad_(requires_grad=False)
+        loss = confusion_loss(self.model.classifier(latents), ids, self.model.config.confusion)
+        self.model.classifier.requires_grad_(requires_grad=True)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizers' states, for a checkpoint."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "classifier_optimizer": self.classifier_optimizer.state_dict(),
+            "opponent": self.opponent.state_dict() if self.opponent else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+        if self.opponent is not None:
+            self.opponent.load_state_dict(state["opponent"])
+
+
+def _too_large(batch: Batch, training: TrainingConfig) -> TrainingError:
+    """Return the error of a batch for which there is not enough memory."""
+    n_groups, n_items = batch.items.shape
+    parts = training.accumulate
+    more = [n for n in range(parts + 1, n_items + 1) if n_items % n == 0]
+    if more and not training.adversarial_weight:
+        advice = f"[training] accumulate = {more[0]} in a file for --config works on fewer"
+    elif n_items > 1:
+        advice = "a smaller --batch-size needs less"
+    else:
+        advice = "a shorter training.segment_seconds or a smaller preset needs less"
+    n_together = n_groups * n_items // parts
+    return TrainingError(f"out of memory with {n_together} items at a time; {advice}")
+
+
+def _backward(loss: Tensor, step: int) -> None:
+    """Add a loss's gradients, if it is finite."""
+    if not loss.isfinite():
+        raise diverged(f"the loss is {float(loss.detach())} at step {step + 1}")
+    loss.backward()  # type: ignore[no-untyped-call]

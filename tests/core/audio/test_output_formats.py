@@ -1,0 +1,78 @@
+"""Each format that is written: its comment tag, its extension, where it can go."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.audio.reader import open_audio
+from core.audio.writer import output_format
+from core.errors import UsageError
+
+from .conftest import RATE, join
+from .outputs import codes_of, piped, read_by_libsndfile, write
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3", "opus", "aiff", "caf", "rf64"])
+def test_every_format_with_comments_carries_provenance(tmp_path, noise, provenance, extension):
+    path = tmp_path / f"x.{extension}"
+    write(path, noise, provenance, format=output_format(path))
+    with open_audio(path) as audio:
+        assert audio.provenance == provenance
+        assert audio.sample_rate in (RATE, 48_000)  # opus decodes at 48 kHz
+        samples = join(audio.blocks())
+    assert len(samples) == len(noise) * audio.sample_rate // RATE
+
+
+@pytest.mark.parametrize("extension", ["au", "voc", "w64"])
+def test_formats_without_comments_are_written_without(tmp_path, noise, provenance, extension):
+    path = tmp_path / f"x.{extension}"
+    write(path, noise, provenance, format=extension)
+    np.testing.assert_array_equal(read_by_libsndfile(path), codes_of(noise))
+
+
+@pytest.mark.parametrize("tool", ["umt 0.1.0", "umt 0.1.10"])  # with and without a padding byte
+def test_others_read_our_info(tmp_path, noise, provenance, tool):
+    provenance = dataclasses.replace(provenance, tool=tool)
+    write(tmp_path / "x.wav", noise, provenance)
+    with soundfile.SoundFile(tmp_path / "x.wav") as file:
+        assert file.comment == provenance.to_json()
+        assert file.software == tool
+    with open_audio(tmp_path / "x.wav") as audio:
+        assert audio.provenance == provenance
+
+
+def test_long_provenance_is_read_back(tmp_path, noise, provenance):
+    path = tmp_path / "x.wav"
+    long = dataclasses.replace(provenance, source="é" * 3_000)
+    write(path, noise, long)
+    with open_audio(path) as audio:
+        assert audio.provenance == long
+        assert audio.n_samples == len(noise)
+
+
+def test_formats_can_be_written_to_memory(noise):
+    for name in ("wav", "flac"):
+        memory = io.BytesIO()
+        write(memory, noise, is_known=False, format=name)
+        memory.seek(0)
+        np.testing.assert_array_equal(soundfile.read(memory, dtype="int16")[0], codes_of(noise))
+
+
+@pytest.mark.parametrize("name", ["x.xyz", "x", "x.m4a", ".wav"])
+def test_an_extension_that_cannot_be_written_lists_those_that_can(tmp_path, name):
+    with pytest.raises(UsageError, match="writable: wav, flac, ogg, mp3"):
+        output_format(tmp_path / name)
+
+
+def test_extensions_are_known_in_capitals(tmp_path):
+    assert output_format(tmp_path / "X.FLAC") == "flac"
+
+
+def test_only_wav_goes_to_a_pipe():
+    with pytest.raises(UsageError, match="to a pipe"):
+        piped(np.zeros(9, np.float32), format="flac")

@@ -1,0 +1,174 @@
+"""What `umt prep` skips, refuses or reports, and names of domains."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.data.domain import check_domain_name, load_domain, load_domains
+from core.data.prepare import prepare
+from core.errors import UsageError
+
+from .conftest import RATE, prep, splits, tree, write_tone, write_tones
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("text.wav", b"hello, this is no audio", "Format not recognised"),
+        ("empty.mp3", b"", "empty"),
+        ("random.flac", b"fLaC" + bytes(range(200)), "cannot be"),
+    ],
+)
+def test_unreadable_file_is_reported_with_its_reason_and_the_others_go_on(
+    tmp_path, name, content, reason
+):
+    write_tones(tmp_path / "bach", 2)
+    (tmp_path / "bach" / name).write_bytes(content)
+    report = prep(tmp_path / "bach", tmp_path / "data")
+    ((source, why),) = report.failures
+    assert source == str(tmp_path / "bach" / name)
+    assert reason in why
+    assert why
+    assert source not in why
+    assert splits(report.domains[0].domain).keys() == {"0.wav", "1.wav"}
+
+
+def test_dangling_link_is_a_failure_and_the_others_go_on(tmp_path):
+    write_tones(tmp_path / "bach", 2)
+    (tmp_path / "bach" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    report = prep(tmp_path / "bach", tmp_path / "data")
+    assert report.failures == ((str(tmp_path / "bach/gone.wav"), "No such file or directory"),)
+    assert len(report.domains[0].domain.tracks) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"seconds": 0.99}, "is skipped: it is 0.99 s long, shorter than 1 s"),
+        ({"peak": 0.0}, "is skipped: it is silent from beginning to end"),
+    ],
+)
+def test_short_and_silent_recordings_are_skipped_with_a_notice(tmp_path, options, reason):
+    write_tones(tmp_path / "bach", 2)
+    write_tone(tmp_path / "bach" / "odd.wav", **options)
+    report = prep(tmp_path / "bach", tmp_path / "data")
+    assert report.notices == (f"bach: odd.wav {reason}",)
+    assert report.failures == ()
+    assert len(tree(tmp_path / "data" / "bach")) == 3  # two tracks and domain.json
+
+
+def test_same_content_twice_is_kept_once(tmp_path):
+    write_tones(tmp_path / "bach", 3)
+    shutil.copy(tmp_path / "bach" / "0.wav", tmp_path / "bach" / "copy of 0.wav")
+    for _ in range(2):
+        report = prep(tmp_path / "bach", tmp_path / "data")
+        assert report.notices == (
+            "bach: copy of 0.wav is left out: it has the same content as 0.wav",
+        )
+        assert splits(report.domains[0].domain).keys() == {"0.wav", "1.wav", "2.wav"}
+
+
+@pytest.mark.parametrize("content", [None, "notes.txt", ".hidden.wav"])
+def test_directory_without_audio_fails_alone_and_leaves_nothing(tmp_path, content):
+    (tmp_path / "empty").mkdir()
+    if content:
+        write_tones(tmp_path / "made", 1)
+        shutil.move(tmp_path / "made" / "0.wav", tmp_path / "empty" / content)
+    write_tones(tmp_path / "bach", 2)
+    directories = [tmp_path / "empty", tmp_path / "bach"]
+    report = prepare(directories, data=tmp_path / "data", sample_rate=RATE)
+    ((source, reason),) = report.failures
+    assert source == str(tmp_path / "empty")
+    assert "holds no audio" in reason
+    assert [prepared.domain.name for prepared in report.domains] == ["bach"]
+    assert not (tmp_path / "data" / "empty").exists()
+
+
+def test_domain_of_unusable_recordings_fails_and_leaves_nothing(tmp_path):
+    write_tone(tmp_path / "bach" / "short.wav", seconds=0.5)
+    write_tone(tmp_path / "bach" / "silent.wav", peak=0.0)
+    report = prep(tmp_path / "bach", tmp_path / "data")
+    assert report.domains == ()
+    assert report.failures == ((str(tmp_path / "bach"), "no recording in it can be used"),)
+    assert tree(tmp_path / "data") == []
+
+
+def test_missing_directory_changes_nothing(tmp_path):
+    write_tones(tmp_path / "bach", 2)
+    with pytest.raises(UsageError, match=r"nowhere does not exist"):
+        prepare([tmp_path / "bach", tmp_path / "nowhere"], data=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_file_in_place_of_a_directory_is_wrong_usage(tmp_path):
+    write_tones(tmp_path / "bach", 1)
+    with pytest.raises(UsageError, match="is a file"):
+        prepare([tmp_path / "bach" / "0.wav"], data=tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "names", [("x/bach", "y/bach"), ("x/Bach", "y/bach"), ("x/é", "y/e\u0301")]
+)
+def test_two_directories_with_one_name_are_refused_before_any_work(tmp_path, names):
+    directories = [write_tones(tmp_path / name, 1) for name in names]
+    with pytest.raises(UsageError, match="would both be the domain"):
+        prepare(directories, data=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"jobs": 0},
+        {"sample_rate": 10},
+        {"split": (0.0, 0.5, 0.5)},
+        {"split": (0.9, 0.2, -0.1)},
+        {"split": (float("nan"), 0.1, 0.1)},
+        {"split": (0.9, 0.1)},
+        {"name": "a.b"},
+    ],
+)
+def test_options_out_of_range_are_refused_before_any_work(tmp_path, options):
+    write_tones(tmp_path / "bach", 1)
+    with pytest.raises(UsageError, match="accepted"):
+        prep(tmp_path / "bach", tmp_path / "data", **options)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["bach", "Solo Cello", "my_piano-2", "Händel", "日本", "सितार"])
+def test_ordinary_names_are_accepted(name):
+    assert check_domain_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "a.b", "a/b", "a,b", "-a", " a", "a ", "a\nb", "a:b", "x" * 65, "a\udcff"]
+)
+def test_name_that_cannot_be_a_domain_points_to_the_name_option(name):
+    with pytest.raises(UsageError, match="--name"):
+        check_domain_name(name)
+
+
+def test_names_are_composed(tmp_path):
+    write_tones(tmp_path / "Ha\u0308ndel", 2)
+    prep(tmp_path / "Ha\u0308ndel", tmp_path / "data")
+    assert [domain.name for domain in load_domains(tmp_path / "data", ["Ha\u0308ndel"])] == [
+        "H\u00e4ndel"
+    ]
+
+
+def test_name_option_names_a_single_directory(tmp_path):
+    write_tones(tmp_path / "v1.2", 2)
+    prep(tmp_path / "v1.2", tmp_path / "data", name="bach")
+    assert load_domain(tmp_path / "data" / "bach").name == "bach"
+    with pytest.raises(UsageError, match="--name goes with one directory"):
+        prepare([tmp_path, tmp_path / "v1.2"], data=tmp_path / "data", name="bach")
+
+
+def test_current_directory_has_its_own_name(tmp_path, monkeypatch):
+    write_tones(tmp_path / "bach", 2)
+    monkeypatch.chdir(tmp_path / "bach")
+    prep(Path(), tmp_path / "data")
+    assert (tmp_path / "data" / "bach" / "domain.json").exists()

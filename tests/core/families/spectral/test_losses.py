@@ -1,0 +1,98 @@
+"""The distance between attacks: how fast levels rise, whenever they do."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.families.spectral.decoder import SpectralDecoder
+from core.families.spectral.losses import (
+    ATTACK_WINDOW,
+    attack_bands,
+    attack_distance,
+    multi_resolution_loss,
+)
+from core.families.spectral.stft import spectrogram
+
+RATE = 44_100
+LENGTH = 44_032
+
+
+def plucked(onsets, rise_seconds=0.0):
+    """Play noise that sets in at the given seconds and dies away, float [1, LENGTH]."""
+    t = torch.arange(LENGTH) / RATE
+    total = torch.zeros(LENGTH)
+    for onset in onsets:
+        since = (t - onset).clamp(min=0)
+        risen = (since / rise_seconds).clamp(max=1) if rise_seconds else (since > 0).float()
+        total += risen * (-8 * since).exp()
+    noise = torch.randn(LENGTH, generator=torch.Generator().manual_seed(0))
+    return 0.1 * (total * noise).unsqueeze(0)
+
+
+def distance(output, target):
+    found, wanted = (spectrogram(x, ATTACK_WINDOW, ATTACK_WINDOW // 4) for x in (output, target))
+    return attack_distance(found, wanted, RATE)
+
+
+def test_of_equal_sounds_is_nothing():
+    assert distance(plucked([0.2, 0.6]), plucked([0.2, 0.6])) < 1e-3
+
+
+def test_an_attack_at_another_moment_is_nearer_than_a_blurred_one():
+    target = plucked([0.2, 0.6])
+    late, blurred = plucked([0.25, 0.65]), plucked([0.2, 0.6], rise_seconds=0.1)
+    assert distance(late, target) < 0.5 * distance(blurred, target)
+    # Which is what a difference of magnitudes has the other way round.
+    assert multi_resolution_loss(late, target, RATE) > multi_resolution_loss(blurred, target, RATE)
+
+
+def test_too_many_attacks_are_as_wrong_as_too_few():
+    one, two = plucked([0.2]), plucked([0.2, 0.6])
+    assert distance(one, two) > 0.1
+    assert distance(two, one) > 0.1
+
+
+def test_falls_do_not_count():
+    ending = plucked([0.2])
+    ending[:, RATE // 2 :] = 0
+    assert distance(ending, plucked([0.2])) < 0.3 * distance(plucked([0.2, 0.5]), plucked([0.2]))
+
+
+def test_each_item_counts_by_itself():
+    target = torch.cat([plucked([0.2]), 0.01 * plucked([0.3, 0.6])])
+    output = torch.cat([plucked([0.2], rise_seconds=0.1), 0.01 * plucked([0.3])])
+    alone = torch.stack([distance(output[:1], target[:1]), distance(output[1:], target[1:])])
+    torch.testing.assert_close(distance(output, target), alone.mean())
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6])
+def test_silence_has_finite_gradients(level):
+    output = (level * plucked([0.2])).requires_grad_()
+    distance(output, torch.zeros(1, LENGTH)).backward()
+    assert output.grad.isfinite().all()
+
+
+def test_its_weight_is_that_of_the_configuration(tiny_spectral):
+    config = tiny_spectral.model
+    torch.manual_seed(0)
+    latents = torch.randn(1, 20, config.latent_dim)
+    target = 0.1 * torch.randn(1, 20 * config.hop_length)
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        torch.manual_seed(1)
+        decoder = SpectralDecoder(replace(config, attack_weight=weight))
+        losses.append(decoder.reconstruct(latents, target).loss)
+    without, once, thrice = losses
+    assert once > without
+    torch.testing.assert_close(thrice - without, 3 * (once - without), rtol=1e-3, atol=0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_bands_cover_the_range_evenly(rate):
+    bands = attack_bands(ATTACK_WINDOW // 2 + 1, rate)
+    assert (bands.sum(0) > 0).all()
+    hertz = torch.linspace(0, rate / 2, len(bands))
+    inside = bands.sum(1)[(hertz > 150) & (hertz < min(8600, 0.44 * rate))]
+    torch.testing.assert_close(inside, torch.ones_like(inside))

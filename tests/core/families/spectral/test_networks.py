@@ -1,0 +1,285 @@
+"""The spectral family: its grid, its networks, what it generates and what it is trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
+from core.families.spectral.encoder import SpectralEncoder
+from core.families.spectral.losses import mel_density, multi_resolution_loss
+from core.families.spectral.stft import overlap_add, spectrogram
+from core.presets import get_preset
+
+
+@pytest.fixture
+def config(tiny_spectral):
+    return tiny_spectral.model
+
+
+@pytest.fixture
+def encoder(trained, config):
+    return trained(SpectralEncoder(config))
+
+
+@pytest.fixture
+def decoder(trained, config):
+    return trained(SpectralDecoder(config))
+
+
+def generate(decoder, *blocks, seed=0, window=100):
+    with torch.no_grad():
+        made = decoder.generate(iter(blocks), window=window, seed=seed, options=SpectralOptions())
+        return torch.cat(list(made))
+
+
+def test_six_domains_of_preset_fast_stay_small():
+    config = get_preset("fast").model
+    encoder, decoder = (
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (SpectralEncoder(config), SpectralDecoder(config))
+    )
+    assert 2e6 < decoder < 4e6
+    assert 2 * (encoder + 6 * decoder) < 50e6  # bytes in half precision
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 7])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_encoder_and_decoder_keep_the_length(encoder, decoder, config, batch, n_frames):
+    waveform = torch.rand(batch, n_frames * config.hop_length) - 0.5
+    latents = encoder(waveform)
+    assert latents.shape == (batch, n_frames, config.latent_dim)
+    assert decoder(latents).shape == waveform.shape
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("frame_length", [64, 512])
+def test_encoder_runs_at_any_usual_rate(generator, config, sample_rate, frame_length):
+    config = replace(
+        config, sample_rate=sample_rate, frame_length=frame_length, n_fft=4 * frame_length
+    )
+    latents = SpectralEncoder(config)(torch.zeros(1, 3 * config.hop_length))
+    assert latents.shape == (1, 3, config.latent_dim)
+
+
+@pytest.mark.parametrize("n_frames", [1, 5, 13, 40])
+def test_generating_in_windows_equals_the_whole(decoder, config, n_frames):
+    latents = torch.randn(n_frames, config.latent_dim)
+    whole = generate(decoder, latents)  # within one window
+    assert len(whole) == n_frames * config.hop_length
+    torch.testing.assert_close(generate(decoder, latents, window=5), whole, atol=1e-4, rtol=0)
+    pieces = generate(decoder, latents[:3], latents[3:4], latents[4:], window=5)
+    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
+    assert whole.std() > 50 * 1e-4
+
+
+def test_generating_gives_what_training_hears_but_for_vibrato_and_noise(decoder, config):
+    decoder.vibrato.power.data.zero_()
+    quiet = decoder.head.bias.data[2 * decoder.n_partials :]
+    quiet.fill_(-100)
+    latents = torch.randn(30, config.latent_dim)
+    with torch.no_grad():
+        whole = decoder(latents.unsqueeze(0))[0]
+    torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=0)
+    assert whole.std() > 50 * 1e-4
+    decoder.vibrato.power.data.fill_(1)
+    assert not torch.allclose(generate(decoder, latents), whole, atol=50 * 1e-4)
+
+
+def test_seed_changes_the_noise_and_repeats_it(decoder, config):
+    latents = torch.randn(10, config.latent_dim)
+    first = generate(decoder, latents, seed=1)
+    assert torch.equal(generate(decoder, latents, seed=1), first)
+    assert not torch.allclose(generate(decoder, latents, seed=2), first, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [lambda x: 100 * x, torch.zeros_like, torch.randn_like])
+def test_encoder_takes_no_statistic_over_time(encoder, config, change):
+    """What lies beyond the stated context changes nothing, however loud it becomes."""
+    reach = encoder.frames_after
+    n_frames, middle = 3 * reach, reach + 2
+    waveform = torch.randn(1, n_frames * config.hop_length) / 10
+    far = (middle + 1 + reach) * config.hop_length
+    changed = waveform.clone()
+    changed[:, far:] = change(waveform[:, far:])
+    with torch.no_grad():
+        before, after = encoder(waveform)[0], encoder(changed)[0]
+    torch.testing.assert_close(after[: middle + 1], before[: middle + 1], atol=1e-5, rtol=0)
+    assert (after[-1] - before[-1]).abs().max() > 1e-2
+
+
+def test_decoders_network_takes_no_statistic_over_time(decoder, config):
+    n_frames, n_changed = 60, 20
+    latents = torch.randn(1, n_frames, config.latent_dim)
+    changed = latents.clone()
+    changed[:, -n_changed:] *= 100
+    kept = (n_frames - n_changed - decoder.frames_after) * config.downsampling
+    with torch.no_grad():
+        before, after = decoder.predict(latents)[0], decoder.predict(changed)[0]
+    torch.testing.assert_close(after[:kept], before[:kept], atol=1e-5, rtol=0)
+    assert (after[kept:] - before[kept:]).abs().amax(1).min() > 1e-6
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e4])
+def test_any_level_gives_finite_bounded_latents_and_audio(encoder, decoder, config, level):
+    with torch.no_grad():
+        latents = encoder(level * torch.randn(1, 20 * config.hop_length))
+        waveform = decoder(latents)
+    assert latents.abs().max() <= 1
+    assert waveform.isfinite().all()
+
+
+def test_noise_is_added_to_latents_in_training_only(encoder, config):
+    waveform = torch.rand(4, 50 * config.hop_length) - 0.5
+    with torch.no_grad():
+        quiet = encoder(waveform)
+        assert torch.equal(encoder(waveform), quiet)
+        noise = encoder.train()(waveform) - quiet
+        again = encoder(waveform) - quiet
+    assert noise.std().item() == pytest.approx(config.latent_noise, rel=0.1)
+    assert noise.mean().abs() < 0.1 * config.latent_noise
+    assert not torch.equal(noise, again)
+
+
+def test_frames_are_centred_on_their_samples():
+    """A click in the middle of frame 5's samples is loudest there, and equal around it."""
+    click = torch.zeros(1, 12 * 64)
+    click[0, 5 * 64 + 32] = 1
+    loudness = spectrogram(click, 256, 64).sum(2)[0]
+    assert loudness.shape == (12,)
+    assert loudness.argmax() == 5
+    torch.testing.assert_close(loudness[4], loudness[6], rtol=1e-3, atol=0)
+
+
+def test_full_scale_sine_has_magnitude_one_half():
+    sine = torch.sin(2 * math.pi * 16 / 256 * torch.arange(64 * 20)).unsqueeze(0)
+    frame = spectrogram(sine, 256, 64)[0, 10]
+    assert frame.argmax() == 16
+    assert frame.max().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_bins", [None, 9, 1])
+@pytest.mark.parametrize("frame_length", [4, 5])
+def test_gradient_of_magnitudes_is_their_derivative(generator, frame_length, n_bins):
+    waveform = torch.randn(2, 3 * frame_length, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: spectrogram(x, 16, frame_length, n_bins), waveform)
+
+
+def test_overlapping_frames_are_added_where_they_lie(generator):
+    frames = torch.randn(2, 3, 10)
+    added = overlap_add(frames, 4)
+    wanted = torch.zeros(2, 20)
+    for number in range(3):
+        wanted[:, 4 * number : 4 * number + 10] += frames[:, number]
+    torch.testing.assert_close(added, wanted)
+
+
+@pytest.mark.parametrize("sample_rate", [4000, 8000, 16000, 44100])
+def test_no_oscillator_can_reach_half_the_sample_rate(config, sample_rate):
+    n_partials = SpectralDecoder(replace(config, sample_rate=sample_rate)).n_partials
+    highest = (n_partials + 1) / config.n_fft * sample_rate  # a bin above the last one's own
+    assert highest <= sample_rate / 2
+    assert highest <= config.partials_ceiling_hz + sample_rate / config.n_fft
+
+
+def test_audio_is_bounded_whatever_the_networks_values(decoder, config):
+    values = torch.full_like(decoder.predict(torch.zeros(1, 9, config.latent_dim)), 1e6)
+    before = decoder.voices.silence(values)
+    for extreme in (values, -values):
+        controls, levels = decoder.controls(extreme, before)
+        assert decoder.synthesizer.render(controls).isfinite().all()
+        assert levels.isfinite().all()
+    assert decoder.synthesizer.render(controls).abs().max() < 1e-2
+
+
+@pytest.fixture
+def audio(generator):
+    """Two seconds of a decaying chord at 8 kHz."""
+    time = torch.arange(16384) / 8000
+    chord = sum(torch.sin(2 * math.pi * hz * time) for hz in (220, 330, 523))
+    return (0.2 * chord * (-3 * time).exp()).unsqueeze(0)
+
+
+def test_loss_is_zero_for_the_same_audio_and_grows_with_the_difference(audio):
+    losses = [
+        multi_resolution_loss(audio + amount * torch.randn_like(audio), audio, 8000).item()
+        for amount in (0, 1e-3, 1e-2, 1e-1)
+    ]
+    assert losses[0] == 0
+    assert losses == sorted(losses)
+    assert losses[1] > 1e-3
+
+
+@pytest.mark.parametrize("other", [lambda x: 0.5 * x, lambda x: x.roll(2000, 1), torch.zeros_like])
+def test_loss_hears_level_timing_and_absence(audio, other):
+    assert multi_resolution_loss(other(audio), audio, 8000) > 0.3
+
+
+def test_loss_does_not_hear_polarity(audio):
+    assert multi_resolution_loss(-audio, audio, 8000) < 1e-6
+
+
+@pytest.mark.parametrize("found", [torch.zeros_like, lambda x: x])
+@pytest.mark.parametrize("wanted", [torch.zeros_like, lambda x: x])
+def test_gradient_is_finite_at_silence(audio, found, wanted):
+    output = found(audio).clone().requires_grad_()
+    multi_resolution_loss(output, wanted(audio), 8000).backward()
+    assert output.grad.isfinite().all()
+
+
+def test_gradients_of_encoder_and_decoder_are_finite_on_silence(encoder, decoder, config):
+    silence = torch.zeros(2, 16 * config.hop_length)
+    decoder.reconstruct(encoder.train()(silence), silence).loss.backward()
+    gradients = [p.grad for module in (encoder, decoder) for p in module.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_heldout_figure_is_the_loss_of_the_decoded_latents(decoder, config, audio):
+    latents = torch.randn(1, audio.shape[1] // config.hop_length, config.latent_dim)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        figure = decoder.heldout_figure(latents, audio)
+        torch.manual_seed(1)  # the noise of the decoder
+        expected = multi_resolution_loss(decoder(latents), audio, config.sample_rate)
+    torch.testing.assert_close(figure, expected)
+
+
+def test_frequencies_are_weighted_as_densely_as_mels():
+    density = mel_density(513, 44100)
+    assert (density.diff() < 0).all()
+    assert density.mean().item() == pytest.approx(1)
+    hertz = torch.tensor([0.0, 700.0])
+    bins = (hertz / 22050 * 512).round().int()
+    assert (density[bins[0]] / density[bins[1]]).item() == pytest.approx(2, rel=0.02)
+
+
+def test_heldout_figure_is_the_same_at_every_call(decoder, config):
+    latents = torch.randn(2, 20, config.latent_dim)
+    waveform = torch.randn(2, 20 * config.hop_length) / 10
+    first, second = (decoder.heldout_figure(latents, waveform) for _ in range(2))
+    assert first == second
+
+
+def test_target_that_died_away_counts_no_more_than_others(audio):
+    """Where the source holds a chord on, the output is far too loud, and has to learn just that."""
+
+    def gradient(target):
+        output = audio.clone().requires_grad_()
+        multi_resolution_loss(output, target, 8000).backward()
+        return output.grad
+
+    usual, died_away = gradient(0.8 * audio), gradient(0.003 * audio)
+    assert died_away.norm() < 5 * usual.norm()
+    assert (died_away * audio).sum() > 0  # less of it is better
+
+
+def test_loss_of_a_batch_is_the_mean_of_its_items_losses():
+    """Also of a loud one beside a quiet one."""
+    output, target = torch.randn(2, 8192) / 10, torch.randn(2, 8192) / 10
+    target[1] /= 50
+    whole = multi_resolution_loss(output, target, 8000)
+    items = [multi_resolution_loss(output[i : i + 1], target[i : i + 1], 8000) for i in range(2)]
+    torch.testing.assert_close(whole, sum(items) / 2)

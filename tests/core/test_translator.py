@@ -1,0 +1,225 @@
+"""The translator: lengths, levels, domains, options; both families."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from core.audio.levels import measure_level_db
+from core.errors import AudioError, LatentsError, UsageError
+from core.translator import Translator
+
+DOMAINS = ("piano", "organ")
+
+
+@pytest.fixture
+def translator(any_family):
+    """A model of each family; WaveNet's hop is shortened, sampling takes a millisecond a step."""
+    if any_family.model.family == "wavenet":
+        any_family = any_family.updated("model", hop_length=40)
+    return Translator.create(any_family, DOMAINS).eval()
+
+
+@pytest.fixture
+def spectral(tiny_spectral):
+    return Translator.create(tiny_spectral, DOMAINS).eval()
+
+
+@pytest.fixture
+def wavenet(tiny):
+    return Translator.create(tiny.updated("model", hop_length=40), DOMAINS).eval()
+
+
+def noise(n_samples, *, level=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    return (level * rng.uniform(-1, 1, n_samples)).astype(np.float32)
+
+
+def test_domains_are_sorted_so_that_ids_do_not_depend_on_the_order_given(tiny_spectral):
+    one, other = (
+        Translator.create(tiny_spectral, names) for names in (["b", "c", "a"], ("c", "a", "b"))
+    )
+    assert one.domains == other.domains == ("a", "b", "c")
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_each_domain_has_a_decoder_of_its_own(translator):
+    latents = noise(5 * translator.latent_dim).reshape(5, -1)
+    first, second = (translator.decode(latents, to=name) for name in DOMAINS)
+    assert not np.array_equal(first, second)
+
+
+def test_sequences_decoded_together_are_those_decoded_alone(translator):
+    """A broken one among them is reported in its place."""
+    first, last = (noise(n * translator.latent_dim).reshape(n, -1) for n in (3, 7))
+    wide = np.zeros((2, translator.latent_dim + 1), np.float32)
+    made, broken = [], []
+    for blocks in translator.decode_all([[first], [wide], [], [last]], to="piano", seed=3):
+        try:
+            made.append(np.concatenate([np.zeros(0, np.float32), *blocks]))
+        except LatentsError as error:
+            broken.append((len(made), str(error)))
+    ((place, message),) = broken
+    assert (place, "another model" in message) == (1, True)
+    assert len(made[1]) == 0
+    np.testing.assert_array_equal(made[0], translator.decode(first, to="piano", seed=3))
+    np.testing.assert_array_equal(made[2], translator.decode(last, to="piano", seed=3))
+
+
+@pytest.mark.parametrize(
+    "name", ["pop", "train", "type", "keys", "forward", "élan vital", "encoder"]
+)
+def test_a_domain_may_be_called_like_anything_of_torch(tiny_spectral, tmp_path, name):
+    model = Translator.create(tiny_spectral, [name, "other"])
+    model.save(tmp_path / "m.safetensors")
+    loaded = Translator.load(tmp_path / "m.safetensors", domains=[name])
+    latents = np.zeros((3, loaded.latent_dim), np.float32)
+    assert np.array_equal(loaded.decode(latents, to=name), model.decode(latents, to=name))
+
+
+def test_seed_of_the_weights_repeats_and_differs_and_torchs_state_stays(tiny):
+    state = torch.get_rng_state()
+    first, same, other = (
+        Translator.create(tiny, DOMAINS, seed=seed).encoder.output.weight for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("frames", [0, 1 / 40, 0.5, 1, 1 + 1 / 40, 3, 7.3])
+def test_encoding_fills_the_last_frame_up(translator, frames):
+    n_samples = round(frames * translator.hop_length)
+    latents = translator.encode(noise(n_samples), translator.sample_rate)
+    assert latents.shape == (math.ceil(n_samples / translator.hop_length), translator.latent_dim)
+    assert latents.dtype == np.float32
+
+
+def test_the_last_frame_is_filled_up_with_silence(translator):
+    waveform = noise(3 * translator.hop_length // 2)
+    padded = np.pad(waveform, (0, translator.hop_length // 2))
+    one, other = (np.concatenate(list(translator.encode_blocks([x]))) for x in (waveform, padded))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("n_frames", [0, 1, 3])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_decoding_gives_whole_frames(translator, n_frames, dtype):
+    shape = (n_frames, translator.latent_dim)
+    latents = noise(n_frames * translator.latent_dim).reshape(shape).astype(dtype)
+    waveform = translator.decode(latents, to="piano")
+    assert (waveform.shape, waveform.dtype) == ((n_frames * translator.hop_length,), np.float32)
+    assert np.isfinite(waveform).all()
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 44100, 96000])
+def test_translating_keeps_the_duration_to_within_a_frame(translator, sample_rate):
+    n_samples = sample_rate // 50 + 1
+    made = translator.translate(noise(n_samples), sample_rate, to="organ")
+    excess = len(made) / translator.sample_rate - n_samples / sample_rate
+    assert -1 <= excess * translator.sample_rate < translator.hop_length + 1
+
+
+def test_translating_is_decoding_what_was_encoded(translator):
+    waveform = noise(3 * translator.hop_length)
+    latents = translator.encode(waveform, translator.sample_rate)
+    whole = translator.translate(waveform, translator.sample_rate, to="organ", seed=3)
+    assert np.array_equal(whole, translator.decode(latents, to="organ", seed=3))
+    assert not np.array_equal(whole, translator.decode(latents, to="organ", seed=4))
+    blocks = translator.decode_blocks([latents[:1], latents[1:]], to="organ", seed=3)
+    np.testing.assert_allclose(np.concatenate(list(blocks)), whole, atol=1e-5)
+
+
+def test_encoding_does_not_depend_on_how_the_waveform_is_cut(translator):
+    waveform = noise(5 * translator.hop_length + 7)
+    whole, pieces = (
+        np.concatenate(list(translator.encode_blocks(blocks)))
+        for blocks in ([waveform], [waveform[:3], waveform[3:3], waveform[3:100], waveform[100:]])
+    )
+    np.testing.assert_allclose(pieces, whole, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_kind_of_float_array_is_taken_as_it_is(translator):
+    """Float64, read-only as mapped files are, strided: no warning, and nothing written."""
+    wide = noise(400).astype(np.float64)
+    read_only = noise(400)
+    read_only.flags.writeable = False
+    strided = np.repeat(noise(400), 2)[::2]
+    encoded = [translator.encode(x, translator.sample_rate) for x in (wide, read_only, strided)]
+    assert np.array_equal(encoded[0], encoded[1])
+    assert np.array_equal(encoded[1], encoded[2])
+    encoded[0].flags.writeable = False
+    translator.decode(encoded[0], to="piano")
+    translator.decode(np.asfortranarray(encoded[0]), to="piano")
+
+
+@pytest.mark.parametrize("shape", [(400, 2), (1, 400), ()])
+def test_a_waveform_that_is_not_mono_is_refused(translator, shape):
+    with pytest.raises(AudioError, match=r"shape \(.*mono"):
+        translator.encode(np.zeros(shape, np.float32), translator.sample_rate)
+
+
+def test_quiet_input_is_raised_to_the_training_level(spectral):
+    waveform = noise(8000)
+    spectral.level_db = measure_level_db([waveform], 8000)
+    loud = spectral.encode(waveform, 8000)
+    np.testing.assert_allclose(spectral.encode(0.05 * waveform, 8000), loud, atol=1e-4)
+    unraised = np.concatenate(list(spectral.encode_blocks([0.05 * waveform])))
+    assert np.abs(unraised - loud).max() > 1e-2
+
+
+def test_loud_input_is_not_lowered(spectral):
+    waveform = noise(8000, level=0.9)
+    spectral.level_db = -40.0
+    unchanged = np.concatenate(list(spectral.encode_blocks([waveform])))
+    assert np.array_equal(spectral.encode(waveform, 8000), unchanged)
+
+
+def test_silence_is_translated_without_being_raised(translator):
+    silence = np.zeros(200, np.float32)
+    latents = np.concatenate(list(translator.encode_blocks([silence])))
+    assert np.array_equal(translator.encode(silence, translator.sample_rate), latents)
+    assert np.isfinite(translator.translate(silence, translator.sample_rate, to="piano")).all()
+
+
+def test_unknown_domain_lists_the_known_ones(translator):
+    with pytest.raises(UsageError, match=r"unknown domain 'flute'.*organ, piano"):
+        translator.decode(np.zeros((1, translator.latent_dim), np.float32), to="flute")
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 63), (8,), (2, 3, 8)])
+def test_latents_of_another_width_name_both_shapes(translator, shape):
+    told = rf"{np.zeros(shape).shape}".replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(LatentsError, match=rf"{told}.*\(frames, {translator.latent_dim}\)"):
+        translator.decode(np.zeros(shape, np.float32), to="piano")
+
+
+def test_generation_options_are_filled_in_and_used(wavenet):
+    assert wavenet.generation_options({}).temperature == 1.0
+    greedy = wavenet.generation_options({"temperature": 0.0})
+    latents = noise(2 * wavenet.latent_dim).reshape(2, -1)
+    first, other_seed = (
+        wavenet.decode(latents, to="piano", seed=seed, options=greedy) for seed in (1, 2)
+    )
+    assert np.array_equal(first, other_seed)
+
+
+def test_an_option_of_the_other_family_names_both(spectral):
+    with pytest.raises(UsageError, match=r"temperature is an option of wavenet .* is spectral"):
+        spectral.generation_options({"temperature": 0.5})
+
+
+@pytest.mark.parametrize("name", ["wavenet", "spectral"])
+def test_an_option_of_no_family_is_wrong_usage(name, request):
+    with pytest.raises(UsageError, match="loudness"):
+        request.getfixturevalue(name).generation_options({"loudness": 1})
+
+
+def test_an_impossible_value_of_an_option_is_wrong_usage(wavenet):
+    with pytest.raises(UsageError, match=r"temperature=-1"):
+        wavenet.generation_options({"temperature": -1.0})

@@ -1,0 +1,377 @@
+"""`umt encode`, `decode` and `translate`: what they make, and of what."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import core
+from core.audio.reader import open_audio
+from core.translator import Translator
+
+from .conftest import HOP, RATE, WIDTH, read_wav, umt_command, write_song
+
+
+def provenance_of(path: str | Path):
+    with open_audio(path) as audio:
+        return audio.provenance
+
+
+def test_translation_is_mono_at_the_models_rate_and_as_long_as_its_input(umt, song):
+    assert umt("translate", song, "--to", "piano", "-o", "b.wav").code == 0
+    info = soundfile.info("b.wav")
+    assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
+    assert info.frames % HOP == 0
+    assert 0 <= info.frames - soundfile.info(song).frames < HOP
+
+
+def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
+    umt("translate", song, "--to", "piano", "-o", "b.wav")
+    with Path("c.wav").open("wb") as stdout:
+        done = subprocess.run(
+            umt_command("translate", "song.wav", "--to", "piano", "-q"),
+            stdout=stdout,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0
+    np.testing.assert_array_equal(*(soundfile.read(name)[0] for name in ("b.wav", "c.wav")))
+
+
+@pytest.mark.parametrize("family", ["spectral", "wavenet"])
+@pytest.mark.parametrize("level", [0.3, 0.002])
+def test_encode_piped_into_decode_equals_translate(umt, request, tmp_path, family, level):
+    model = request.getfixturevalue(f"{family}_model")
+    song = write_song(tmp_path / "a.wav", 0.32, level=level)  # several chunks of a WaveNet
+    common = ("-m", model, "--device", "cpu")
+    encoded = umt("encode", song, *common, stdout_kind="data")
+    joined = umt(
+        *("decode", "--to", "piano", "--seed", 7, *common),
+        stdin=encoded.stdout,
+        stdout_kind="data",
+    )
+    whole = umt("translate", song, "--to", "piano", "--seed", 7, *common, stdout_kind="data")
+    assert (encoded.code, joined.code, whole.code) == (0, 0, 0)
+    np.testing.assert_array_equal(read_wav(joined.stdout), read_wav(whole.stdout))
+    assert joined.stdout != whole.stdout, "the provenance differs"
+
+
+def test_peaks_above_full_scale_are_lowered_alike_and_said_so(umt, song, monkeypatch):
+    decode_all = Translator.decode_all
+
+    def loud(self, sequences, **options):
+        for blocks in decode_all(self, sequences, **options):
+            yield (block + np.float32(2.5) for block in blocks)
+
+    monkeypatch.setattr(Translator, "decode_all", loud)
+    umt("encode", song, "-o", "a.npy")
+    decoded = umt("decode", "a.npy", "--to", "piano", stdout_kind="data")
+    whole = umt("translate", song, "--to", "piano", stdout_kind="data")
+    np.testing.assert_array_equal(read_wav(decoded.stdout), read_wav(whole.stdout))
+    assert "peaks above full scale; lowered by" in whole.stderr
+
+
+def test_quiet_input_is_raised_and_the_gain_reported(umt, tmp_path):
+    quiet = write_song(tmp_path / "quiet.wav", 1.0, level=0.005)
+    ran = umt("encode", quiet)
+    assert "quiet.wav is quiet: raised by" in ran.stderr
+    piped = umt("encode", stdin=quiet.read_bytes(), stdout_kind="data")
+    assert "umt: stdin is quiet: raised by" in piped.stderr
+
+
+def test_seed_changes_the_samples_of_a_model_that_draws(umt, tmp_path, wavenet_model):
+    song = write_song(tmp_path / "a.wav", 0.1)
+    command = ("translate", song, "--to", "piano", "-m", wavenet_model)
+    zero, default, one = (
+        read_wav(umt(*command, *seed, stdout_kind="data").stdout)
+        for seed in (("--seed", 0), (), ("--seed", 1))
+    )
+    np.testing.assert_array_equal(zero, default)
+    assert not np.array_equal(zero, one)
+
+
+def test_latents_are_a_plain_float32_array(umt, song):
+    assert umt("encode", song, "-o", "a.npy").code == 0
+    latents = np.load("a.npy")
+    assert (latents.dtype, latents.ndim, latents.shape[1]) == (np.float32, 2, WIDTH)
+    assert len(latents) == -(-soundfile.info(song).frames // HOP)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_latents_of_other_precisions_are_decoded(umt, dtype):
+    np.save("a.npy", np.zeros((5, WIDTH), dtype))
+    assert umt("decode", "a.npy", "--to", "piano").code == 0
+    assert soundfile.info("a.piano.wav").frames == 5 * HOP
+    assert provenance_of("a.piano.wav").source == "a.npy"
+
+
+def test_latents_of_another_width_are_refused_before_the_model_is_loaded(umt, monkeypatch):
+    monkeypatch.setattr("umtcli.pipeline.load_translator", None)
+    np.save("a.npy", np.zeros((5, WIDTH + 1), np.float32))
+    ran = umt("decode", "a.npy", "--to", "piano")
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert f"a.npy: {WIDTH + 1} values a frame" in ran.errors[0]
+    assert f"has {WIDTH}" in ran.errors[0]
+    piped = umt("decode", "--to", "piano", stdin=Path("a.npy").read_bytes())
+    assert piped.errors[0].startswith(f"umt: error: stdin: {WIDTH + 1} values a frame")
+
+
+def test_temperature_is_refused_by_a_family_without_it_and_the_family_named(umt, song):
+    ran = umt("translate", song, "--to", "piano", "--temperature", 0.5)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "spectral" in ran.errors[0]
+    assert not Path("song.piano.wav").exists()
+
+
+@pytest.mark.parametrize("option", [("--engine", "cpu"), ("--exact",)])
+def test_sampling_options_are_refused_by_a_family_that_does_not_sample(umt, song, option):
+    ran = umt("translate", song, "--to", "piano", *option)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert f"{option[0][2:]} is an option of wavenet models" in ran.errors[0]
+
+
+def test_engines_give_the_same_samples_and_exact_others(umt, tmp_path, wavenet_model):
+    song = write_song(tmp_path / "a.wav", 0.16)
+    command = ("translate", song, "--to", "piano", "-m", wavenet_model, "--device", "cpu")
+    auto, cpu, plain, exact = (
+        read_wav(umt(*command, *option, stdout_kind="data").stdout)
+        for option in ((), ("--engine", "cpu"), ("--engine", "reference"), ("--exact",))
+    )
+    np.testing.assert_array_equal(auto, cpu)
+    np.testing.assert_array_equal(auto, plain)
+    assert auto.shape == exact.shape
+    assert not np.array_equal(auto, exact)
+
+
+def test_an_unknown_engine_is_wrong_usage(umt, song, wavenet_model):
+    ran = umt("translate", song, "--to", "piano", "-m", wavenet_model, "--engine", "warp")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "'warp'; known: auto, cpu, cuda, reference" in ran.errors[0]
+
+
+def test_the_cuda_engine_on_a_cpu_is_wrong_usage(umt, song, wavenet_model):
+    on_cpu = ("--device", "cpu", "--engine", "cuda")
+    ran = umt("translate", song, "--to", "piano", "-m", wavenet_model, *on_cpu)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "engine=cuda does not run on cpu; add --device cuda" in ran.errors[0]
+
+
+def test_an_apple_gpu_is_left_alone(umt, song, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert umt("translate", song, "--to", "piano").code == 0
+    ran = umt("translate", song, "--to", "piano", "--device", "mps")
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "--device mps: expected auto, cpu, cuda or cuda:N" in ran.errors[0]
+
+
+def test_provenance_of_a_translation(umt, song, wavenet_model):
+    ran = umt(
+        *("translate", "./song.wav", "--to", "organ", "-m", wavenet_model, "--seed", 3),
+        *("--temperature", 0.5, "--start", 0.2, "--seconds", 0.1, "-o", "b.wav"),
+    )
+    assert ran.code == 0
+    found = provenance_of("b.wav")
+    assert found.tool == f"umt {core.__version__}"
+    assert found.model_id == Translator.load(wavenet_model, domains=[]).id
+    assert (found.model, found.domain, found.seed) == (str(wavenet_model), "organ", 3)
+    assert found.options == {"temperature": 0.5, "engine": "auto", "exact": False}
+    assert (found.start_seconds, found.seconds) == (0.2, 0.1)
+    assert found.source == "./song.wav"
+    assert found.source_sha256 == hashlib.sha256(song.read_bytes()).hexdigest()
+
+
+def test_provenance_of_a_stream_has_no_hash(umt, song):
+    umt("translate", "--to", "organ", "-o", "b.wav", stdin=song.read_bytes())
+    found = provenance_of("b.wav")
+    assert (found.source, found.source_sha256) == ("-", None)
+
+
+def test_start_and_seconds_choose_a_part(umt, song):
+    umt("translate", song, "--to", "piano", "--start", 0.5, "--seconds", 0.25, "-o", "b.wav")
+    assert 0 <= soundfile.info("b.wav").frames - RATE // 4 < HOP
+    ran = umt("translate", song, "--to", "piano", "--start", 5)
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert "lasts 1.2 s" in ran.errors[0]
+
+
+def test_source_is_encoded_once_for_many_targets(umt, song, monkeypatch):
+    calls = []
+    encode_blocks = Translator.encode_blocks
+
+    def counted(self, blocks):
+        calls.append(1)
+        return encode_blocks(self, blocks)
+
+    umt("translate", song, "--to", "piano", "-o", "alone.wav")
+    monkeypatch.setattr(Translator, "encode_blocks", counted)
+    assert umt("translate", song, "--to", "organ", "--to", "piano").code == 0
+    assert len(calls) == 1
+    np.testing.assert_array_equal(
+        soundfile.read("alone.wav")[0], soundfile.read("song.piano.wav")[0]
+    )
+
+
+def test_only_the_decoders_asked_for_are_loaded(umt, song, monkeypatch):
+    asked = []
+    load = Translator.load.__func__
+
+    def watched(cls, path, *, domains=None, device="cpu"):
+        asked.append(list(domains))
+        return load(cls, path, domains=domains, device=device)
+
+    monkeypatch.setattr(Translator, "load", classmethod(watched))
+    umt("translate", song, "--to", "organ")
+    umt("encode", song)
+    assert asked == [["organ"], []]
+
+
+def test_template_names_the_files_and_their_folders(umt, song):
+    template = "{domain}/{stem}-{seed}.flac"
+    ran = umt("translate", song, "--to", "piano", "--seed", 4, "--name", template, "-o", "out")
+    assert ran.code == 0
+    assert soundfile.info("out/piano/song-4.flac").format == "FLAC"
+
+
+@pytest.mark.parametrize("template", ["{artist}.wav", "{}.wav", "{stem", "{stem}/", ""])
+def test_impossible_template_is_wrong_usage(umt, song, template):
+    ran = umt("translate", song, "--to", "piano", "--name", template)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "--name" in ran.errors[0]
+
+
+def test_template_and_stdout_do_not_go_together(umt, song):
+    ran = umt("translate", song, "--to", "piano", "--name", "{stem}.wav", stdout_kind="data")
+    assert (ran.code, ran.stdout) == (2, b"")
+
+
+def test_directory_is_searched_at_any_depth(umt, tmp_path):
+    (tmp_path / "album/sub").mkdir(parents=True)
+    for name in ("album/one.wav", "album/sub/zwö lf.wav"):
+        write_song(tmp_path / name, 0.1)
+    (tmp_path / "album/notes.txt").write_text("not audio")
+    assert umt("translate", "album", "--to", "piano", "-o", "out").code == 0
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert names == ["one.piano.wav", "zwö lf.piano.wav"]
+
+
+def test_directory_without_audio_fails(umt, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ran = umt("encode", "empty", "-o", "out")
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert "empty: no audio files" in ran.errors[0]
+
+
+def test_shell_substitution_is_read_once(song):
+    umt = " ".join(umt_command("encode"))
+    ran = subprocess.run(
+        ["bash", "-c", f"{umt} <(cat song.wav) -o a.npy"],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, Path("a.npy").is_file()) == (0, True), ran.stderr
+
+
+def test_header_has_the_true_length_when_it_is_known_and_reads_to_the_end_when_not(umt, song):
+    known = umt("translate", song, "--to", "piano", stdout_kind="data").stdout
+    data = song.read_bytes()
+    # What a recorder that cannot seek writes: lengths of all ones.
+    endless = data[:4] + b"\xff" * 4 + data[8:40] + b"\xff" * 4 + data[44:]
+    assert data[36:40] == b"data"
+    unknown = umt("translate", "--to", "piano", stdin=endless, stdout_kind="data").stdout
+    assert known.index(b"LIST") < known.index(b"data")
+    length = int.from_bytes(known[known.index(b"data") + 4 :][:4], "little")
+    assert length == len(known) - known.index(b"data") - 8
+    assert unknown[unknown.index(b"data") + 4 :][:4] == b"\xff" * 4
+    np.testing.assert_array_equal(read_wav(known), read_wav(unknown))
+
+
+@pytest.mark.parametrize(("seconds", "option"), [(30.0, ()), (4.0, ("--live",))])
+def test_output_begins_before_a_live_input_ends(tmp_path, seconds, option):
+    """Without `--live` the level is measured on five seconds first."""
+    write_song(tmp_path / "long.wav", seconds, sample_rate=8000)
+    data = (tmp_path / "long.wav").read_bytes()
+    process = subprocess.Popen(
+        umt_command("translate", "--to", "piano", "-q", *option),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+    def feed() -> None:
+        process.stdin.write(data[:-1000])
+        process.stdin.flush()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    in_time = threading.Timer(60, process.kill)  # or a read without output would never end
+    in_time.start()
+    received = process.stdout.read(10_000)
+    in_time.cancel()
+    assert len(received) == 10_000
+    rest = threading.Thread(target=process.stdout.read)
+    rest.start()
+    feeder.join(100)
+    process.stdin.write(data[-1000:])
+    process.stdin.close()
+    rest.join(100)
+    assert process.wait(60) == 0
+
+
+def test_live_changes_the_result_by_rounding_alone(umt, song):
+    """That it changes when the result comes is tested above."""
+    whole = umt("translate", song, "--to", "piano", stdout_kind="data").stdout
+    live = umt("translate", song, "--to", "piano", "--live", stdout_kind="data").stdout
+    np.testing.assert_allclose(read_wav(live), read_wav(whole), atol=1)  # of 32768
+
+
+class Clock:
+    """Each reading is some seconds after the one before."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.parametrize(("step", "announced"), [(60.0, True), (0.001, False)])
+def test_long_work_is_estimated_before_it_has_gone_on_for_long(umt, song, step, announced):
+    ran = umt("translate", song, "--to", "piano", "--to", "organ", clock=Clock(step))
+    assert ran.code == 0
+    assert ("translating: about " in ran.stderr) is announced
+    assert (" min left" in ran.stderr) is announced
+
+
+def test_plain_progress_line_every_ten_seconds_where_there_is_no_terminal(umt, song):
+    ran = umt("translate", song, "--to", "piano", clock=Clock(2.0))
+    lines = [line for line in ran.stderr.splitlines() if "%" in line]
+    assert 1 <= len(lines) <= 3
+    assert "\r" not in ran.stderr
+
+
+def test_progress_bar_is_drawn_on_a_terminal_only_on_stderr(umt, song):
+    ran = umt("translate", song, "--to", "piano", stdout_kind="data", stderr_is_terminal=True)
+    assert "\r" in ran.stderr
+    assert ran.stdout.startswith(b"RIFF")
+    quiet = umt("encode", song, "-q", stderr_is_terminal=True)
+    assert quiet.stderr == ""
+
+
+def test_model_is_named_on_stderr_with_the_reason(umt, song, spectral_model, monkeypatch, tmp_path):
+    assert f"model {spectral_model} (from $UMT_MODEL)" in umt("encode", song).stderr
+    monkeypatch.delenv("UMT_MODEL")
+    run = tmp_path / "runs/mine"
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(spectral_model.read_bytes())
+    ran = umt("translate", song, "--to", "piano")
+    assert "model runs/mine (newest run with piano)" in ran.stderr
+    ran = umt("translate", song, "--to", "piano", "-m", "runs/mine", "-f")
+    assert "model runs/mine (as asked)" in ran.stderr
