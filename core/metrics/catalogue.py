@@ -15,9 +15,9 @@ the row that counts as 100 %. A share may be above 100 % or below 0 %; it is Non
 unknown, or where the two ends look the same in the decimals that are shown.
 
 `positive` and `negative` name the pairs that the metric must tell apart: rows as above, or a true
-rendering that was spoilt (`core.metrics.degradations`). `calibration.json` holds how well it does, on
-held-out pieces and several SoundFonts (`recipes/calibration`): below an AUC of 0.95 the figure is
-shown with a warning.
+rendering that was spoilt (`core.metrics.degradations`). `calibration.json` holds how well it does,
+on held-out pieces and several SoundFonts (`recipes/calibration`): below an AUC of 0.95 the figure
+is shown with a warning.
 """
 
 from __future__ import annotations

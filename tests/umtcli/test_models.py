@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from core import model_file
 from core.errors import ModelError, UsageError
 from core.model_file import bundled_models, find_model, list_models, read_header
 

@@ -8,7 +8,7 @@ discriminators: Jang et al. 2021, arXiv 2106.07889; least-squares loss: Mao et a
 feature matching: Kumar et al. 2019, arXiv 1910.06711).
 
 None looks at waveforms period by period, as those of HiFi-GAN do (Kong et al. 2020, arXiv
-2010.05646): they judge phases, which oscillators do not learn (`core.families.spectral.synthesizer`).
+2010.05646): they judge phases, which oscillators do not learn.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.data import sync
 from core.data.prepare import prepare
 
 RATE = 8000

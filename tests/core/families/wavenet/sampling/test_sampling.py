@@ -13,7 +13,7 @@ import torch
 from core.errors import UsageError
 from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.sampling import WaveNetOptions, batch, generation
+from core.families.wavenet.sampling import WaveNetOptions, batch, generation, scheduler
 from core.families.wavenet.sampling.chunks import WARMUP_FRAMES, plan
 from core.families.wavenet.sampling.draws import choose, draws
 
