@@ -26,6 +26,6 @@ def test_every_package_is_named():
 
 
 def test_modules_named_alone_belong_to_the_family_they_are_named_with():
-    for name in ("pitch.py", "voices.py", "decoder.py", "synthesis.py"):
+    for name in ("salience.py", "note_envelopes.py", "decoder.py", "synthesizer.py"):
         assert f"`{name}`" in PAGE
         assert (ROOT / "core/families/spectral" / name).exists()
