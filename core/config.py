@@ -41,6 +41,13 @@ class WaveNetConfig:
         decoder_layers: Layers per decoder block; layer i has dilation 2**i.
         checkpoint_activations: Whether a decoder's blocks are computed again in the backward
             pass instead of being kept, for memory.
+        history_noise_share: How often, in training, a decoder hears its past under white noise,
+            so that it listens to the latents (`core.families.wavenet.history`); paper, never.
+        history_noise_db: Quietest and loudest of that noise, relative to the item's level.
+        history_gap_share: How often a decoder's past has gaps of silence in training.
+        history_gap_seconds: Shortest and longest gap, and stretch between two.
+        spectrum_weight: In the decoders' loss, of reading the original's spectrum off the
+            latents (`core.families.wavenet.spectrum`); 0 for none, as in the paper.
     """
 
     family: ClassVar[str] = "wavenet"
@@ -57,9 +64,20 @@ class WaveNetConfig:
     decoder_blocks: int = 4
     decoder_layers: int = 10
     checkpoint_activations: bool = False
+    history_noise_share: float = 0.0
+    history_noise_db: tuple[float, float] = (-30.0, 10.0)
+    history_gap_share: float = 0.0
+    history_gap_seconds: tuple[float, float] = (0.01, 0.1)
+    spectrum_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _check_numbers(self, "model")
+        if self.history_noise_db[0] > self.history_noise_db[1]:
+            raise _impossible("model", "history_noise_db", self.history_noise_db, "first <= second")
+        shortest, longest = self.history_gap_seconds
+        if not 0 < shortest <= longest:
+            value = self.history_gap_seconds
+            raise _impossible("model", "history_gap_seconds", value, "0 < first <= second")
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,15 @@ class HeldOut:
     Attributes:
         latents: float [N, L, D].
         figure: The family's held-out figure, mean over segments.
+        figure_of_others: The same with the latents of another segment, for decoders that hear
+            their own past: what is lost is what they take from the latents. None for others.
         confusion_accuracy: Share of segments whose domain the confusion network names; None for
             a domain that was added to a trained model, which that network does not know.
     """
 
     latents: Tensor
     figure: float
+    figure_of_others: float | None
     confusion_accuracy: float | None
 
 
@@ -46,13 +49,22 @@ def hear(model: Translator, name: str, waveform: Tensor) -> HeldOut:
         name: The domain.
         waveform: float32 [N, T], T a multiple of the hop length.
     """
-    latents, figure, right = [], 0.0, 0
+    decoder = model.decoders[name]
+    hears_past = decoder.n_codes > 0 and len(waveform) > 1
+    latents: list[Tensor] = []
+    figure, of_others, right = 0.0, 0.0, 0
     for part in torch.split(waveform, BATCH_ITEMS):
         on_device = part.to(model.device)
         encoded = model.encoder(on_device)
-        figure += len(part) * float(model.decoders[name].heldout_figure(encoded, on_device))
+        figure += len(part) * float(decoder.heldout_figure(encoded, on_device))
+        if hears_past:
+            # A last segment that is alone gets those of the one before it.
+            other = encoded.roll(1, 0) if len(part) > 1 else latents[-1][:1]
+            of_others += len(part) * float(decoder.heldout_figure(other, on_device))
         found = model.classifier(encoded).argmax(1)
         right += int((found == model.domains.index(name)).sum())
         latents.append(encoded)
     accuracy = right / len(waveform) if name in model.classified else None
-    return HeldOut(torch.cat(latents), figure / len(waveform), accuracy)
+    n_items = len(waveform)
+    others = of_others / n_items if hears_past else None
+    return HeldOut(torch.cat(latents), figure / n_items, others, accuracy)

@@ -66,10 +66,13 @@ class Validator:
         }
 
     def figures(self) -> dict[str, float]:
-        """Return the family's figure per domain and the classifier's accuracy."""
+        """Return the family's figure per domain, also with others' latents, and the accuracy."""
         self.model.eval()
         heard = {name: hear(self.model, name, own) for name, own in self.batches.items()}
         figures = {f"validation/{name}": own.figure for name, own in heard.items()}
+        for name, own in heard.items():
+            if own.figure_of_others is not None:
+                figures[f"other latents/{name}"] = own.figure_of_others
         # All batches are equally large: the mean over domains is that over segments.
         accuracies = [own.confusion_accuracy for own in heard.values()]
         known = [accuracy for accuracy in accuracies if accuracy is not None]

@@ -11,12 +11,16 @@ import torch.nn.functional as F
 
 from core.families.base import Decoder, Reconstruction
 from core.families.wavenet import mulaw, sampling
+from core.families.wavenet.history import is_spoilt, spoil
 from core.families.wavenet.network import WaveNet
+from core.families.wavenet.spectrum import SpectrumReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from torch import Tensor
+
+    from core.config import WaveNetConfig
 
 
 class WaveNetDecoder(WaveNet, Decoder):
@@ -24,14 +28,28 @@ class WaveNetDecoder(WaveNet, Decoder):
 
     n_codes = mulaw.N_CLASSES
 
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        if config.spectrum_weight:
+            self.spectrum = SpectrumReader(config.latent_dim, config.sample_rate, config.hop_length)
+
     def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
-        """Return the cross entropy of the codes in nats a sample; see `Decoder.reconstruct`."""
+        """Return the cross entropy of the codes in nats a sample; see `Decoder.reconstruct`.
+
+        The past may be spoilt (`history`), and the loss have the `spectrum`'s share beside it.
+        """
         codes = mulaw.encode(waveform)
-        return Reconstruction(F.cross_entropy(self(codes, latents).float(), codes))
+        heard = mulaw.encode(spoil(waveform, self.config)) if is_spoilt(self.config) else codes
+        loss = F.cross_entropy(self(heard, latents).float(), codes)
+        if self.config.spectrum_weight:
+            loss = loss + self.config.spectrum_weight * self.spectrum.loss(latents, waveform)
+        return Reconstruction(loss)
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the cross entropy of the codes in bits a sample."""
-        return self.reconstruct(latents, waveform).loss / math.log(2)
+        """Return the cross entropy of the codes in bits a sample, after the true past."""
+        codes = mulaw.encode(waveform)
+        return F.cross_entropy(self(codes, latents).float(), codes) / math.log(2)
 
     def yardsticks(self, waveform: Tensor) -> dict[str, float]:
         """Return bits a sample of a uniform guess, and of the codes' own frequencies."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.families.base import Encoder
-from core.families.wavenet import mulaw
+from core.families.wavenet import channels_last, mulaw
 
 if TYPE_CHECKING:
     from core.config import WaveNetConfig
@@ -88,6 +88,8 @@ class WaveNetEncoder(Encoder):
         x = mulaw.to_input(mulaw.encode(waveform)).to(self.input.weight.dtype)
         if x.device.type == "cpu" and not torch.is_grad_enabled():
             return torch.stack([self._encode_in_tiles(item) for item in x])
+        if channels_last.is_wanted(x):
+            return channels_last.encode(self, x)
         x = self.input(x.unsqueeze(1))
         for layer in self.layers:
             x = layer(x)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.families.wavenet import mulaw
+from core.families.wavenet import channels_last, mulaw
 
 if TYPE_CHECKING:
     from core.config import WaveNetConfig
@@ -91,12 +91,15 @@ class WaveNet(nn.Module):
         Returns:
             Logits, float [B, Q, T].
         """
-        latents = latents.transpose(1, 2)
         shifted = F.pad(codes[:, :-1], (1, 0), value=mulaw.SILENCE)
         x = mulaw.to_input(shifted).to(latents.dtype).unsqueeze(1)
         # Before its first sample a decoder has heard silence, here as in the sampler.
         silence = mulaw.SILENCE / (mulaw.N_CLASSES - 1) - 0.5
-        x = self.input(F.pad(x, (1, 0), value=silence))
+        x = F.pad(x, (1, 0), value=silence)
+        if channels_last.is_wanted(x) and not self.checkpoint_activations:
+            return channels_last.predict(self, x, latents)
+        latents = latents.transpose(1, 2)
+        x = self.input(x)
         skip_sum = self.input_skip(x)
         for layer in self.layers:
             if self.checkpoint_activations and x.requires_grad:

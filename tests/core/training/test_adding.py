@@ -147,7 +147,7 @@ def test_record_tells_the_lineage_through_generations(add, parent, train, tmp_pa
     assert record["parent"]["id"] == read_header(parent).id
     assert (record["parent"]["domains"], record["parent"]["steps"]) == (list(OLD), 30)
     assert set(record["minutes"]) == {"voice"}
-    assert record["figures"].keys() == {"validation/voice"}
+    assert record["figures"].keys() == {"validation/voice", "other latents/voice"}
 
     addition = Addition("drum", first)
     config = config_for(addition).updated("training", steps=2)

@@ -35,6 +35,7 @@ def test_model_file_is_loadable_and_tells_its_provenance(duo, tmp_path, train):
     assert record["minutes"]["bass"] == {"train": 0.15, "validation": 0.02, "test": 0.0}
     assert set(record["figures"]) == {
         *("validation/bass", "validation/reed"),
+        *("other latents/bass", "other latents/reed"),
         *("confusion/validation accuracy", "confusion/validation chance"),
     }
 
