@@ -96,7 +96,8 @@ class Textbook:
         latents = model.encoder(source)
         groups = zip(batch.domains, latents.chunk(len(batch.target)), batch.target, strict=True)
         losses = {
-            name: model.decoders[name].reconstruct(own, wanted).loss for name, own, wanted in groups
+            name: model.decoders[name].reconstruction_loss(own, wanted)
+            for name, own, wanted in groups
         }
         total = torch.stack(list(losses.values())).mean()
         total = total + confusion_loss(model.classifier(latents), ids, model.config.confusion)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 SHORTEST_SEGMENT_SECONDS = 0.25
+# Keys that stored configurations may have and that no longer mean anything.
+RETIRED_KEYS = {"training": ("adversarial_weight", "adversarial_start")}
 
 
 @dataclass(frozen=True)
@@ -231,9 +233,6 @@ class TrainingConfig:
         weight_decay: Decoupled weight decay.
         clip_value: Largest absolute gradient value; 0 for no limit.
         clip_norm: Largest gradient norm; 0 for no limit.
-        adversarial_weight: Of the family's adversary in the decoders' loss; 0 for none.
-        adversarial_start: Updates before it begins: what it could learn of an untrained
-            decoder is of no use.
         accumulate: Parts that a process works on one after the other to make up an update, for
             memory; the encoder then runs twice.
         validate_steps: Updates between validations; the model file is written then.
@@ -253,21 +252,13 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
-    adversarial_weight: float = 0.0
-    adversarial_start: int = 0
     accumulate: int = 1
     validate_steps: int = 1000
     validation_items: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_numbers(
-            self,
-            "training",
-            seed=0,
-            adversarial_start=0,
-            segment_seconds=SHORTEST_SEGMENT_SECONDS,
-        )
+        _check_numbers(self, "training", seed=0, segment_seconds=SHORTEST_SEGMENT_SECONDS)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise _impossible("training", "betas", self.betas, "0 <= beta < 1")
 
@@ -296,7 +287,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """Build a configuration from `to_dict`'s result.
+        """Build a configuration from `to_dict`'s result, also from one that has retired keys.
 
         Raises:
             UsageError: A key is unknown or a value has the wrong type.
@@ -331,6 +322,7 @@ _SECTIONS: dict[str, Any] = {
 def _build(kind: Any, values: Mapping[str, Any], section: str) -> Any:
     hints = get_type_hints(kind)
     known = {item.name for item in dataclasses.fields(kind)}
+    values = {key: values[key] for key in values if key not in RETIRED_KEYS.get(section, ())}
     for key in values:
         if key not in known:
             raise UsageError(
@@ -403,6 +395,9 @@ def read_config(path: Path, base: Config) -> Config:
         if not isinstance(table, dict) or not isinstance(values.get(section), dict):
             known = ", ".join(f"[{name}]" for name in ("model", *_SECTIONS))
             raise UsageError(f"{path}: unknown entry {section!r}; known tables: {known}")
+        for key in RETIRED_KEYS.get(section, ()):
+            if key in table:
+                raise UsageError(f"{path}: [{section}] {key} does nothing any more; remove it")
         values[section] |= table
     try:
         return Config.from_dict(values)

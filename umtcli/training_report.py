@@ -43,7 +43,7 @@ class ConsoleReporter(Reporter):
             self.last_line = self.env.clock()
             self.env.notice(f"step {record['step']}/{self.config.training.steps}  {text}")
 
-    def validated(self, record: dict[str, Any], yardsticks: dict[str, dict[str, float]]) -> None:
+    def validated(self, record: dict[str, Any], baselines: dict[str, dict[str, float]]) -> None:
         """Show held-out figures beside those that need no learning."""
         from core.families import get_family
 
@@ -55,7 +55,7 @@ class ConsoleReporter(Reporter):
         }
         unit = get_family(self.config.model.family).figure
         text = "  ".join(
-            f"{name} {value:.3f}{_beside(yardsticks[name])}" for name, value in figures.items()
+            f"{name} {value:.3f}{_beside(baselines[name])}" for name, value in figures.items()
         )
         chance = _against_chance(
             record.get("confusion/validation accuracy"), record.get("confusion/validation chance")
@@ -77,8 +77,8 @@ class ConsoleReporter(Reporter):
         )
 
 
-def _beside(yardsticks: dict[str, float]) -> str:
-    return f" ({', '.join(f'{name} {value:.2f}' for name, value in yardsticks.items())})"
+def _beside(baselines: dict[str, float]) -> str:
+    return f" ({', '.join(f'{name} {value:.2f}' for name, value in baselines.items())})"
 
 
 def _against_chance(accuracy: float | None, chance: float | None) -> str:

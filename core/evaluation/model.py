@@ -137,7 +137,7 @@ def _yardsticks(
     model: Translator, name: str, training: torch.Tensor | None, waveform: torch.Tensor
 ) -> dict[str, float]:
     decoder = model.decoders[name]
-    found = dict(decoder.yardsticks(waveform))
+    found = dict(decoder.baselines(waveform))
     codes = decoder.codes(waveform)
     known = None if training is None else decoder.codes(training)
     if codes is not None and known is not None:

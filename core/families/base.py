@@ -41,38 +41,6 @@ class Encoder(nn.Module, ABC):
         """
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """What a decoder made of latents in training.
-
-    Attributes:
-        loss: Its reconstruction loss, a scalar to be minimised.
-        output: Its waveform, float [B, T], for an adversary; None from a decoder that
-            predicts each sample from the original ones and so makes none.
-    """
-
-    loss: Tensor
-    output: Tensor | None = None
-
-
-class Adversary(nn.Module, ABC):
-    """Learns to tell the decoders' output from recordings; exists in training only."""
-
-    @abstractmethod
-    def loss(self, output: Tensor, waveform: Tensor, domain_id: int) -> Tensor:
-        """Return the loss that the adversary minimises, a scalar.
-
-        Args:
-            output: A decoder's waveform without gradient, float [B, T].
-            waveform: The original, float [B, T].
-            domain_id: The decoder's domain.
-        """
-
-    @abstractmethod
-    def opposing_loss(self, output: Tensor, waveform: Tensor, domain_id: int) -> Tensor:
-        """Return what the decoder minimises to deceive the adversary; arguments as `loss`."""
-
-
 class Decoder(nn.Module, ABC):
     """Maps latents to the waveform of one domain.
 
@@ -83,8 +51,8 @@ class Decoder(nn.Module, ABC):
     n_codes: int = 0
 
     @abstractmethod
-    def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
-        """Compare what latents give with the original.
+    def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the loss that training minimises, a scalar.
 
         Args:
             latents: float [B, L, D].
@@ -96,8 +64,8 @@ class Decoder(nn.Module, ABC):
         """Return the family's figure for held-out audio, a scalar; lower is better."""
 
     @abstractmethod
-    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
-        """Return held-out figures that need no learning, by name, to read others against.
+    def baselines(self, waveform: Tensor) -> dict[str, float]:
+        """Return the held-out figures of predictions that need no training, by name.
 
         Args:
             waveform: float [B, T], the audio that the figure is taken on.
@@ -161,15 +129,12 @@ class Family:
         decoder: Builds one decoder from the family's configuration.
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
-        adversary: Builds the adversary of the decoders' output from the family's
-            configuration and the number of domains; None for a family without one.
     """
 
     encoder: Callable[[Any], Encoder]
     decoder: Callable[[Any], Decoder]
     options: type[Any]
     figure: str
-    adversary: Callable[[Any, int], Adversary] | None = None
 
 
 def run_in_windows(

@@ -321,7 +321,7 @@ class _Loop:
                 log.write(record)
             self.saver.save(self.model, self._state(), is_best=is_best)
         if validates:
-            self.reporter.validated(record, self.validator.yardsticks)
+            self.reporter.validated(record, self.validator.baselines)
             self._notice(self.validator.advice(self.figures))
             sounds = self.validator.examples(self.step)
             log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)

@@ -14,5 +14,5 @@ class Reporter:
     def progress(self, record: dict[str, Any]) -> None:
         """Show a record of the log: step, losses, accuracy, items a second, seconds left."""
 
-    def validated(self, record: dict[str, Any], yardsticks: dict[str, dict[str, float]]) -> None:
+    def validated(self, record: dict[str, Any], baselines: dict[str, dict[str, float]]) -> None:
         """Show a validation's figures, and of each domain those that need no learning."""

@@ -1,10 +1,9 @@
 """One update: the classifier against the encoder, then the encoder and decoders.
 
 In: a batch and the number of its step. Out: moved weights, and the figures of the log. The
-first phase trains the domain classifier on latents that carry no gradient, and the family's
-adversary, if there is one, on the decoders' output; the second trains the encoder and the
-batch's decoders against both as they now are; one encoder pass serves both phases (Mor et
-al. 2019, sec. 3.2), unless an update is accumulated from several parts.
+first phase trains the domain classifier on latents that carry no gradient; the second trains the
+encoder and the batch's decoders against it as it now is; one encoder pass serves both phases (Mor
+et al. 2019, sec. 3.2), unless an update is accumulated from several parts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch import Tensor
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError, is_out_of_memory
 from core.families.noise import noise_of_items
-from core.training.opponent import Opponent
 from core.training.optimizers import adam, apply_gradients, diverged
 from core.training.schedule import learning_rate
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from core.config import TrainingConfig
     from core.data.dataset import Batch
-    from core.families.base import Reconstruction
     from core.translator import Translator
 
 OF_ENCODER, OF_DECODER = 1, 2  # last numbers of the keys of an item's noise
@@ -51,7 +48,6 @@ class Updater:
         self.has_confusion = learns and len(model.domains) > 1
         self.optimizer = adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = adam([model.classifier], self.training)
-        self.opponent = Opponent.of(model, accelerator)
 
     def update(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one update.
@@ -89,10 +85,7 @@ class Updater:
 
     def _set_learning_rate(self, step: int) -> None:
         rate = learning_rate(self.training, step)
-        optimizers = [self.optimizer, self.classifier_optimizer]
-        if self.opponent is not None:
-            optimizers.append(self.opponent.optimizer)
-        for optimizer in optimizers:
+        for optimizer in (self.optimizer, self.classifier_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
@@ -136,30 +129,26 @@ class Updater:
         """Do the second phase for a part but for its step; return the losses of its domains."""
         if latents is None:
             latents = self._encode(part)
-        figures = {}
         with self.accelerator.autocast():
-            made = self._reconstructions(latents, part)
-            total = torch.stack([one.loss for one in made]).mean()
-            if self.opponent is not None and step >= self.training.adversarial_start:
-                ids = [self.model.domains.index(name) for name in part.domains]
-                figures = self.opponent.train(made, part.target, ids)
-                total = total + self.opponent.opposing_loss(made, part.target, ids)
+            losses = self._reconstruction_losses(latents, part)
+            total = torch.stack(losses).mean()
             if self.has_confusion:
                 total = total + self._confusion_loss(latents, self._ids(part))
         _backward(total / self.training.accumulate, step)
-        for name, one in zip(part.domains, made, strict=True):
-            figures[f"loss/{name}"] = float(one.loss.detach())
-        return figures
+        return {
+            f"loss/{name}": float(loss.detach())
+            for name, loss in zip(part.domains, losses, strict=True)
+        }
 
-    def _reconstructions(self, latents: Tensor, batch: Batch) -> list[Reconstruction]:
-        """Return what the batch's decoders make of their latents."""
-        made = []
+    def _reconstruction_losses(self, latents: Tensor, batch: Batch) -> list[Tensor]:
+        """Return the losses of the batch's decoders, a scalar a group."""
+        losses = []
         target = batch.target
         groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
         for name, own, wanted, items in groups:
             with self._noise(items, OF_DECODER):
-                made.append(self.model.decoders[name].reconstruct(own, wanted))
-        return made
+                losses.append(self.model.decoders[name].reconstruction_loss(own, wanted))
+        return losses
 
     def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
         self.model.classifier.requires_grad_(requires_grad=False)
@@ -172,15 +161,12 @@ class Updater:
         return {
             "optimizer": self.optimizer.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
-            "opponent": self.opponent.state_dict() if self.opponent else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
-        if self.opponent is not None:
-            self.opponent.load_state_dict(state["opponent"])
 
 
 def _too_large(batch: Batch, training: TrainingConfig) -> TrainingError:
@@ -188,7 +174,7 @@ def _too_large(batch: Batch, training: TrainingConfig) -> TrainingError:
     n_groups, n_items = batch.items.shape
     parts = training.accumulate
     more = [n for n in range(parts + 1, n_items + 1) if n_items % n == 0]
-    if more and not training.adversarial_weight:
+    if more:
         advice = f"[training] accumulate = {more[0]} in a file for --config works on fewer"
     elif n_items > 1:
         advice = "a smaller --batch-size needs less"

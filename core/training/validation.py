@@ -29,7 +29,7 @@ class Validator:
 
     Attributes:
         without_validation: Names of domains that have no validation audio.
-        yardsticks: Of each other domain, figures that need no learning by name.
+        baselines: Of each other domain, figures that need no learning by name.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Validator:
             items = training.validation_items
             self.batches[domain.name] = fixed_batch(segments, items, training.seed)
             self.examples_of[domain.name] = fixed_batch(longer, 1, training.seed)
-        self.yardsticks = {
-            name: model.decoders[name].yardsticks(waveform)
+        self.baselines = {
+            name: model.decoders[name].baselines(waveform)
             for name, waveform in self.batches.items()
         }
 
@@ -84,9 +84,9 @@ class Validator:
     def advice(self, figures: Mapping[str, float]) -> list[str]:
         """Return warnings of figures that are no better than what needs no learning."""
         lines: dict[str, list[str]] = {}
-        for domain, yardsticks in self.yardsticks.items():
-            name = min(yardsticks, key=lambda name: yardsticks[name])
-            if figures[f"validation/{domain}"] >= yardsticks[name]:
+        for domain, baselines in self.baselines.items():
+            name = min(baselines, key=lambda name: baselines[name])
+            if figures[f"validation/{domain}"] >= baselines[name]:
                 lines.setdefault(name, []).append(domain)
         return [
             f"{', '.join(domains)}: held-out figure not below that of {name} yet; as it is, "

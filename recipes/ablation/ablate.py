@@ -55,7 +55,6 @@ VARIANTS = {
     "not causal": "model.causal = false",
     "decoder: 192 channels": "model.decoder_channels = 192\nmodel.decoder_hidden = 384",
     "decoder: 384 channels": "model.decoder_channels = 384\nmodel.decoder_hidden = 768",
-    "adversary: weight 0.2": "training.adversarial_weight = 0.2",
 }
 COLUMNS = {
     "chroma": "chroma",

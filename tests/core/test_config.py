@@ -198,7 +198,19 @@ def test_spectral_networks_can_be_built_and_trained_at_the_limits(changes, tiny_
     model = Translator.create(config, ["piano"])
     n_frames = -(-config.model.sample_rate // 4 // config.model.hop_length)
     waveform = torch.rand(1, max(1, n_frames) * config.model.hop_length) - 0.5
-    assert model.decoders["piano"].reconstruct(model.encoder(waveform), waveform).loss.isfinite()
+    assert model.decoders["piano"].reconstruction_loss(model.encoder(waveform), waveform).isfinite()
+
+
+def test_retired_keys_of_stored_configurations_are_ignored():
+    values = get_preset("fast").to_dict()
+    values["training"] |= {"adversarial_weight": 0.2, "adversarial_start": 500}
+    assert Config.from_dict(values) == get_preset("fast")
+
+
+def test_retired_key_in_a_toml_file_is_refused_with_what_to_do(tmp_path):
+    path = write(tmp_path, "[training]\nadversarial_weight = 0.2")
+    with pytest.raises(UsageError, match=r"adversarial_weight does nothing any more; remove it"):
+        read_config(path, get_preset("fast"))
 
 
 def test_missing_and_binary_toml_are_usage_errors(tmp_path):

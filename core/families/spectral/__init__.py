@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from core.families.base import Family
 from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
-from core.families.spectral.discriminators import SpectrogramDiscriminators
 from core.families.spectral.encoder import SpectralEncoder
 
 FAMILY = Family(
@@ -12,5 +11,4 @@ FAMILY = Family(
     decoder=SpectralDecoder,
     options=SpectralOptions,
     figure="STFT distance",
-    adversary=SpectrogramDiscriminators,
 )

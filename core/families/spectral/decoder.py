@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from core.families.base import Decoder, Reconstruction, run_in_windows
+from core.families.base import Decoder, run_in_windows
 from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
@@ -150,19 +150,18 @@ class SpectralDecoder(Decoder):
         bands = torch.arange(self.config.noise_bands, device=like.device).unsqueeze(1)
         return (1 - (place - bands).abs()).clamp(min=0).to(like.dtype)
 
-    def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
-        """Return the loss of magnitudes and attacks, and the output; see `Decoder`."""
+    def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the loss of magnitudes and attacks; see `Decoder.reconstruction_loss`."""
         values = self.predict(latents)
-        output = self.render_still(values)
         distance = multi_resolution_loss(
-            output,
+            self.render_still(values),
             waveform,
             self.config.sample_rate,
             attack_weight=self.config.attack_weight,
         )
-        # It moves the vibrato and says nothing of the output, whose loss this is.
         vibrato = self.vibrato_loss(values.detach(), waveform)
-        return Reconstruction(distance + vibrato - vibrato.detach(), output)
+        # Adds the vibrato's gradient without changing the loss value.
+        return distance + vibrato - vibrato.detach()
 
     def vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
         """Compare the last second, made to sway, with the recording's; see `Vibrato.loss`."""
@@ -181,7 +180,7 @@ class SpectralDecoder(Decoder):
         with noise_of_items([[item] for item in range(len(latents))], latents.device):
             return multi_resolution_loss(self(latents), waveform, self.config.sample_rate)
 
-    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
+    def baselines(self, waveform: Tensor) -> dict[str, float]:
         """Return the distance of silence, and of other audio of the same batch."""
         rate = self.config.sample_rate
         found = {"silence": torch.zeros_like(waveform)}

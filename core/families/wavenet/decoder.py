@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from core.families.base import Decoder, Reconstruction
+from core.families.base import Decoder
 from core.families.wavenet import mulaw, sampling
 from core.families.wavenet.history import is_spoilt, spoil
 from core.families.wavenet.network import WaveNet
@@ -34,8 +34,8 @@ class WaveNetDecoder(WaveNet, Decoder):
         if config.spectrum_weight:
             self.spectrum = SpectrumReader(config.latent_dim, config.sample_rate, config.hop_length)
 
-    def reconstruct(self, latents: Tensor, waveform: Tensor) -> Reconstruction:
-        """Return the cross entropy of the codes in nats a sample; see `Decoder.reconstruct`.
+    def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the cross entropy of the codes in nats a sample.
 
         The past may be spoilt (`history`), and the loss have the `spectrum`'s share beside it.
         """
@@ -44,14 +44,14 @@ class WaveNetDecoder(WaveNet, Decoder):
         loss = F.cross_entropy(self(heard, latents).float(), codes)
         if self.config.spectrum_weight:
             loss = loss + self.config.spectrum_weight * self.spectrum.loss(latents, waveform)
-        return Reconstruction(loss)
+        return loss
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in bits a sample, after the true past."""
         codes = mulaw.encode(waveform)
         return F.cross_entropy(self(codes, latents).float(), codes) / math.log(2)
 
-    def yardsticks(self, waveform: Tensor) -> dict[str, float]:
+    def baselines(self, waveform: Tensor) -> dict[str, float]:
         """Return bits a sample of a uniform guess, and of the codes' own frequencies."""
         counts = mulaw.encode(waveform).flatten().bincount(minlength=mulaw.N_CLASSES)
         share = counts / counts.sum()

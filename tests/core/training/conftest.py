@@ -139,7 +139,7 @@ class Told:
     notices: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
-    yardsticks: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    baselines: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
@@ -147,9 +147,9 @@ class Told:
     def progress(self, record: dict[str, Any]) -> None:
         self.records.append(record)
 
-    def validated(self, record: dict[str, Any], yardsticks: dict[str, dict[str, float]]) -> None:
+    def validated(self, record: dict[str, Any], baselines: dict[str, dict[str, float]]) -> None:
         self.validations.append(record)
-        self.yardsticks.append(yardsticks)
+        self.baselines.append(baselines)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Is my training working? Yardsticks, warnings, and how long data was waited for."""
+"""Is my training working? Baselines, warnings, and how long data was waited for."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from core.translator import Translator
 from .conftest import make_loop, spectral_config, stop_after, store_music, tiny_config
 
 
-def wavenet_yardsticks(codes):
+def wavenet_baselines(codes):
     decoder = Translator.create(tiny_config(), ["bass"]).decoders["bass"]
-    return decoder.yardsticks(mulaw.decode(torch.as_tensor(codes)))
+    return decoder.baselines(mulaw.decode(torch.as_tensor(codes)))
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def wavenet_yardsticks(codes):
     [([[7, 7, 7, 7]], 0), ([[1, 200, 1, 200], [1, 1, 200, 200]], 1), ([[0, 1, 2, 3]], 2)],
 )
 def test_unigram_is_the_entropy_of_the_codes(codes, bits):
-    assert wavenet_yardsticks(codes) == {"uniform": 8.0, "unigram": pytest.approx(bits)}
+    assert wavenet_baselines(codes) == {"uniform": 8.0, "unigram": pytest.approx(bits)}
 
 
 def test_unigram_of_all_codes_alike_is_uniform():
-    assert wavenet_yardsticks(torch.arange(256).view(2, 128))["unigram"] == pytest.approx(8.0)
+    assert wavenet_baselines(torch.arange(256).view(2, 128))["unigram"] == pytest.approx(8.0)
 
 
 def test_unigram_is_what_a_decoder_reaches_that_knows_nothing_but_frequencies():
@@ -45,18 +45,18 @@ def test_unigram_is_what_a_decoder_reaches_that_knows_nothing_but_frequencies():
         decoder.output.weight.zero_()
         decoder.output.bias.copy_((share + 1e-12).log())
         figure = decoder.heldout_figure(torch.zeros(2, 3, 4), waveform)
-    assert decoder.yardsticks(waveform)["unigram"] == pytest.approx(float(figure), abs=1e-3)
+    assert decoder.baselines(waveform)["unigram"] == pytest.approx(float(figure), abs=1e-3)
 
 
-def test_spectral_yardsticks_are_silence_and_other_audio_of_the_domain():
+def test_spectral_baselines_are_silence_and_other_audio_of_the_domain():
     decoder = Translator.create(spectral_config(), ["bass"]).decoders["bass"]
     waveform = torch.randn(3, 8192, generator=torch.Generator().manual_seed(0)) / 10
-    found = decoder.yardsticks(waveform)
+    found = decoder.baselines(waveform)
     assert set(found) == {"silence", "other audio"}
     silent = multi_resolution_loss(torch.zeros_like(waveform), waveform, 44100)
     assert found["silence"] == pytest.approx(float(silent))
     assert 0 < found["other audio"] < found["silence"]  # noise is near to other noise
-    assert set(decoder.yardsticks(waveform[:1])) == {"silence"}
+    assert set(decoder.baselines(waveform[:1])) == {"silence"}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def validator(duo):
 
 
 def test_figure_that_needed_no_learning_is_warned_of(validator):
-    low = {name: min(yardsticks.values()) for name, yardsticks in validator.yardsticks.items()}
+    low = {name: min(baselines.values()) for name, baselines in validator.baselines.items()}
     good = {f"validation/{name}": value - 0.01 for name, value in low.items()}
     assert validator.advice(good) == []
     (line,) = validator.advice(good | {"validation/reed": low["reed"]})
@@ -76,11 +76,11 @@ def test_figure_that_needed_no_learning_is_warned_of(validator):
     assert line.startswith("bass, reed: ")
 
 
-def test_validation_is_told_with_its_yardsticks(duo, tmp_path, train, told):
+def test_validation_is_told_with_its_baselines(duo, tmp_path, train, told):
     train(tiny_config(steps=1), duo, tmp_path / "run")
-    (yardsticks,) = told.yardsticks
-    assert yardsticks["bass"]["uniform"] == 8.0
-    assert 0 < yardsticks["bass"]["unigram"] < 8
+    (baselines,) = told.baselines
+    assert baselines["bass"]["uniform"] == 8.0
+    assert 0 < baselines["bass"]["unigram"] < 8
     assert any("expect noise" in notice for notice in told.notices)  # after one step
 
 

@@ -68,7 +68,7 @@ def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domain
     of_domain = log_probabilities[torch.arange(4), ids].mean()
     term = of_domain if objective == "negated" else -log_probabilities.mean()
     losses = [
-        model.decoders[name].reconstruct(own, target).loss
+        model.decoders[name].reconstruction_loss(own, target)
         for name, own, target in zip(
             names, latents.chunk(domains_per_step), batch.target, strict=True
         )

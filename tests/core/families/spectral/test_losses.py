@@ -82,7 +82,7 @@ def test_its_weight_is_that_of_the_configuration(tiny_spectral):
     for weight in (0.0, 1.0, 3.0):
         torch.manual_seed(1)
         decoder = SpectralDecoder(replace(config, attack_weight=weight))
-        losses.append(decoder.reconstruct(latents, target).loss)
+        losses.append(decoder.reconstruction_loss(latents, target))
     without, once, thrice = losses
     assert once > without
     torch.testing.assert_close(thrice - without, 3 * (once - without), rtol=1e-3, atol=0)

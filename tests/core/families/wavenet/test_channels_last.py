@@ -26,7 +26,7 @@ def learn(config, waveform, trained, device="cpu"):
     encoder, decoder = WaveNetEncoder(config), WaveNetDecoder(config)
     networks = torch.nn.ModuleList([trained(encoder), trained(decoder)]).to(device)
     latents = encoder(waveform.to(device))
-    loss = decoder.reconstruct(latents, waveform.to(device)).loss
+    loss = decoder.reconstruction_loss(latents, waveform.to(device))
     loss.backward()
     gradients = {n: p.grad.cpu() for n, p in networks.named_parameters() if p.grad is not None}
     return latents.detach().cpu(), loss.detach().cpu(), gradients
