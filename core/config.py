@@ -10,9 +10,10 @@ import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
 from core.errors import UsageError
+from core.parsing import build, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -290,20 +291,34 @@ class Config:
         """Build a configuration from `to_dict`'s result, also from one that has retired keys.
 
         Raises:
-            UsageError: A key is unknown or a value has the wrong type.
+            UsageError: A key is unknown, or a value is of the wrong type or out of range.
         """
         sections = dict(values)
-        model = dict(sections.pop("model", {}))
+        for name in ("model", *_SECTIONS):
+            if not isinstance(sections.setdefault(name, {}), dict):
+                raise UsageError(f"[{name}] = {shortened(sections[name])}: expected a table")
+        model = dict(sections.pop("model"))
         family = model.pop("family", None)
-        if family not in MODEL_CONFIGS:
-            raise UsageError(f"unknown model family {family!r}; known: {', '.join(MODEL_CONFIGS)}")
+        if not isinstance(family, str) or family not in MODEL_CONFIGS:
+            known = ", ".join(MODEL_CONFIGS)
+            raise UsageError(f"unknown model family {shortened(family)}; known: {known}")
         preset = sections.pop("preset", "custom")
-        built = {
-            name: _build(kind, sections.pop(name, {}), name) for name, kind in _SECTIONS.items()
+        if not isinstance(preset, str):
+            raise UsageError(f"preset = {shortened(preset)}: expected a text")
+        built: dict[str, Any] = {
+            name: build(
+                kind,
+                sections.pop(name),
+                f"[{name}] ",
+                error=UsageError,
+                ignored=RETIRED_KEYS.get(name, ()),
+            )
+            for name, kind in _SECTIONS.items()
         }
         if sections:
-            raise UsageError(f"unknown configuration section {sorted(sections)[0]!r}")
-        return cls(preset, _build(MODEL_CONFIGS[family], model, "model"), **built)
+            raise UsageError(f"unknown configuration section {shortened(min(sections))}")
+        kinds: dict[str, type[ModelConfig]] = dict(MODEL_CONFIGS)
+        return cls(preset, build(kinds[family], model, "[model] ", error=UsageError), **built)
 
     def updated(self, section: str, **changes: Any) -> Config:
         """Return a copy with some values of one section changed, checked like a file's."""
@@ -312,43 +327,11 @@ class Config:
         return Config.from_dict(values)
 
 
-_SECTIONS: dict[str, Any] = {
+_SECTIONS: dict[str, type[ConfusionConfig | DistortionConfig | TrainingConfig]] = {
     "confusion": ConfusionConfig,
     "distortion": DistortionConfig,
     "training": TrainingConfig,
 }
-
-
-def _build(kind: Any, values: Mapping[str, Any], section: str) -> Any:
-    hints = get_type_hints(kind)
-    known = {item.name for item in dataclasses.fields(kind)}
-    values = {key: values[key] for key in values if key not in RETIRED_KEYS.get(section, ())}
-    for key in values:
-        if key not in known:
-            raise UsageError(
-                f"unknown key {key!r} in [{section}]; known: {', '.join(sorted(known))}"
-            )
-    return kind(**{key: _checked(value, hints[key], key, section) for key, value in values.items()})
-
-
-def _checked(value: Any, hint: Any, key: str, section: str) -> Any:
-    """Return `value` as the annotated type, or raise; ints pass where floats are wanted."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        fits, wanted = value in get_args(hint), " or ".join(map(repr, get_args(hint)))
-    elif origin is tuple:
-        fits = isinstance(value, list | tuple) and len(value) == len(get_args(hint))
-        fits = fits and all(map(_is_number, value))
-        wanted = f"{len(get_args(hint))} numbers"
-        value = tuple(float(number) for number in value) if fits else value
-    elif hint is float:
-        fits, wanted = _is_number(value), "a number"
-        value = float(value) if fits else value
-    else:
-        fits, wanted = type(value) is hint, hint.__name__
-    if not fits:
-        raise UsageError(f"[{section}] {key} = {value!r}: expected {wanted}")
-    return value
 
 
 def _check_numbers(config: Any, section: str, **lowest: float) -> None:
@@ -367,13 +350,6 @@ def _impossible(section: str, name: str, value: object, accepted: str) -> UsageE
     return UsageError(f"[{section}] {name} = {value}: expected {accepted}")
 
 
-def _is_number(value: object) -> bool:
-    """Tell whether a value is a finite number; JSON has no others, TOML has."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
-
-
 def read_config(path: Path, base: Config) -> Config:
     """Read a TOML file that changes some values of a preset.
 
@@ -388,7 +364,7 @@ def read_config(path: Path, base: Config) -> Config:
     """
     try:
         changes = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot read this configuration: {error}") from error
     values = base.to_dict()
     for section, table in changes.items():
