@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.audio.levels import matching_gain_db, measure_level_db
-from core.audio.reader import resample_blocks
+from core.audio.levels import Waveform, level_input
 from core.config import Config
 from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
@@ -262,10 +261,8 @@ class Translator(nn.Module):
                 f"waveform of shape {waveform.shape}, (samples,) is expected: mix it down to mono, "
                 "or read the file with core.audio.reader.read_audio"
             )
-        blocks = list(resample_blocks([waveform], sample_rate, self.sample_rate))
-        level_db = measure_level_db(blocks, self.sample_rate)
-        gain = np.float32(10 ** (matching_gain_db(level_db, self.level_db) / 20))
-        latents = self.encode_blocks(block * gain for block in blocks)
+        levelled = level_input(Waveform(waveform, sample_rate), self.sample_rate, self.level_db)
+        latents = self.encode_blocks(levelled.blocks)
         return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *latents])
 
     def decode(

@@ -1,7 +1,8 @@
-"""Loudness on the way in, peaks on the way out; both on streams of any length.
+"""Input level and output peaks, on streams of any length and on arrays (`Waveform`).
 
-In and out: blocks of mono float32 (T,). A model hears only what is about as loud as what it
-was trained on, so quiet input is raised; decoders overshoot now and then, so peaks are lowered.
+In and out: blocks of mono float32 (T,). A model works only on input about as loud as its
+training data, so `level_input` raises quiet input. Decoders sometimes overshoot full scale, so
+`guard_peaks` lowers peaks.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from core.audio.reader import resample_blocks, resampled_length
+from core.audio.resampling import resample_blocks, resampled_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
-
-    from core.audio.reader import AudioInput
 
 GATE_BLOCK_SECONDS = 0.4
 ABSOLUTE_GATE_DB = -80.0  # dBFS; below it a block is silence, or 16-bit noise
@@ -31,6 +30,48 @@ LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
 FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
 GUARD_SECONDS = 0.1
+
+
+class Recording(Protocol):
+    """What can be levelled: an `AudioInput`, or a `Waveform` in memory.
+
+    Attributes:
+        sample_rate: Hz.
+        n_samples: Samples in all; None when not known in advance.
+        is_live: Can be read only once.
+    """
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def n_samples(self) -> int | None: ...
+    @property
+    def is_live(self) -> bool: ...
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Return blocks of float32 (T,), from the beginning."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """A mono waveform in memory, as a `Recording`.
+
+    Attributes:
+        samples: float32 (T,), in [-1, 1].
+        sample_rate: Hz.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    is_live: bool = False
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in all."""
+        return len(self.samples)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Return the whole waveform as one block."""
+        return iter([self.samples])
 
 
 @dataclass
@@ -73,7 +114,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
 
 
 def level_input(
-    audio: AudioInput, sample_rate: int, target_db: float, *, follows: bool = False
+    audio: Recording, sample_rate: int, target_db: float, *, follows: bool = False
 ) -> LevelledInput:
     """Resample an input, and raise it to a level if it is quiet; it is never lowered.
 

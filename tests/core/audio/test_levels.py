@@ -10,6 +10,7 @@ import soundfile
 
 from core.audio import levels
 from core.audio.levels import (
+    Waveform,
     follow_level,
     guard_peaks,
     level_input,
@@ -85,6 +86,17 @@ def test_a_quiet_file_is_raised_to_the_level_at_the_new_rate(tmp_path, sample_ra
     assert measure_level_db([samples], sample_rate) == pytest.approx(-20, abs=0.05)
     assert len(samples) == levelled.n_samples == 3 * sample_rate
     assert samples.dtype == np.float32
+
+
+def test_an_array_is_levelled_like_the_file_that_holds_it(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(3, -40), RATE, subtype="FLOAT")
+    with open_audio(tmp_path / "x.wav") as audio:
+        from_file = level_input(audio, 22_050, -20)
+        expected = join(from_file.blocks)
+    from_array = level_input(Waveform(tone(3, -40), RATE), 22_050, -20)
+    np.testing.assert_array_equal(join(from_array.blocks), expected)
+    assert from_array.gain_db == from_file.gain_db
+    assert from_array.n_samples == from_file.n_samples
 
 
 def test_a_file_loud_enough_is_not_touched(tmp_path, noise):
