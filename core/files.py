@@ -1,50 +1,314 @@
-"""Writing files so that they are complete or absent."""
+"""Files that are complete or absent, and locks that end with their process.
+
+Works on any file system. Where one lacks what is asked of it (locks, permissions, renaming over
+a file), a line is logged once per directory and the work goes on without it.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
-from contextlib import contextmanager, suppress
+import shutil
+import stat
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from core.errors import UmtError
+
+_logger = logging.getLogger(__name__)
+
+_PREFIX, _SUFFIX = ".umt-", ".part"  # of the directory that a file is written in
+_LOCK_NAME = ".lock"  # in that directory, held as long as its process lives
+_LACKING = {  # what an operation answers where the file system does not have it
+    errno.EBADF,  # flock on NFS, of a file that may only be read
+    errno.EINVAL,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EMLINK,
+    errno.EXDEV,
+}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block succeeds.
+def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path for a file that takes its place when the block succeeds.
 
-    The data is on the disk before the name is: after a crash the file is either the old one
-    or the whole new one. On an error the temporary file is removed and `path` is as before.
+    The data reaches the disk before the name does, so that after a crash the file is either the
+    old one or the whole new one. On an error nothing is left and `path` is as before. A
+    symbolic link stays, and the file that it points to is replaced. A replaced file passes its
+    permissions on; a new one gets those of any new file.
+
+    Writing into a directory also clears what killed processes left there.
 
     Args:
         path: The file to be written; its directory exists.
+        overwrite: Whether an existing file may be replaced.
 
     Yields:
-        The path to write to.
+        An empty file of the same name, in a hidden directory beside the final one. It may be
+        written to or replaced, and other files may be put beside it.
+
+    Raises:
+        FileExistsError: The file exists, also where it appeared during the block, and
+            `overwrite` is false.
+        OSError: The file system's, with `path` as its file name.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
-    temporary.touch(exist_ok=False)
-    rights = temporary.stat().st_mode
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        # safetensors puts a file of its own in the place, which only its owner can read.
-        temporary.chmod(rights)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # not every file system can
-        _sync_names(path.parent)
+    with _errors_named(path), ExitStack() as stack:
+        target = Path(os.path.realpath(path))
+        if not overwrite and target.exists():
+            raise _exists(path)
+        directory = stack.enter_context(_part_directory(target.parent))
+        part = directory / target.name
+        part.touch(exist_ok=False)
+        # A library may replace the file by one with other permissions, as safetensors does.
+        permissions = stat.S_IMODE((target if target.is_file() else part).stat().st_mode)
+        yield part
+        with part.open("rb") as written:
+            _sync(written.fileno(), target.parent)
+        _set_permissions(part, permissions)
+        if overwrite:
+            _replace(part, target)
+        else:
+            _publish(part, target, path)
+        with suppress(OSError):  # of directories, many file systems cannot
+            _sync_directory(target.parent)
 
 
-def _sync_names(directory: Path) -> None:
-    """Put the names of a directory's files on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
+@contextmanager
+def exclusive_lock(path: Path, held: UmtError) -> Iterator[None]:
+    """Hold a lock that no other process or thread has; it ends with this process at the latest.
+
+    Child processes do not inherit it.
+
+    Args:
+        path: The lock's file, which is made where it is missing, and stays.
+        held: Raised where somebody else has the lock, or a shared one of the same file.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    descriptor = _try_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB, is_reported=True)
+    if descriptor is None:
+        raise held
     try:
-        os.fsync(handle)
+        yield
     finally:
-        os.close(handle)
+        _unlock(descriptor)
+
+
+@contextmanager
+def shared_lock(path: Path) -> Iterator[None]:
+    """Hold a lock that others may share, but that none can have exclusively meanwhile.
+
+    Waits while another process has the lock exclusively. Where the lock's file is missing and
+    cannot be made, as in a directory that is read only, the block runs without a lock.
+
+    Args:
+        path: The lock's file, which is made where it is missing, and stays.
+    """
+    try:
+        descriptor = _try_lock(path, fcntl.LOCK_SH, is_reported=True)
+    except OSError:
+        descriptor = None
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            _unlock(descriptor)
+
+
+_locked: set[int] = set()  # descriptors of the locks that this process holds
+
+
+def _close_inherited() -> None:
+    """Close a forked child's copies: a lock lasts as long as any copy is open."""
+    for descriptor in _locked:
+        with suppress(OSError):
+            os.close(descriptor)
+    _locked.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
+
+
+def _try_lock(path: Path, operation: int, *, is_reported: bool = False) -> int | None:
+    """Return the descriptor of a locked file; None where another process holds the lock.
+
+    Args:
+        path: The file.
+        operation: Of `flock`.
+        is_reported: Whether a line is logged where the file system has no locks.
+    """
+    while True:
+        try:
+            # For writing, without which NFS gives no exclusive lock.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            descriptor = os.open(path, os.O_RDONLY)  # somebody else's
+        _locked.add(descriptor)
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            _unlock(descriptor)
+            return None
+        except OSError as error:
+            if is_reported:
+                _report_lacking(path.parent, "has no locks: use it by one command at a time", error)
+        if _is_at(path, descriptor):
+            return descriptor
+        _unlock(descriptor)  # the file was removed, with its directory, before it was locked
+
+
+def _unlock(descriptor: int) -> None:
+    if descriptor in _locked:  # else this is a forked child, which has closed it
+        _locked.remove(descriptor)
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _part_directory(parent: Path) -> Iterator[Path]:
+    """Make a directory that others can tell from those that killed processes left behind.
+
+    A directory and not a file, because libraries make temporary files of their own beside the
+    one that they are given.
+    """
+    _clear_leftovers(parent)
+    lock = None
+    while lock is None:
+        directory = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent))
+        # Another process may take the new directory for a leftover until the lock is held.
+        with suppress(FileNotFoundError):
+            lock = _try_lock(directory / _LOCK_NAME, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        _unlock(lock)
+
+
+@cache  # once a process: a directory of thousands of files would be listed for each of them
+def _clear_leftovers(parent: Path) -> None:
+    """Remove the unfinished files of processes that are no more."""
+    for directory in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            try:
+                descriptor = os.open(directory / _LOCK_NAME, os.O_RDWR)
+            except FileNotFoundError:
+                directory.rmdir()  # its process ended, or makes another one
+                continue
+            try:
+                # Fails where its process lives, and where nothing can tell.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Let errors of the temporary file name the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        is_ours = error.filename is None or _PREFIX in str(error.filename)
+        if not is_ours or error.errno is None or isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+    except OSError as error:
+        if not target.is_file() or error.errno not in {*_LACKING, errno.EEXIST}:
+            raise
+        # Set the old file aside, where it is removed with the rest.
+        previous = part.with_name(".previous")
+        target.rename(previous)
+        try:
+            part.rename(target)
+        except OSError:
+            previous.rename(target)
+            raise
+        _report_lacking(target.parent, "cannot rename over a file in one step", error)
+
+
+def _publish(part: Path, target: Path, path: Path) -> None:
+    """Give the file its name, unless somebody was quicker."""
+    try:
+        target.hardlink_to(part)  # unlike a rename, fails where the name is taken
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+        try:
+            target.touch(exist_ok=False)  # claims the name
+        except FileExistsError:
+            raise _exists(path) from error
+        try:
+            _replace(part, target)
+        except OSError:
+            target.unlink()
+            raise
+
+
+def _exists(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _set_permissions(part: Path, permissions: int) -> None:
+    if stat.S_IMODE(part.stat().st_mode) == permissions:
+        return
+    try:
+        part.chmod(permissions)
+    except OSError as error:
+        _report_lacking(part.parent.parent, "does not keep permissions", error)
+
+
+def _sync(descriptor: int, directory: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+        _report_lacking(directory, "cannot tell when files have reached the disk", error)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Put the names of a directory's files on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_reported: set[tuple[Path, str]] = set()
+
+
+def _report_lacking(directory: Path, what: str, error: OSError) -> None:
+    if (directory, what) not in _reported:
+        _reported.add((directory, what))
+        _logger.warning("%s: the file system %s (%s)", directory, what, error.strerror)

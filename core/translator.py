@@ -22,7 +22,7 @@ from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.base import run_in_windows
-from core.files import replacing
+from core.files import atomic_write
 from core.model_file import ModelHeader, identify, part_of, read_header
 from core.weights import checksums_of, read_weights
 
@@ -189,7 +189,7 @@ class Translator(nn.Module):
             checksums=checksums,
             n_parameters={},
         )
-        with replacing(Path(path)) as temporary:
+        with atomic_write(Path(path)) as temporary:
             save_file(tensors, temporary, metadata=header.metadata())
 
     @property

@@ -25,7 +25,7 @@ from core.audio.reader import open_audio, resample_blocks
 from core.data.recordings import Source
 from core.data.workers import check_stop
 from core.errors import AudioError, DataError
-from core.files import replacing
+from core.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ def _unreadable(error: Exception, source: Source) -> Rejected:
 
 def _convert(source: Source, target: Path, sample_rate: int) -> tuple[int, float]:
     """Write the `.npy`; return its length and the gain."""
-    with replacing(target) as temporary, temporary.open("wb") as handle:
+    with atomic_write(target) as temporary, temporary.open("wb") as handle:
         gain = 1.0
         n_samples, peak = _write_samples(handle, _read(source, sample_rate), gain)
         if peak > 1.0:

@@ -7,14 +7,13 @@ The folder's name is the domain's name. Does not read audio: see `core.data.prep
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, UsageError
-from core.files import replacing
+from core.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,7 +275,7 @@ def write_domain_file(domain: Domain) -> None:
     }
     file = domain.directory / DOMAIN_FILE
     try:
-        with replacing(file) as temporary:
+        with atomic_write(file) as temporary:
             # ASCII with escapes: keeps even file names that are no valid Unicode.
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
     except OSError as error:
@@ -284,12 +283,10 @@ def write_domain_file(domain: Domain) -> None:
 
 
 def remove_leftovers(domain: Domain) -> None:
-    """Remove samples that `domain.json` does not name, and half-written files."""
+    """Remove samples that `domain.json` does not name."""
     named = {track.file for track in domain.tracks}
-    for file in domain.directory.iterdir():
-        if (file.suffix == ".npy" and file.name not in named) or re.fullmatch(
-            r"\..+\.part", file.name
-        ):
+    for file in domain.directory.glob("*.npy"):
+        if file.name not in named:
             file.unlink(missing_ok=True)
 
 

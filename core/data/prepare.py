@@ -7,6 +7,7 @@ augmentation are made from these later, by the training side.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from core.data.domain import (
     directory_name,
     read_domain_file,
 )
-from core.data.lock import locked_directory
 from core.data.musicnet import musicnet_collections
 from core.data.recordings import Collection
 from core.data.report import Happenings, PreparedDomain, PrepReport
@@ -26,9 +26,10 @@ from core.data.split import normalise_shares
 from core.data.sync import DomainUpdate
 from core.data.workers import Workers
 from core.errors import AudioError, DataError, UsageError
+from core.files import exclusive_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
     "DEFAULT_SPLIT",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 PREPARED_SAMPLE_RATE = 44100  # Hz
+LOCK_FILE = ".lock"  # in a domain's directory, held by the command that changes it
 SAMPLE_RATES = range(1000, 384001)  # Hz
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
 
@@ -160,7 +162,7 @@ def _prepare_collections(
     prepared = []
     with Workers(jobs) as workers:
         for collection in collections:
-            with locked_directory(data / collection.name):
+            with _domain_directory(data / collection.name):
                 update = DomainUpdate(
                     collection,
                     data / collection.name,
@@ -178,6 +180,37 @@ def _prepare_collections(
         tuple(happenings.warnings),
         tuple(happenings.failures),
     )
+
+
+@contextmanager
+def _domain_directory(directory: Path) -> Iterator[None]:
+    """Keep a domain's directory for this process; two at once would undo each other's work.
+
+    The directory is made where it is missing, and removed where nothing was stored in it.
+
+    Raises:
+        DataError: It cannot be made, or another process holds it.
+    """
+    missing = [path for path in (directory, directory.parent) if not path.exists()]
+    busy = DataError(
+        f"another umt prep is at work in {directory}; run this again when it has ended"
+    )
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive_lock(directory / LOCK_FILE, busy))
+        except OSError as error:
+            raise DataError(
+                f"cannot make {directory}: {error.strerror}; choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            if [entry.name for entry in directory.iterdir()] == [LOCK_FILE]:
+                (directory / LOCK_FILE).unlink()
+            for path in missing:
+                with suppress(OSError):  # what holds something stays
+                    path.rmdir()
 
 
 def _name_domains(directories: Sequence[Path], name: str | None) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.errors import ModelError
-from core.files import replacing
+from core.files import atomic_write
 from core.metrics.spectra import at_analysis_rate
 from core.metrics.timbre_features import (
     FEATURES_VERSION,
@@ -180,7 +180,7 @@ class TimbreClassifier:
             "references": facts,
             "training": self.training,
         }
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(header)})
 
     @classmethod

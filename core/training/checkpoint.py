@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.errors import TrainingError
-from core.files import replacing
+from core.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,7 @@ def save_checkpoint(directory: Path, step: int, state: dict[str, Any]) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for leftover in directory.glob(".step-*.part"):  # of a process that was killed
-            leftover.unlink()
-        with replacing(directory / f"step-{step:09d}.pt") as temporary:
+        with atomic_write(directory / f"step-{step:09d}.pt") as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise TrainingError(

@@ -10,14 +10,13 @@ runs/NAME/events.out.*       the same for TensorBoard, with audio
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from core.errors import TrainingError, UsageError
-from core.files import replacing
+from core.files import atomic_write, exclusive_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,18 +38,13 @@ def locked(run: Path) -> Iterator[None]:
     Raises:
         TrainingError: Another process holds it, or the folder cannot be written.
     """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        handle = (run / "lock").open("w")
-    except OSError as error:
-        raise TrainingError(f"{run}: cannot write here: {error.strerror}") from error
-    with handle:
+    busy = TrainingError(f"{run}: another process is training this run")
+    with ExitStack() as stack:
         try:
-            # Not flock, which the loader's workers would inherit: they outlive a killed
-            # process by seconds, and would keep it from being started again.
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive_lock(run / "lock", busy))
         except OSError as error:
-            raise TrainingError(f"{run}: another process is training this run") from error
+            raise TrainingError(f"{run}: cannot write here: {error.strerror}") from error
         yield
 
 
@@ -80,7 +74,7 @@ def check_same_run(
     }
     path = run / RUN_FILE
     if not path.exists():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(now, indent=1))
         return
     then = json.loads(path.read_text())
@@ -136,5 +130,5 @@ def cut_log(run: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # the last line of a killed run may be half a line
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept))

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from core.data import sync
-from core.data.prepare import prepare
+from core.data.prepare import LOCK_FILE, prepare
 
 RATE = 8000
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -55,7 +55,9 @@ def stored(domain, source):
 
 
 def tree(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+    """Return the paths below a directory, apart from the lock's."""
+    paths = (path.relative_to(directory) for path in directory.rglob("*"))
+    return sorted(str(path) for path in paths if path.name != LOCK_FILE)
 
 
 @contextmanager

@@ -108,14 +108,6 @@ def test_full_disk_is_an_error_that_leaves_the_checkpoints_before(saved, notices
     assert len(list(saved.iterdir())) == 2
 
 
-def test_leftovers_of_a_killed_save_are_ignored_and_removed_by_the_next(saved, notices):
-    leftover = saved / ".step-000000030.pt.abc123.part"
-    leftover.write_bytes(b"half")
-    assert load_newest(saved, notices.append)["step"] == 20
-    save_checkpoint(saved, 30, state_of(30))
-    assert not leftover.exists()
-
-
 def test_unwritable_folder_is_an_error_that_names_it(tmp_path):
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(TrainingError, match="checkpoints: cannot save the checkpoint of step 5"):

@@ -21,9 +21,8 @@ import os, sys, time
 from pathlib import Path
 from core.training.run_directory import locked
 with locked(Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if not os.fork():
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
