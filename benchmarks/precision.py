@@ -24,14 +24,14 @@ from torch import Tensor
 from core.audio.levels import matching_gain_db, measure_level_db
 from core.audio.reader import read_audio
 from core.families.wavenet import mulaw
-from core.families.wavenet.sampling.batch import Batch
-from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.sampling.batch import StreamBatch
+from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
 from core.families.wavenet.sampling.weights import prepare
 from core.translator import Translator
 
 if TYPE_CHECKING:
-    from core.families.wavenet.network import WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
     from core.families.wavenet.sampling.weights import Weights
 
 FRAMES = 2  # of music at a place
@@ -62,7 +62,9 @@ def places(model: Translator, songs: list[Path], each: int) -> tuple[Tensor, Ten
     return torch.stack(latents), torch.stack(codes)
 
 
-def reference_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: Tensor) -> Tensor:
+def reference_draws(
+    network: WaveNetDecoder, latents: Tensor, codes: Tensor, uniforms: Tensor
+) -> Tensor:
     """Return what the reference engine draws from the history of these codes, int64 [N, T]."""
     engine = ReferenceEngine(network, temperature=1.0, n_streams=len(codes))
     drawn = []
@@ -75,9 +77,11 @@ def reference_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: 
 
 
 @torch.inference_mode()
-def batch_draws(network: WaveNet, latents: Tensor, codes: Tensor, uniforms: Tensor) -> Tensor:
+def batch_draws(
+    network: WaveNetDecoder, latents: Tensor, codes: Tensor, uniforms: Tensor
+) -> Tensor:
     """Return the same from a batch of the CPU engine."""
-    batch = Batch(
+    batch = StreamBatch(
         prepare(network),
         temperature=1.0,
         n_streams=len(codes),
@@ -138,7 +142,7 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=16, help="of music, in all")
     args = parser.parse_args()
     model = Translator.load(args.model, domains=None if args.to is None else [args.to])
-    network = cast("WaveNet", model.decoders[args.to or model.domains[0]])
+    network = cast("WaveNetDecoder", model.decoders[args.to or model.domains[0]])
     latents, codes = places(model, args.songs, max(1, args.places // len(args.songs)))
     uniforms = torch.rand(codes.shape, dtype=torch.float64, generator=torch.manual_seed(0))
     plain = network(codes, latents).transpose(1, 2)

@@ -28,7 +28,6 @@ import torch
 from benchmarks.products import least_seconds
 from benchmarks.textbook import TextbookLoop
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.network import WaveNet
 from core.families.wavenet.sampling import WaveNetOptions, cpu
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.families.wavenet.sampling.cuda import fitting_streams
@@ -104,7 +103,7 @@ class Clock:
 def textbook(preset: str, seconds: float) -> Row:
     """Measure the textbook loop, on a tenth of a second at most."""
     model = get_preset(preset).model
-    loop = TextbookLoop(WaveNet(model))
+    loop = TextbookLoop(WaveNetDecoder(model))
     frame = torch.randn(model.latent_dim)
     loop.generate(frame, 10)
     count = round(min(seconds, CHAIN_SECONDS) * model.sample_rate)
@@ -122,7 +121,7 @@ def chain(preset: str, seconds: float, *, engine: str) -> Row:
 def chunks(preset: str, seconds: float) -> Row:
     """Measure the CPU engine on a whole song: warm-ups, joins and idle streams included."""
     row = _decode(preset, seconds, "cpu", WaveNetOptions(engine="cpu"))
-    engine = CpuEngine(WaveNet(get_preset(preset).model), temperature=1.0)
+    engine = CpuEngine(WaveNetDecoder(get_preset(preset).model), temperature=1.0)
     row.streams = engine.n_streams
     least, least_cpu = least_seconds(preset, engine, seconds)
     row.share, row.cpu_share = least / row.work_seconds, least_cpu / row.cpu_seconds
@@ -147,7 +146,7 @@ def album(preset: str, seconds: float, *, is_shared: bool) -> Row:
 def gpu(preset: str, seconds: float) -> Row:
     """Measure the CUDA engine on a whole song, warm-ups and idle streams included."""
     row = _decode(preset, seconds, "cuda", WaveNetOptions(engine="cuda"), device="cuda")
-    row.streams = fitting_streams(WaveNet(get_preset(preset).model))
+    row.streams = fitting_streams(WaveNetDecoder(get_preset(preset).model))
     return row
 
 

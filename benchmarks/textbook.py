@@ -15,13 +15,14 @@ from torch import Tensor
 from core.families.wavenet import mulaw
 
 if TYPE_CHECKING:
-    from core.families.wavenet.network import GatedLayer, WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
+    from core.families.wavenet.layers import GatedLayer
 
 
 class TextbookLoop:
     """One stream of audio being generated."""
 
-    def __init__(self, network: WaveNet) -> None:
+    def __init__(self, network: WaveNetDecoder) -> None:
         self.network = network
         zeros = torch.zeros(1, network.input.out_channels, 1)
         self.queues = [deque([zeros] * layer.dilation) for layer in network.layers]

@@ -31,7 +31,7 @@ from benchmarks.roofline import copy_rate, demands, product_rate
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.data.domain import Domain, Part, Track
-from core.families.wavenet.network import GatedLayer
+from core.families.wavenet.layers import GatedLayer
 from core.presets import get_preset
 from core.training.loading import load_batches
 from core.training.logging import Meter

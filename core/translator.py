@@ -21,7 +21,7 @@ from core.config import Config
 from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
-from core.families.base import run_in_windows
+from core.families.windows import run_in_windows
 from core.files import atomic_write
 from core.model_file import ModelHeader, identify, part_of, read_header
 from core.weights import checksums_of, read_weights
@@ -29,7 +29,7 @@ from core.weights import checksums_of, read_weights
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
-    from core.families.base import Decoder, Encoder
+    from core.families.base import Decoder, Encoder, GenerationOptions
 
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
 # For sound that comes in while the result is heard. A window's context is worked on again with
@@ -41,14 +41,14 @@ DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no
 class Decoders(nn.Module):
     """Decoders by domain name, also by names such as `train` that `nn.ModuleDict` refuses."""
 
-    def __init__(self, decoders: Mapping[str, Decoder]) -> None:
+    def __init__(self, decoders: Mapping[str, Decoder[GenerationOptions]]) -> None:
         super().__init__()
         # Past `add_module`, which looks for attributes of that name; they are not in the way,
         # since decoders are never looked up as attributes.
         self._modules.update(decoders)
 
-    def __getitem__(self, name: str) -> Decoder:
-        return cast("Decoder", self._modules[name])
+    def __getitem__(self, name: str) -> Decoder[GenerationOptions]:
+        return cast("Decoder[GenerationOptions]", self._modules[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
@@ -217,7 +217,7 @@ class Translator(nn.Module):
         """The device that the weights are on."""
         return next(self.encoder.parameters()).device
 
-    def generation_options(self, given: Mapping[str, object]) -> Any:
+    def generation_options(self, given: Mapping[str, object]) -> GenerationOptions:
         """Check and fill in the generation options of this model's family.
 
         Args:
@@ -226,8 +226,7 @@ class Translator(nn.Module):
         Raises:
             UsageError: An option belongs to another family or has an impossible value.
         """
-        kind = self.family_description.options
-        known = {item.name for item in fields(kind)}
+        known = {item.name for item in fields(self.family_description.options)}
         for name in given:
             if name not in known:
                 owners = [
@@ -239,7 +238,7 @@ class Translator(nn.Module):
                     f"{name} is an option of {' and '.join(owners) or 'no'} models, "
                     f"and this one is {self.config.model.family}"
                 )
-        return kind(**given)
+        return self.family_description.build_options(given)
 
     def encode(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         """Encode a waveform that fits into memory.
@@ -266,7 +265,12 @@ class Translator(nn.Module):
         return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *latents])
 
     def decode(
-        self, latents: np.ndarray, *, to: str, seed: int = 0, options: Any = None
+        self,
+        latents: np.ndarray,
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
     ) -> np.ndarray:
         """Decode latents into a domain.
 
@@ -317,7 +321,12 @@ class Translator(nn.Module):
             yield latents.cpu().numpy()
 
     def decode_blocks(
-        self, blocks: Iterable[np.ndarray], *, to: str, seed: int = 0, options: Any = None
+        self,
+        blocks: Iterable[np.ndarray],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
     ) -> Iterator[np.ndarray]:
         """Decode latents of any length as they arrive.
 
@@ -343,7 +352,7 @@ class Translator(nn.Module):
         *,
         to: str,
         seed: int = 0,
-        options: Any = None,
+        options: GenerationOptions | None = None,
     ) -> Generator[Iterator[np.ndarray]]:
         """Decode several sequences of latents, each to the samples that it gets alone.
 

@@ -14,15 +14,15 @@ from benchmarks.precision import PARTS, batch_draws, reference_draws, rounded_lo
 from benchmarks.products import n_rounds
 from benchmarks.sampling import chain
 from benchmarks.textbook import TextbookLoop
-from core.families.wavenet.network import WaveNet
-from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.decoder import WaveNetDecoder
+from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.weights import prepare
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_textbook_loop_samples_the_same_network(generator, tiny, trained):
-    network = trained(WaveNet(tiny.model))
+    network = trained(WaveNetDecoder(tiny.model))
     latents = torch.randn(1, 1, tiny.model.latent_dim)
     codes = torch.randint(256, (1, tiny.model.hop_length))
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_rounds_of_a_song(n_streams, n_frames, rounds):
 
 def test_draws_are_compared_from_the_same_history(generator, short_hop, trained):
     """With parts rounded to float32, which changes nothing, all are the network's own."""
-    network = trained(WaveNet(short_hop))
+    network = trained(WaveNetDecoder(short_hop))
     latents, codes = torch.randn(3, 2, short_hop.latent_dim), torch.randint(256, (3, 100))
     uniforms = torch.rand(3, 100, dtype=torch.float64)
     with torch.no_grad():

@@ -1,21 +1,29 @@
 """The seam between the framework and a family of networks.
 
-A family brings an encoder (waveform to latents), a decoder (latents to waveform, one per
+A family provides an encoder (waveform to latents), a decoder (latents to waveform, one per
 domain) and the description below. Everything else — confusion network, data, training
-loop, checkpoints, model file, commands, evaluation — knows only this page.
+loop, checkpoints, model file, commands, evaluation — depends on this module only.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Base of a family's generation options: a frozen dataclass, every field with a default."""
+
+
+ConfigT = TypeVar("ConfigT")
+OptionsT = TypeVar("OptionsT", bound=GenerationOptions)
 
 
 class Encoder(nn.Module, ABC):
@@ -41,11 +49,11 @@ class Encoder(nn.Module, ABC):
         """
 
 
-class Decoder(nn.Module, ABC):
-    """Maps latents to the waveform of one domain.
+class Decoder(nn.Module, ABC, Generic[OptionsT]):
+    """Maps latents to the waveform of one domain; generic in the family's generation options.
 
     Attributes:
-        n_codes: How many classes `codes` has.
+        n_codes: How many classes `codes` has; 0 for a family without.
     """
 
     n_codes: int = 0
@@ -61,7 +69,12 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the family's figure for held-out audio, a scalar; lower is better."""
+        """Return the family's figure for held-out audio, a scalar; lower is better.
+
+        Args:
+            latents: float [B, L, D].
+            waveform: float [B, T], the original, T = L times the hop length.
+        """
 
     @abstractmethod
     def baselines(self, waveform: Tensor) -> dict[str, float]:
@@ -72,7 +85,9 @@ class Decoder(nn.Module, ABC):
         """
 
     def codes(self, waveform: Tensor) -> Tensor | None:
-        """Return the classes whose bits the figure counts, int64 [B, T]; None for other figures.
+        """Return the classes that the figure is an entropy of, int64 [B, T].
+
+        None for a family whose figure is not an entropy.
 
         Args:
             waveform: float [B, T].
@@ -82,7 +97,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def generate(
-        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: OptionsT
     ) -> Iterator[Tensor]:
         """Generate audio from latents that arrive in blocks.
 
@@ -99,7 +114,7 @@ class Decoder(nn.Module, ABC):
         """
 
     def generate_all(
-        self, sequences: Sequence[Iterator[Tensor]], *, window: int, seed: int, options: Any
+        self, sequences: Sequence[Iterator[Tensor]], *, window: int, seed: int, options: OptionsT
     ) -> Generator[Iterator[Tensor]]:
         """Generate audio from several sequences of latents, each with the samples it has alone.
 
@@ -112,17 +127,17 @@ class Decoder(nn.Module, ABC):
             options: As for `generate`.
 
         Yields:
-            The waveform blocks of each sequence, to be taken before those of the next; what
-            is not taken is not made. An error of a sequence's blocks is raised where its
-            waveform is taken, and spoils no other.
+            The waveform blocks of each sequence, to be taken before those of the next; blocks
+            that are not taken are not generated. An error of reading a sequence is raised where
+            its waveform is taken, and the others can still be taken.
         """
         for blocks in sequences:
             yield self.generate(blocks, window=window, seed=seed, options=options)
 
 
 @dataclass(frozen=True)
-class Family:
-    """What the framework must know about a family.
+class Family(Generic[ConfigT, OptionsT]):
+    """Everything that the framework knows about a family.
 
     Attributes:
         encoder: Builds the encoder from the family's configuration.
@@ -131,55 +146,19 @@ class Family:
         figure: Name and unit of `Decoder.heldout_figure`.
     """
 
-    encoder: Callable[[Any], Encoder]
-    decoder: Callable[[Any], Decoder]
-    options: type[Any]
+    encoder: Callable[[ConfigT], Encoder]
+    decoder: Callable[[ConfigT], Decoder[OptionsT]]
+    options: type[OptionsT]
     figure: str
 
+    def build_options(self, given: Mapping[str, object]) -> OptionsT:
+        """Return the generation options with some values given, the others at their defaults.
 
-def run_in_windows(
-    blocks: Iterator[Tensor],
-    run: Callable[[Tensor], Tensor],
-    *,
-    window: int,
-    before: int,
-    after: int,
-) -> Iterator[Tensor]:
-    """Apply a network to a long sequence in windows, as if it were applied to the whole.
+        Args:
+            given: Values by name; all names are fields of `options`.
 
-    Each window carries frames of context on both sides; what the network makes of them is
-    thrown away, so every kept frame has seen everything within its receptive field. At the
-    true ends of the sequence the windows end too, so the network pads as it would there::
-
-        sequence   |=================================|
-        window 1   |kkkkkkkk....|
-        window 2        |....kkkkkkkk....|             k kept, . context
-        window 3                     |....kkkkkkkkkkk|
-
-    The windows lie at multiples of `window`, however the sequence arrives in blocks.
-
-    Args:
-        blocks: float [l, A] each, frames first.
-        run: The network, float [n, A] to float [n, B].
-        window: Frames kept of a window.
-        before: Frames of context before a window.
-        after: Frames of context after it.
-
-    Yields:
-        float [n, B]; together as many frames as came in.
-    """
-    pending: list[Tensor] = []
-    held = 0  # frames in `pending`
-    done = 0  # of those, how many are already yielded: context of the next window
-    for block in blocks:
-        pending.append(block)
-        held += len(block)
-        while held >= done + window + after:
-            # One block may hold hours: cut from it, do not copy it for each window.
-            frames = torch.cat(pending) if len(pending) > 1 else pending[0]
-            yield run(frames[: done + window + after])[done : done + window]
-            keep_from = max(0, done + window - before)
-            pending = [frames[keep_from:]]
-            held, done = len(pending[0]), done + window - keep_from
-    if held > done:
-        yield run(torch.cat(pending))[done:]
+        Raises:
+            UsageError: A value is impossible.
+        """
+        build: Callable[..., OptionsT] = self.options
+        return build(**given)

@@ -165,7 +165,7 @@ def test_bash_falls_back_to_files_for_inputs(shell, song):
 
 
 def test_all_engines_are_offered():
-    from core.families.wavenet.sampling.options import ENGINES
+    from core.families.wavenet.sampling import ENGINES
 
     assert tuple(complete_engines("")) == ENGINES
     assert complete_engines("re") == ["reference"]

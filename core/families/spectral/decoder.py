@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from core.families.base import Decoder, run_in_windows
+from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.blocks import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
@@ -18,6 +18,7 @@ from core.families.spectral.salience import N_KEYS
 from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
 from core.families.spectral.synthesizer import Controls, Stream, Synthesizer
 from core.families.spectral.vibrato import Vibrato
+from core.families.windows import run_in_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +32,11 @@ FIRST_NOISE = -7.0  # that an untrained decoder begins with
 
 
 @dataclass(frozen=True)
-class SpectralOptions:
+class SpectralOptions(GenerationOptions):
     """Generation options of the spectral family: none."""
 
 
-class SpectralDecoder(Decoder):
+class SpectralDecoder(Decoder[SpectralOptions]):
     """Notes that ring, corrected frame by frame by ConvNeXt blocks.
 
     Each key has a few timbres, with a spectrum each (`Spectra`). Their sum, as loud as they ring
@@ -195,7 +196,7 @@ class SpectralDecoder(Decoder):
         return figures
 
     def generate(
-        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: SpectralOptions
     ) -> Iterator[Tensor]:
         """Generate in windows; `seed` is that of vibrato and noise. See `Decoder.generate`."""
         del options

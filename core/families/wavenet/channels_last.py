@@ -1,6 +1,6 @@
 """The layers of both networks as matrix products, for training on a GPU.
 
-The same mathematics and the same weights as `encoder` and `network`, laid out as [B, T, C]:
+The same mathematics and the same weights as `encoder` and `decoder`, laid out as [B, T, C]:
 a dilated convolution is one product of the taps side by side with their weights, and what
 stands between two products is a handful of operations on values that `torch.compile` fuses.
 A layer is one compiled function that all layers of its kind share, whatever their dilation, so
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from core.families.wavenet.encoder import ResidualLayer, WaveNetEncoder
-    from core.families.wavenet.network import GatedLayer, WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
+    from core.families.wavenet.encoder import WaveNetEncoder
+    from core.families.wavenet.layers import GatedLayer, ResidualLayer
 
 COMPILERS = ("cc", "gcc", "clang")  # Triton builds its launchers with one
 
@@ -62,8 +63,8 @@ def encode(encoder: WaveNetEncoder, inputs: Tensor) -> Tensor:
     return F.linear(pooled, encoder.output.weight[:, :, 0], encoder.output.bias)
 
 
-def predict(network: WaveNet, inputs: Tensor, latents: Tensor) -> Tensor:
-    """Do what `WaveNet.forward` does after it has shifted the codes.
+def predict(network: WaveNetDecoder, inputs: Tensor, latents: Tensor) -> Tensor:
+    """Do what `WaveNetDecoder.forward` does after it has shifted the codes.
 
     Args:
         network: The weights.
@@ -104,7 +105,7 @@ def residual_layer(
     dilation: int,
     leading_relu: bool,
 ) -> Tensor:
-    """Advance one layer of the encoder; see `encoder.ResidualLayer`.
+    """Advance one layer of the encoder; see `layers.ResidualLayer`.
 
     Args:
         x: float [B, T, C].
@@ -135,7 +136,7 @@ def gated_layer(
     outgoing_bias: tuple[Tensor, Tensor],
     dilation: int,
 ) -> tuple[Tensor, Tensor]:
-    """Advance one layer of a decoder; see `network.GatedLayer`.
+    """Advance one layer of a decoder; see `layers.GatedLayer`.
 
     Args:
         x: float [B, T, C].

@@ -1,43 +1,103 @@
-"""The WaveNet family's decoder: a WaveNet behind the seam that the framework knows."""
+"""The WaveNet of one domain (Mor et al. 2019, sec. 3.1): codes and latents in, logits out.
+
+`forward` is teacher-forced: all samples at once, each predicted from the original's before it.
+`core.families.wavenet.sampling` runs the same weights sample by sample. Frame f of the latents
+conditions samples hop_length * f to hop_length * (f + 1) - 1.
+"""
 
 from __future__ import annotations
 
 import math
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.families.base import Decoder
-from core.families.wavenet import mulaw, sampling
+from core.families.wavenet import channels_last, mulaw
 from core.families.wavenet.history import is_spoilt, spoil
-from core.families.wavenet.network import WaveNet
+from core.families.wavenet.layers import GatedLayer, add_condition
+from core.families.wavenet.sampling import WaveNetOptions, generate
 from core.families.wavenet.spectrum import SpectrumReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from torch import Tensor
-
     from core.config import WaveNetConfig
 
 
-class WaveNetDecoder(WaveNet, Decoder):
-    """An autoregressive model of a domain's mu-law codes, conditioned on latents."""
+class WaveNetDecoder(Decoder[WaveNetOptions]):
+    """An autoregressive model of a domain's mu-law codes, conditioned on latents.
+
+    Args:
+        config: Channels, blocks, layers and the hop length.
+
+    Attributes:
+        receptive_field: Samples that the dilated stack sees, as the paper counts them (4,093
+            for 4 blocks of 10 layers); the first convolution adds one.
+    """
 
     n_codes = mulaw.N_CLASSES
 
     def __init__(self, config: WaveNetConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         self.config = config
+        residual, skip = config.residual_channels, config.skip_channels
+        self.hop_length = config.hop_length
+        self.checkpoint_activations = config.checkpoint_activations
+        self.input = nn.Conv1d(1, residual, 2)
+        self.input_skip = nn.Conv1d(residual, skip, 1)
+        self.layers = nn.ModuleList(
+            GatedLayer(config, 2**i)
+            for _ in range(config.decoder_blocks)
+            for i in range(config.decoder_layers)
+        )
+        self.mix = nn.Conv1d(skip, skip, 1)
+        self.mix_condition = nn.Conv1d(config.latent_dim, skip, 1)
+        self.output = nn.Conv1d(skip, mulaw.N_CLASSES, 1)
+        self.receptive_field = 1 + config.decoder_blocks * (2**config.decoder_layers - 1)
         if config.spectrum_weight:
             self.spectrum = SpectrumReader(config.latent_dim, config.sample_rate, config.hop_length)
 
-    def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the cross entropy of the codes in nats a sample.
+    def forward(self, codes: Tensor, latents: Tensor) -> Tensor:
+        """Predict each code from those before it and from the latents.
 
-        The past may be spoilt (`history`), and the loss have the `spectrum`'s share beside it.
+        Args:
+            codes: int64 [B, T], values 0..255, the original; shifted by one sample in here.
+            latents: float [B, L, D], T = L * hop_length.
+
+        Returns:
+            Logits, float [B, Q, T].
+        """
+        shifted = F.pad(codes[:, :-1], (1, 0), value=mulaw.SILENCE)
+        x = mulaw.to_input(shifted).to(latents.dtype).unsqueeze(1)
+        # Silence comes before the first sample, here as in the sampler: the two agree from the
+        # start only if both begin with the same past.
+        silence = mulaw.SILENCE / (mulaw.N_CLASSES - 1) - 0.5
+        x = F.pad(x, (1, 0), value=silence)
+        if channels_last.is_wanted(x) and not self.checkpoint_activations:
+            return channels_last.predict(self, x, latents)
+        latents = latents.transpose(1, 2)
+        x = self.input(x)
+        skip_sum = self.input_skip(x)
+        for layer in self.layers:
+            if self.checkpoint_activations and x.requires_grad:
+                x, skip = checkpoint(layer, x, latents, use_reentrant=False)
+            else:
+                x, skip = layer(x, latents)
+            skip_sum = skip_sum + skip
+        mixed = add_condition(self.mix(F.relu(skip_sum)), self.mix_condition(latents))
+        logits: Tensor = self.output(F.relu(mixed))
+        return logits
+
+    def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
+        """Return the cross entropy of the codes in nats a sample (Mor et al. 2019, sec. 3.2).
+
+        The configuration may have the past altered (`history`) and the loss of reading the
+        `spectrum` off the latents added.
         """
         codes = mulaw.encode(waveform)
         heard = mulaw.encode(spoil(waveform, self.config)) if is_spoilt(self.config) else codes
@@ -47,7 +107,7 @@ class WaveNetDecoder(WaveNet, Decoder):
         return loss
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the cross entropy of the codes in bits a sample, after the true past."""
+        """Return the cross entropy of the codes in bits a sample, after the unaltered past."""
         codes = mulaw.encode(waveform)
         return F.cross_entropy(self(codes, latents).float(), codes) / math.log(2)
 
@@ -59,11 +119,11 @@ class WaveNetDecoder(WaveNet, Decoder):
         return {"uniform": math.log2(mulaw.N_CLASSES), "unigram": float(entropy)}
 
     def codes(self, waveform: Tensor) -> Tensor:
-        """Return mu-law codes."""
+        """Return mu-law codes, int64 [B, T]."""
         return mulaw.encode(waveform)
 
     def generate(
-        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: Any
+        self, blocks: Iterator[Tensor], *, window: int, seed: int, options: WaveNetOptions
     ) -> Iterator[Tensor]:
         """Draw audio sample by sample; see `Decoder.generate` and `sampling`."""
         with closing(
@@ -72,8 +132,13 @@ class WaveNetDecoder(WaveNet, Decoder):
             yield from next(waveforms)
 
     def generate_all(
-        self, sequences: Sequence[Iterator[Tensor]], *, window: int, seed: int, options: Any
+        self,
+        sequences: Sequence[Iterator[Tensor]],
+        *,
+        window: int,
+        seed: int,
+        options: WaveNetOptions,
     ) -> Generator[Iterator[Tensor]]:
         """Draw audio of several sequences in one batch; see `Decoder.generate_all`."""
         del window  # the plan of chunks is fixed, because the samples depend on it
-        return sampling.generate(self, sequences, seed=seed, options=options)
+        return generate(self, sequences, seed=seed, options=options)

@@ -11,61 +11,21 @@ from torch import Tensor, nn
 
 from core.families.base import Encoder
 from core.families.wavenet import channels_last, mulaw
+from core.families.wavenet.layers import ResidualLayer
 
 if TYPE_CHECKING:
     from core.config import WaveNetConfig
 
 
-TILE = 2048  # samples; larger ones and their products do not stay in a core's cache
-
-
-class ResidualLayer(nn.Module):
-    """ReLU, dilated convolution, ReLU, 1x1 convolution, plus the layer's input."""
-
-    def __init__(self, channels: int, dilation: int, *, leading_relu: bool) -> None:
-        super().__init__()
-        self.leading_relu = leading_relu
-        self.dilated = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.mix = nn.Conv1d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float [B, C, T] to float [B, C, T]."""
-        y = self.dilated(F.relu(x) if self.leading_relu else x)
-        # In place, as below: the convolutions' outputs are needed by nobody else.
-        mixed: Tensor = self.mix(F.relu_(y))
-        return mixed.add_(x)
-
-    def run_in_tiles(self, x: Tensor, space: Tensor) -> None:
-        """Do the same without gradients, by matrix products: faster on the CPU.
-
-        Args:
-            x: float [T, C], of one item; changed to the result.
-            space: float, at least [T + 2 dilations, C]; new memory takes as long as a product.
-        """
-        assert self.dilated.bias is not None
-        assert self.mix.bias is not None
-        dilation = self.dilated.dilation[0]
-        first, *others = (tap.T.contiguous() for tap in self.dilated.weight.unbind(2))
-        mix = self.mix.weight[:, :, 0].T.contiguous()
-        padded = space[: len(x) + 2 * dilation]
-        padded[:dilation] = padded[-dilation:] = 0
-        inner = padded[dilation:-dilation]
-        if self.leading_relu:
-            torch.clamp(x, min=0, out=inner)
-        else:
-            inner.copy_(x)
-        x += self.mix.bias
-        for start in range(0, len(x), TILE):
-            tile = x[start : start + TILE]
-            y = torch.addmm(self.dilated.bias, padded[start : start + len(tile)], first)
-            for number, tap in enumerate(others, start=1):
-                begin = start + number * dilation
-                y.addmm_(padded[begin : begin + len(tile)], tap)
-            tile.addmm_(y.relu_(), mix)
-
-
 class WaveNetEncoder(Encoder):
-    """Non-causal dilated convolutions over mu-law audio, then average pooling."""
+    """Non-causal dilated convolutions over mu-law audio, then average pooling.
+
+    Args:
+        config: Channels, blocks, layers and the hop length.
+
+    Attributes:
+        receptive_field: Samples that one sample before the pooling sees (6,141 in the paper).
+    """
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
@@ -79,7 +39,7 @@ class WaveNetEncoder(Encoder):
         )
         self.output = nn.Conv1d(channels, config.latent_dim, 1)
         dilations = config.encoder_blocks * (2**config.encoder_layers - 1)
-        self.receptive_field = 1 + 2 * (1 + dilations)  # samples, before the pooling
+        self.receptive_field = 1 + 2 * (1 + dilations)
         self.frames_before = math.ceil(self.receptive_field // 2 / config.hop_length)
         self.frames_after = self.frames_before
 

@@ -1,12 +1,11 @@
 """Sampling from a WaveNet decoder: latents to waveform.
 
-`generation` opens an engine, `reading` reads latents ahead, `sharing` cuts them into chunks
-(`chunks`), has the engine advance many of them side by side, and joins the results (`joining`).
-Engines do the same with different means: `reference` plainly, `cpu` and `cuda` in batches of
-matrix products.
+`generation` opens an engine. `prefetch` reads latents ahead; `scheduler` cuts them into chunks
+(`chunks`), has the engine advance many of them side by side, and joins the results (`crossfade`).
+The engines share one interface (`engine`): `reference` computes in plain steps, `cpu` and `cuda`
+in batches of matrix products (`batch`) on weights prepared for that (`weights`).
 """
 
-from core.families.wavenet.sampling.generation import generate
-from core.families.wavenet.sampling.options import WaveNetOptions
+from core.families.wavenet.sampling.generation import ENGINES, WaveNetOptions, generate
 
-__all__ = ["WaveNetOptions", "generate"]
+__all__ = ["ENGINES", "WaveNetOptions", "generate"]

@@ -1,11 +1,11 @@
 """A batch of streams that advance together by matrix products, on one thread.
 
-A layer's product with its past inputs does not wait for the present sample: it is computed
-for up to `BLOCK` samples ahead, as one larger product. Only the present input's is left for
-the step itself.
+This is the common part of the CPU and the CUDA engine. A layer's product with its past inputs
+does not depend on the present sample, so it is computed for up to `BLOCK` samples ahead, as one
+larger product; only the product with the present input is left for the step itself.
 
-The loop over a frame's samples is compiled by TorchScript: some 200 calls of torch a sample, each
-of which would have to win Python's global lock from the other workers.
+The loop over a frame's samples is compiled by TorchScript. It makes some 200 calls of torch a
+sample, and in Python each of them would compete with the other workers for the global lock.
 """
 
 # No `from __future__ import annotations`: TorchScript reads the annotations of this file.
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from core.families.wavenet import mulaw
-from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.sampling.engine import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core.families.wavenet.network import WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
     from core.families.wavenet.sampling.weights import LayerWeights, Weights
 
 BLOCK = 4  # samples; more do not fit the cache beside the weights
@@ -53,7 +53,7 @@ class Layer(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What stands before and after the layers (see `Weights`), and the space for N streams.
+    """Weights before and after the layers (see `Weights`), and scratch memory for N streams.
 
     Attributes:
         newest: float [Q, C + S].
@@ -94,15 +94,15 @@ def advance(
 
     Args:
         layers: The layers; their rings and gates are changed.
-        ends: What stands around them.
-        conditions: What the latent frame adds to each layer's gates, float [N, 2C], and before
-            the last layer, float [N, S].
+        ends: Weights before and after them.
+        conditions: The latent frame's projections for each layer's gates, float [N, 2C], then
+            the one before the last layer, float [N, S].
         newest: The newest code of each stream, int64 [N].
         second: The code before it, int64 [N].
         time: Samples generated so far.
-        uniforms: Draws, float64 [t, N].
+        uniforms: Random numbers, float64 [t, N].
         temperature: See `WaveNetOptions`.
-        stopping: bool []; once true, what is left is not generated.
+        stopping: bool []; once true, the remaining samples are left zero.
 
     Returns:
         Codes, int64 [t, N].
@@ -145,15 +145,15 @@ def compiled() -> "Callable[..., Tensor]":
     return function
 
 
-class Batch:
+class StreamBatch:
     """N streams; see `Engine` for what `restart` and `advance` mean.
 
     Args:
-        weights: The prepared weights, which batches may share.
+        weights: The prepared weights, which several batches may share.
         temperature: See `WaveNetOptions`.
         n_streams: N.
         hop_length: Samples per latent frame.
-        stopping: bool [], asked before each sample; once true, `advance` gives up.
+        stopping: bool [], read before each sample; once true, `advance` returns early.
     """
 
     @torch.inference_mode()
@@ -183,7 +183,7 @@ class Batch:
             mixed=new(n_streams, len(weights.mix)),
             logits=new(n_streams, mulaw.N_CLASSES),
         )
-        # The two newest codes of each stream.
+        # The two newest codes of each stream, int64 [2, N].
         self.history = weights.mix.new_empty(2, n_streams, dtype=torch.int64)
         for stream in range(n_streams):
             self.restart(stream)
@@ -192,13 +192,14 @@ class Batch:
     def restart(self, stream: int) -> None:
         """See `Engine.restart`."""
         for layer, weights in zip(self.layers, self.weights.layers, strict=True):
-            # Padding is zero on the whole residual path, and this one lacks the offset.
+            # The network pads with zeros; on this path, which lacks the offset, that is its
+            # negative.
             layer.ring[:, stream] = -weights.offset
         self.history[:, stream] = mulaw.SILENCE
 
     @torch.inference_mode()
     def advance(self, frames: Tensor, uniforms: Tensor) -> Tensor:
-        """See `Engine.advance`; here the draws are on the network's device, as the codes are."""
+        """See `Engine.advance`; here random numbers and codes are on the network's device."""
         weights = self.weights
         added = torch.addmm(weights.condition_bias, frames, weights.condition)
         parts = torch.split(added, weights.condition_widths, dim=1)
@@ -207,7 +208,7 @@ class Batch:
         return codes.T
 
     def _advance(self, conditions: list[Tensor], uniforms: Tensor) -> Tensor:
-        """Generate samples from what a frame adds, see `advance`; remember the newest two."""
+        """Generate samples from a frame's projections, see `advance`; keep the newest two."""
         codes = compiled()(
             self.layers,
             self.ends,
@@ -223,15 +224,15 @@ class Batch:
         return codes
 
 
-def bytes_per_stream(network: "WaveNet") -> int:
-    """Return the memory of a stream's past inputs."""
+def bytes_per_stream(network: "WaveNetDecoder") -> int:
+    """Return the memory of a stream's past inputs, in bytes."""
     past: int = network.receptive_field - 1
     return 4 * past * network.input.out_channels
 
 
 def _layer(weights: "LayerWeights", n_streams: int, hop_length: int) -> Layer:
     channels = len(weights.offset)
-    # A power of two, as dilations are, that no end of a frame cuts.
+    # A power of two, so that it divides the dilations, and a divisor of the frame.
     block = math.gcd(min(BLOCK, weights.dilation), hop_length)
     return Layer(
         dilation=weights.dilation,

@@ -1,13 +1,14 @@
 """Chunks: where a long sequence of latents is cut, so that its parts advance side by side.
 
 The plan is a function of the frame index alone, so it is the same for files, pipes and
-inputs of unknown length. Each chunk but the first starts some frames early, cold, as every
-item of the training did, and has found its way into the music when its own part begins::
+inputs of unknown length. Each chunk but the first starts some frames early, with silence as its
+past as every item of the training did; by the time its own part begins, its output follows the
+latents (`benchmarks/seams.py` measures it)::
 
     frames    0    1    2    3    4    5    6    7    8    9   10
-    chunk 0   [kkkk kkkj]
-    chunk 1   [wwww wwwj kkkk kkkj]                   k kept, w warm-up,
-    chunk 2             [wwww wwwj kkkk kkkk kkkj]    j the frame in which two are joined
+    chunk 0   [kkkk kkkx]
+    chunk 1   [wwww wwwx kkkk kkkx]                   k kept, w warm-up,
+    chunk 2             [wwww wwwx kkkk kkkk kkkx]    x the frame of a crossfade
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WARMUP_FRAMES = 2  # the last of them is where a chunk is joined to the one before
+WARMUP_FRAMES = 2  # the last of them holds the crossfade from the chunk before
 
-# Short ones come first, so that a song sounds soon.
+# The first chunks are short, so that playback can start early.
 SHORTEST_FRAMES = 2
 GROWTH_FRAMES = 8  # of sound, after which chunks are a frame longer
-LONGEST_FRAMES = 10  # early: more streams are busy with a short song than with longer chunks
+LONGEST_FRAMES = 10  # early: a short song then keeps more streams busy than with longer chunks
 EARLY_FRAMES = 1200
 LONGEST_LATER_FRAMES = 20
 
@@ -34,7 +35,7 @@ class Chunk:
     """Frames that one stream generates.
 
     Attributes:
-        index: Number of the chunk; names its draws.
+        index: Number of the chunk; selects its random numbers.
         warmup: First frame generated.
         start: First frame of its own.
         end: One past the last frame.

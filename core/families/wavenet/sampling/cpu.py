@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.families.wavenet.sampling.batch import Batch, bytes_per_stream
+from core.families.wavenet.sampling.batch import StreamBatch, bytes_per_stream
 from core.families.wavenet.sampling.engine import Engine
 from core.families.wavenet.sampling.weights import prepare
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from core.families.wavenet.network import WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
 
 STREAMS_PER_WORKER = 64
 MEMORY_BYTES = 1.2e9  # for the past inputs of all streams
@@ -34,11 +34,11 @@ class CpuEngine(Engine):
     Args:
         network: The network whose distribution is drawn from; not changed.
         temperature: See `WaveNetOptions`.
-        n_streams: How many streams at most; None for as many as are worth it.
+        n_streams: How many streams; None for as many as are worth it.
     """
 
     def __init__(
-        self, network: WaveNet, *, temperature: float, n_streams: int | None = None
+        self, network: WaveNetDecoder, *, temperature: float, n_streams: int | None = None
     ) -> None:
         n_workers = torch.get_num_threads() if n_streams is None else 1
         each = streams_per_worker(network, n_workers) if n_streams is None else n_streams
@@ -46,7 +46,7 @@ class CpuEngine(Engine):
         self._stopping = torch.tensor(False)
         weights = prepare(network)
         self._batches = [
-            Batch(
+            StreamBatch(
                 weights,
                 temperature=temperature,
                 n_streams=each,
@@ -72,7 +72,7 @@ class CpuEngine(Engine):
         """See `Engine.advance`."""
         with single_threaded_products():
             codes = self._pool.map(
-                Batch.advance,
+                StreamBatch.advance,
                 self._batches,
                 torch.split(frames, self._each),
                 torch.split(uniforms, self._each),
@@ -85,7 +85,7 @@ class CpuEngine(Engine):
         self._pool.shutdown()
 
 
-def streams_per_worker(network: WaveNet, n_workers: int) -> int:
+def streams_per_worker(network: WaveNetDecoder, n_workers: int) -> int:
     """Return how many streams fit, in eights; a function of the network and of the workers."""
     fitting = int(MEMORY_BYTES / n_workers / bytes_per_stream(network))
     return max(8, min(STREAMS_PER_WORKER, fitting // 8 * 8))
@@ -93,9 +93,10 @@ def streams_per_worker(network: WaveNet, n_workers: int) -> int:
 
 @contextmanager
 def single_threaded_products() -> Iterator[None]:
-    """Let each thread run its own products alone meanwhile.
+    """Keep each thread's products on that thread for the time of the context.
 
-    torch's number of threads is partly the process's own (MKL's), partly each thread's.
+    Set here as well as in each worker: torch keeps one part of its thread count for the whole
+    process (MKL's) and another for each thread.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""Joins: from chunks that overlap by a frame to one waveform without audible seams.
+"""Crossfades: from chunks that overlap by a frame to one waveform without audible seams.
 
 Two chunks play the same latents with different draws, so they agree in sound but not in
 phase. In the frame that both have, the later chunk may be delayed by up to a fifth of a
-frame, and the crossfade, a fifth of a frame long, may lie anywhere: delay and place are those
+frame, and the crossfade, a fifth of a frame long, may lie anywhere. Delay and place are chosen
 where the two waveforms differ least, relative to their energy.
 """
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from core.families.wavenet.sampling.chunks import Chunk
 
-JOIN_PARTS = 5  # of a frame: one is the length of a crossfade and the longest delay
+CROSSFADES_PER_FRAME = 5  # a frame divided by this is the crossfade's length and longest delay
 
 
-def find_join(before: Tensor, after: Tensor, length: int) -> tuple[int, int]:
+def find_crossfade(before: Tensor, after: Tensor, length: int) -> tuple[int, int]:
     """Find where two waveforms are most alike.
 
     Args:
@@ -44,6 +44,7 @@ def find_join(before: Tensor, after: Tensor, length: int) -> tuple[int, int]:
     own = _windowed_sums(np.square(later), length)
     energy = sliding_window_view(own, difference.shape[1])[::-1]
     energy = energy + _windowed_sums(np.square(earlier), length)
+    # The constant keeps silence from dividing by zero, 60 dB below full scale.
     unlikeness = difference / (energy + 1e-6 * length)
     delay, place = divmod(int(unlikeness.argmin()), unlikeness.shape[1])
     return place, delay
@@ -59,7 +60,10 @@ def _windowed_sums(values: NDArray[np.float32], length: int) -> NDArray[np.float
 
 @dataclass
 class _Part:
-    """What is there of a chunk: its waveform from `begin` on, already delayed."""
+    """The samples of a chunk that are generated and not yet played, from sample `begin` on.
+
+    Positions are in samples of the whole waveform; the chosen delay is included in `begin`.
+    """
 
     chunk: Chunk
     begin: int
@@ -73,19 +77,23 @@ class _Part:
         return self.waveform[start - self.begin : stop - self.begin]
 
 
-class Joiner:
+class Crossfader:
     """Takes the frames of chunks as they are generated, gives one waveform in order.
 
     Args:
         hop_length: Samples per latent frame.
+
+    Attributes:
+        length: Samples of a crossfade, and the longest delay.
+        crossfades: Place and delay of each so far, in samples.
     """
 
     def __init__(self, hop_length: int) -> None:
         self.hop_length = hop_length
-        self.length = max(1, hop_length // JOIN_PARTS)
-        self.joins: list[tuple[int, int]] = []  # place and delay, in samples
+        self.length = max(1, hop_length // CROSSFADES_PER_FRAME)
+        self.crossfades: list[tuple[int, int]] = []
         self._parts: list[_Part] = []  # by chunk; the first is the one that plays
-        self._given = 0  # samples
+        self._n_played = 0  # samples
 
     def open(self, chunk: Chunk) -> None:
         """Expect a chunk; they come in order."""
@@ -97,43 +105,43 @@ class Joiner:
         part.waveform = torch.cat([part.waveform, waveform])
 
     def take(self, *, last: bool) -> Tensor:
-        """Return what can be played now, float [t].
+        """Return the samples that no later crossfade can change, float [t].
 
         Args:
             last: Whether the input has ended and all its chunks are complete.
         """
         taken = [torch.zeros(0)]
-        while len(self._parts) > 1 and (join := self._join(*self._parts[:2])) is not None:
-            taken.append(join)
+        while len(self._parts) > 1 and (faded := self._crossfade(*self._parts[:2])) is not None:
+            taken.append(faded)
             self._parts.pop(0)
         if self._parts:
             playing = self._parts[0]
             end = playing.chunk.end * self.hop_length
-            # A delayed chunk has samples beyond its end, which nobody needs.
+            # A delayed chunk has samples beyond its end, which are dropped.
             taken.append(self._play(playing, end if last else end - self.hop_length))
         return torch.cat(taken)
 
     def _play(self, part: _Part, end: int) -> Tensor:
-        """Return a part's samples up to `end`, as far as they are there."""
+        """Return a part's samples up to `end`, as far as they are generated."""
         end = min(end, part.end)
-        played = part.between(self._given, end)
-        self._given += len(played)
+        played = part.between(self._n_played, end)
+        self._n_played += len(played)
         part.waveform, part.begin = part.waveform[max(0, end - part.begin) :], max(part.begin, end)
         return played
 
-    def _join(self, before: _Part, after: _Part) -> Tensor | None:
+    def _crossfade(self, before: _Part, after: _Part) -> Tensor | None:
         """Return the rest of a part and its crossfade into the next, None if it is too early."""
         start, stop = (before.chunk.end - 1) * self.hop_length, before.chunk.end * self.hop_length
         if before.end < stop or after.end < stop:
             return None
-        place, delay = find_join(
+        place, delay = find_crossfade(
             before.between(start, stop), after.between(start - self.length, stop), self.length
         )
         place += start
         after.begin += delay
-        self.joins.append((place, delay))
+        self.crossfades.append((place, delay))
         ramp = torch.linspace(0, 1, self.length + 2)[1:-1]
         rest = self._play(before, place)
         fading, rising = (part.between(place, place + self.length) for part in (before, after))
-        self._given = place + self.length
+        self._n_played = place + self.length
         return torch.cat([rest, torch.lerp(fading, rising, ramp)])

@@ -1,13 +1,13 @@
 """The CUDA engine: the CPU engine's steps on a GPU, replayed as CUDA graphs.
 
-A step is some 250 small kernels; to launch them one by one takes longer than to run them. So
-samples are captured in pieces that frames and the longest dilation are both multiples of, one
-graph for each place of a piece within that dilation, and replayed. float32; torch leaves TF32
-off for matrix products unless it is told otherwise. In half precision too few draws agree with
-the reference's (`benchmarks/README.md`).
+A step is some 250 small kernels, and launching them one by one takes longer than running them. So
+samples are captured as graphs and replayed, in pieces whose length divides both a frame and the
+longest dilation: one graph for each place of a piece within that dilation. Everything is float32,
+and torch leaves TF32 off for matrix products by default; in half precision too few draws agree
+with the reference's (`benchmarks/README.md`).
 
-This file has never run on a GPU: no machine with one was at hand. On the CPU its tests record and
-repeat the operations of a piece as a graph would; the rest is in the tests marked `gpu`.
+This file has not run on a GPU yet. On the CPU its tests record and repeat the operations of a
+piece as a graph would; the rest is in the tests marked `gpu`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from core.families.wavenet.network import WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
 
 MOST_STREAMS = 2048
 MEMORY_BYTES = 8e9  # for the past inputs of all streams
@@ -44,7 +44,7 @@ class CudaEngine(Engine):
     """
 
     def __init__(
-        self, network: WaveNet, *, temperature: float, n_streams: int | None = None
+        self, network: WaveNetDecoder, *, temperature: float, n_streams: int | None = None
     ) -> None:
         self.n_streams = fitting_streams(network) if n_streams is None else n_streams
         self._stopping = torch.tensor(False)
@@ -69,12 +69,12 @@ class CudaEngine(Engine):
         self._stopping.fill_(True)
 
 
-def fitting_streams(network: WaveNet) -> int:
+def fitting_streams(network: WaveNetDecoder) -> int:
     """Return how many streams are worth it and fit; a function of the network alone."""
     return min(MOST_STREAMS, int(MEMORY_BYTES / batch.bytes_per_stream(network)))
 
 
-class _RecordedBatch(batch.Batch):
+class _RecordedBatch(batch.StreamBatch):
     """A batch whose steps read and write tensors that stay in place, so they can be replayed."""
 
     @torch.inference_mode()
@@ -104,8 +104,8 @@ class _RecordedBatch(batch.Batch):
         self.conditions = [torch.zeros_like(condition) for condition in conditions]
         self.uniforms = self.ends.mix.new_zeros(piece, n_streams, dtype=torch.float64)
         self.codes = self.history.new_full((piece, n_streams), mulaw.SILENCE)
-        self.never = torch.tensor(False)  # a graph cannot ask
-        # The libraries set themselves up at first use, which cannot be captured.
+        self.never = torch.tensor(False)  # a graph cannot branch on a value
+        # cuBLAS and others allocate at first use, which cannot be captured.
         self._steps(0)
         for stream in range(n_streams):
             self.restart(stream)
@@ -127,10 +127,13 @@ class _RecordedBatch(batch.Batch):
 
 
 def recorder(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Return what makes of work its CUDA graph's replay; on another device, the work itself."""
+    """Return a function that captures work and returns its replay.
+
+    On a device without CUDA graphs the replay is the work itself.
+    """
     if device.type != "cuda":
         return lambda work: work
-    # Nothing that a graph allocates is of use after its replay: all may have the same memory.
+    # Graphs may share memory: nothing that one allocates is used after its replay.
     pool = torch.cuda.graph_pool_handle()
     # The stream that torch keeps for capturing is one of the device that it was first used on.
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -139,7 +142,7 @@ def recorder(device: torch.device) -> Callable[[Callable[[], None]], Callable[[]
         graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(device),
-            # Meanwhile the encoder's thread may allocate on the same device.
+            # Thread-local: the encoder's thread may allocate on the same device meanwhile.
             torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
         ):
             work()

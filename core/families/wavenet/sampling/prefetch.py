@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 BLOCKS_AHEAD = 2  # of latents, read before they are needed
 POLL_SECONDS = 0.2
 
-# A sequence's number, and: a block, float [l, D]; what went wrong; or None at its end.
+# A sequence's number, with a block, float [l, D], or the error of reading it, or None at its end.
 Item = tuple[int, Tensor | BaseException | None]
 
 
-class Reader:
+class Prefetcher:
     """Reads ahead on a thread of its own; a sequence is begun when the one before has ended.
 
     The very first block is read before that, on the caller's thread, with all of torch's
@@ -46,11 +46,11 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self._is_closed.set()
-        # Not for longer: the thread may wait for a live input that says nothing.
+        # Bounded: the thread may be blocked reading a live input on which nothing arrives.
         self._thread.join(2 * POLL_SECONDS)
 
     def take(self, *, wait: bool) -> Item | None:
-        """Return what was read next; None if it is not there yet and one is not to wait."""
+        """Return the next item; None if there is none yet and `wait` is false."""
         if self._first is not None:
             item, self._first = self._first, None
             return item
@@ -73,7 +73,7 @@ class Reader:
                 return
 
     def _put(self, item: Item) -> bool:
-        """Hand over an item; False if nobody wants it any more."""
+        """Queue an item; return False if the prefetcher was closed before there was room."""
         while not self._is_closed.is_set():
             try:
                 self._queue.put(item, timeout=POLL_SECONDS)
@@ -84,6 +84,7 @@ class Reader:
 
 
 def _next(blocks: Iterator[Tensor]) -> Tensor | BaseException | None:
+    # Errors become items: they belong to a sequence, and are raised where that one is played.
     try:
         return next(blocks, None)
     except BaseException as error:

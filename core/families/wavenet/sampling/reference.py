@@ -1,4 +1,4 @@
-"""The reference engine: each stream by itself, in plain steps; the truth for the others.
+"""The reference engine, against which the others are tested: each stream alone, in plain steps.
 
 A stream keeps, for each layer, a ring of that layer's past inputs, so that a new sample
 costs one step and not a receptive field (Le Paine et al. 2016, arXiv 1611.09482).
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from core.families.wavenet import mulaw
-from core.families.wavenet.sampling.draws import choose
-from core.families.wavenet.sampling.engine import Engine
+from core.families.wavenet.sampling.engine import Engine, choose
 
 if TYPE_CHECKING:
-    from core.families.wavenet.network import GatedLayer, WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
+    from core.families.wavenet.layers import GatedLayer
 
 
 class ReferenceEngine(Engine):
@@ -28,7 +28,7 @@ class ReferenceEngine(Engine):
         n_streams: How many streams.
     """
 
-    def __init__(self, network: WaveNet, *, temperature: float, n_streams: int) -> None:
+    def __init__(self, network: WaveNetDecoder, *, temperature: float, n_streams: int) -> None:
         self.network = network
         self.temperature = temperature
         self.n_streams = n_streams
@@ -73,7 +73,7 @@ class _LayerState:
         self.residual = _Pointwise(layer.residual)
         self.skip = _Pointwise(layer.skip)
         self.dilation = layer.dilation
-        # Zeros: before its first sample a stream sees the padding that training saw.
+        # Zeros, because the layers are padded with zeros in training.
         self.ring = weight.new_zeros(layer.dilation, weight.shape[1])
 
     def advance(self, x: Tensor, condition: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ class _Stream:
     """The state of one stream of audio being generated."""
 
     @torch.no_grad()
-    def __init__(self, network: WaveNet) -> None:
+    def __init__(self, network: WaveNetDecoder) -> None:
         layers = cast("list[GatedLayer]", list(network.layers))
         self.n_samples = 0
         assert network.input.bias is not None
@@ -127,8 +127,8 @@ class _Stream:
         """Advance all layers by one sample.
 
         Args:
-            conditions: What the latent frame adds to each layer, float [2C].
-            mix_condition: What it adds before the last layer, float [S].
+            conditions: The latent frame's projection for each layer, float [2C].
+            mix_condition: Its projection before the last layer, float [S].
 
         Returns:
             Logits of the sample, float [Q].

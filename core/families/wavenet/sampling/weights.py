@@ -1,11 +1,11 @@
 """A WaveNet's weights, prepared once for batches of streams that advance step by step.
 
-What is merged, so that a step is as few products as it can be:
+They are merged so that a step takes as few products as possible:
 
 - Residual and skip convolution are one product, `-y @ outgoing`, added to a row that holds
   the residual path and the skip sum side by side.
-- Residual biases are left out of the residual path. What they would have added up to before
-  a layer (`offset`) is part of that layer's gate bias instead.
+- Residual biases are left out of the residual path. Their sum before a layer (`offset`) is
+  part of that layer's gate bias instead.
 - tanh(f) = 2 sigmoid(2 f) - 1, so one sigmoid serves gate and filter: the filter's weights
   are doubled, and -y = s(gate) - 2 s(gate) s(2 filter).
 - The first convolution and its share of the skip sum become two tables of rows, one for the
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from core.families.wavenet import mulaw
 
 if TYPE_CHECKING:
-    from core.families.wavenet.network import GatedLayer, WaveNet
+    from core.families.wavenet.decoder import WaveNetDecoder
+    from core.families.wavenet.layers import GatedLayer
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LayerWeights:
         past: Gates from the input `dilation` samples ago, float [C, 2C].
         present: Gates from the present input, float [C, 2C].
         outgoing: Residual path and skip sum from the output, float [C, C + S].
-        offset: What the residual path lacks before this layer, float [C].
+        offset: Sum of the residual biases before this layer, float [C].
     """
 
     dilation: int
@@ -47,13 +48,13 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """All layers, and what stands before and after them.
+    """All layers, and the convolutions before and after them.
 
     Attributes:
         layers: The gated layers.
         newest: Residual path and skip sum from the newest code, float [Q, C + S].
         second: The same from the code before that, float [Q, C + S].
-        condition: What a latent frame adds to all gates and before the last layer,
+        condition: Projections of a latent frame for all gates and before the last layer,
             float [D, n_layers * 2C + S].
         condition_bias: float [n_layers * 2C + S].
         mix: float [S, S].
@@ -72,13 +73,13 @@ class Weights:
 
     @property
     def condition_widths(self) -> list[int]:
-        """Columns of `condition` that belong to each layer, and before the last one."""
+        """Columns of `condition` that belong to each layer, then those before the last one."""
         gates = [layer.past.shape[1] for layer in self.layers]
         return [*gates, len(self.mix)]
 
 
 @torch.no_grad()
-def prepare(network: WaveNet) -> Weights:
+def prepare(network: WaveNetDecoder) -> Weights:
     """Return a network's weights in the form above, as copies."""
     layers, conditions, biases = [], [], []
     skip_matrix, skip_bias = _matrix(network.input_skip)
@@ -113,7 +114,7 @@ def prepare(network: WaveNet) -> Weights:
 
 
 def _merge(layer: GatedLayer, offset: Tensor) -> tuple[LayerWeights, Tensor]:
-    """Return a layer's weights and what its gates need added, float [2C]."""
+    """Return a layer's weights and the bias of its gates, float [2C]."""
     weight = layer.dilated.weight
     past, present = (_double_filter(weight[:, :, tap].T).contiguous() for tap in (0, 1))
     residual, _ = _matrix(layer.residual)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.encoder import TILE, WaveNetEncoder
-from core.families.wavenet.network import GatedLayer
+from core.families.wavenet.encoder import WaveNetEncoder
+from core.families.wavenet.layers import TILE, GatedLayer
 from core.presets import get_preset
 
 # The paper's depth with as few channels as gradients can pass.

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from core.families.wavenet.sampling.chunks import Chunk
-from core.families.wavenet.sampling.crossfade import JOIN_PARTS, Joiner, find_join
+from core.families.wavenet.sampling.crossfade import (
+    CROSSFADES_PER_FRAME,
+    Crossfader,
+    find_crossfade,
+)
 
 pytestmark = pytest.mark.usefixtures("generator")
 
@@ -24,26 +28,26 @@ def chunks_of(*lengths):
 
 
 def join(waveforms, chunks, order=None, hop=HOP):
-    """Return the joined waveform and the joiner; frames come in, in `order` of the chunks."""
-    joiner, taken = Joiner(hop), []
+    """Return the joined waveform and the crossfader; frames come in, in `order` of the chunks."""
+    crossfader, taken = Crossfader(hop), []
     for chunk in chunks:
-        joiner.open(chunk)
+        crossfader.open(chunk)
     for index in order or range(len(chunks)):
         for frame in waveforms[index].split(hop):
-            joiner.add(chunks[index], frame)
-            taken.append(joiner.take(last=False))
-    taken.append(joiner.take(last=True))
-    return torch.cat(taken), joiner
+            crossfader.add(chunks[index], frame)
+            taken.append(crossfader.take(last=False))
+    taken.append(crossfader.take(last=True))
+    return torch.cat(taken), crossfader
 
 
-@pytest.mark.parametrize("hop", [1, JOIN_PARTS - 1, HOP])
+@pytest.mark.parametrize("hop", [1, CROSSFADES_PER_FRAME - 1, HOP])
 def test_parts_of_one_waveform_are_put_together_again(hop):
     chunks = list(chunks_of(2, 1, 4, 1))
     whole = torch.randn(8 * hop)
     parts = [whole[chunk.warmup * hop : chunk.end * hop] for chunk in chunks]
-    joined, joiner = join(parts, chunks, hop=hop)
+    joined, crossfader = join(parts, chunks, hop=hop)
     torch.testing.assert_close(joined, whole)
-    assert [delay for _, delay in joiner.joins] == [0, 0, 0]
+    assert [delay for _, delay in crossfader.crossfades] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("order", [[2, 1, 0], [1, 0, 2]])
@@ -55,13 +59,13 @@ def test_chunks_may_be_finished_in_any_order(order):
 
 def test_waveform_is_played_as_soon_as_no_join_can_change_it():
     chunks = list(chunks_of(3, 2))
-    joiner = Joiner(HOP)
+    crossfader = Crossfader(HOP)
     for chunk in chunks:
-        joiner.open(chunk)
+        crossfader.open(chunk)
     played = []
     for _ in range(3):
-        joiner.add(chunks[0], torch.ones(HOP))
-        played.append(len(joiner.take(last=False)))
+        crossfader.add(chunks[0], torch.ones(HOP))
+        played.append(len(crossfader.take(last=False)))
     assert played == [HOP, HOP, 0]
 
 
@@ -73,9 +77,9 @@ def test_tones_of_other_phase_are_joined_where_they_agree():
         0.5 * torch.sin(2 * math.pi * 330 * time[chunk.warmup * HOP : chunk.end * HOP] + phase)
         for chunk, phase in zip(chunks, phases, strict=True)
     ]
-    joined, joiner = join(parts, chunks)
+    joined, crossfader = join(parts, chunks)
     assert len(joined) == 9 * HOP
-    assert all(0 < delay <= HOP // JOIN_PARTS for _, delay in joiner.joins)
+    assert all(0 < delay <= HOP // CROSSFADES_PER_FRAME for _, delay in crossfader.crossfades)
     # A pure tone's second difference is proportional to itself; a seam breaks that.
     bend = 2 - 2 * math.cos(2 * math.pi * 330 / 16000)
     error = joined.diff(n=2) + bend * joined[1:-1]
@@ -85,16 +89,16 @@ def test_tones_of_other_phase_are_joined_where_they_agree():
 def test_a_join_lies_in_the_frame_that_both_have():
     chunks = list(chunks_of(2, 2))
     parts = [torch.randn((chunk.end - chunk.warmup) * HOP) for chunk in chunks]
-    joined, joiner = join(parts, chunks)
-    ((place, delay),) = joiner.joins
-    assert HOP <= place <= 2 * HOP - HOP // JOIN_PARTS
+    joined, crossfader = join(parts, chunks)
+    ((place, delay),) = crossfader.crossfades
+    assert HOP <= place <= 2 * HOP - HOP // CROSSFADES_PER_FRAME
     assert torch.equal(joined[:place], parts[0][:place])
-    end = place + HOP // JOIN_PARTS
+    end = place + HOP // CROSSFADES_PER_FRAME
     assert torch.equal(joined[end:], parts[1][end - delay : 4 * HOP - delay])
 
 
 def test_silence_is_joined_without_delay():
-    assert find_join(torch.zeros(HOP), torch.zeros(HOP + 160), 160) == (0, 0)
+    assert find_crossfade(torch.zeros(HOP), torch.zeros(HOP + 160), 160) == (0, 0)
 
 
 def test_the_likest_place_and_delay_are_found():
@@ -102,4 +106,4 @@ def test_the_likest_place_and_delay_are_found():
     before, after = torch.randn(HOP), torch.randn(160 + HOP)
     before[300:460] = common
     after[160 + 300 - 17 :][:160] = common
-    assert find_join(before, after, 160) == (300, 17)
+    assert find_crossfade(before, after, 160) == (300, 17)

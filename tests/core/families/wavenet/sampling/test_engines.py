@@ -11,11 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.families.wavenet import mulaw
-from core.families.wavenet.network import WaveNet
+from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.sampling import batch, cuda, reference
 from core.families.wavenet.sampling.cpu import MEMORY_BYTES, CpuEngine, streams_per_worker
 from core.families.wavenet.sampling.cuda import CudaEngine
-from core.families.wavenet.sampling.draws import choose
+from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
 from core.presets import get_preset
 from core.translator import Translator
@@ -27,14 +27,14 @@ ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine, "cuda": CudaEngine}
 
 @pytest.fixture
 def network(generator, short_hop, trained):
-    return trained(WaveNet(short_hop))
+    return trained(WaveNetDecoder(short_hop))
 
 
 @pytest.fixture
 def deep_network(generator, trained):
     """The paper's depth; skip channels unlike the residual ones."""
     narrow = {"residual_channels": 4, "skip_channels": 9, "latent_dim": 2, "hop_length": 272}
-    return trained(WaveNet(replace(get_preset("paper").model, **narrow)))
+    return trained(WaveNetDecoder(replace(get_preset("paper").model, **narrow)))
 
 
 def run(engine, latents, uniforms):
@@ -117,9 +117,9 @@ def test_a_thousand_greedy_samples_are_the_same_with_every_engine(fed):
 def crowd(request, short_hop, trained):
     """Return a network, and how many streams of it: as few as any, and as many as a worker has."""
     if request.param == "narrow":
-        return trained(WaveNet(short_hop)), 21
+        return trained(WaveNetDecoder(short_hop)), 21
     short = {"decoder_blocks": 1, "hop_length": 12}
-    return trained(WaveNet(replace(get_preset("paper").model, **short))), 64
+    return trained(WaveNetDecoder(replace(get_preset("paper").model, **short))), 64
 
 
 def test_a_streams_samples_do_not_depend_on_its_place_or_its_neighbours(crowd):
@@ -301,7 +301,7 @@ def test_a_closed_engine_stops_within_a_frame(network, short_hop, monkeypatch):
 @pytest.mark.parametrize("preset", ["tiny", "small", "paper", "paper-4s"])
 def test_streams_fit_the_memory_meant_for_them(preset):
     with torch.device("meta"):
-        network = WaveNet(get_preset(preset).model)
+        network = WaveNetDecoder(get_preset(preset).model)
     each = streams_per_worker(network, 2)
     past = sum(layer.dilation * layer.dilated.in_channels for layer in network.layers)
     assert 8 <= each <= 64

@@ -15,7 +15,7 @@ from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.sampling import WaveNetOptions, batch, generation, scheduler
 from core.families.wavenet.sampling.chunks import WARMUP_FRAMES, plan
-from core.families.wavenet.sampling.draws import choose, draws
+from core.families.wavenet.sampling.engine import choose, draw_uniforms
 
 EXACT = WaveNetOptions(exact=True)
 
@@ -182,7 +182,10 @@ def test_sample_n_of_a_chunk_is_drawn_with_number_n_of_that_chunk(decoder, short
     by_stream = torch.stack(used, dim=1)
     for chunk in islice(plan(), 3):
         length = 50 * (chunk.end - chunk.warmup)
-        assert by_stream[chunk.index, :length].tolist() == draws(7, chunk.index, 0, length).tolist()
+        assert (
+            by_stream[chunk.index, :length].tolist()
+            == draw_uniforms(7, chunk.index, 0, length).tolist()
+        )
 
 
 def test_the_exact_chain_is_drawn_with_the_numbers_of_chunk_0(decoder, short_hop, monkeypatch):
@@ -195,7 +198,7 @@ def test_the_exact_chain_is_drawn_with_the_numbers_of_chunk_0(decoder, short_hop
     monkeypatch.setattr(batch, "choose", watched)
     monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     generate(decoder, torch.randn(3, short_hop.latent_dim), seed=7, options=EXACT)
-    assert used == draws(7, 0, 0, 150).tolist()
+    assert used == draw_uniforms(7, 0, 0, 150).tolist()
 
 
 def test_chunks_lie_end_to_end_and_begin_early_and_short():

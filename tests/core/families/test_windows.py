@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from core.families import get_family
-from core.families.base import run_in_windows
+from core.families.windows import run_in_windows
 from core.presets import get_preset
 from core.translator import Translator
 
