@@ -128,9 +128,9 @@ def chunks(preset: str, seconds: float) -> Row:
     return row
 
 
-def album(preset: str, seconds: float, *, is_shared: bool) -> Row:
+def album(preset: str, seconds: float, *, is_shared: bool, device: str = "cpu") -> Row:
     """Measure the decoder on short songs, which share batches or come one after the other."""
-    model = Translator.create(get_preset(preset), ["a"]).eval()
+    model = Translator.create(get_preset(preset), ["a"]).eval().to(device)
     shape = round(seconds / 6 * model.latent_rate), model.latent_dim
     song = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     at_once = ALBUM_SONGS if is_shared else 1
@@ -140,6 +140,8 @@ def album(preset: str, seconds: float, *, is_shared: bool) -> Row:
             n_samples += _play(waveform, clock)[0]
     sound = n_samples / model.sample_rate
     what = f"{ALBUM_SONGS} songs {'shared' if is_shared else 'apart'}"
+    if device != "cpu":
+        what = f"{device}, {ALBUM_SONGS} songs"
     return Row(preset, what, 0, model.sample_rate, sound, *clock.read())
 
 
@@ -164,14 +166,15 @@ def _decode(
     return Row(preset, what, 1, model.sample_rate, sound, *clock.read(), first)
 
 
-def translation(preset: str, seconds: float) -> Row:
+def translation(preset: str, seconds: float, *, device: str = "cpu") -> Row:
     """Measure encoding and decoding a song that is there from the beginning."""
-    model = Translator.create(get_preset(preset), ["a"]).eval()
+    model = Translator.create(get_preset(preset), ["a"]).eval().to(device)
     clock = Clock()
     latents = model.encode_blocks([_song(seconds, model.sample_rate)])
     n_samples, first = _play(model.decode_blocks(latents, to="a"), clock)
     sound = n_samples / model.sample_rate
-    return Row(preset, "translate", 0, model.sample_rate, sound, *clock.read(), first)
+    what = "translate" if device == "cpu" else f"{device}, translate"
+    return Row(preset, what, 0, model.sample_rate, sound, *clock.read(), first)
 
 
 def encoding(preset: str, seconds: float) -> Row:
@@ -248,6 +251,8 @@ CASES: dict[str, Callable[[str, float], Row]] = {
 }
 if torch.cuda.is_available():
     CASES["cuda"] = gpu
+    CASES["cuda-album"] = partial(album, is_shared=True, device="cuda")
+    CASES["cuda-translate"] = partial(translation, device="cuda")
 
 
 def main() -> None:

@@ -10,6 +10,11 @@ went through `torch.compile` takes part too. The losses of all are shown first. 
 turns, so that whatever else the machine does slows all. Then `umt` trains alone, with its own
 workers, to see how long it waits for data; and what an update asks for is put beside what this
 machine does at best: a large matrix product, and a copy in memory. The data is noise.
+
+On a GPU (`--device cuda`) `umt` works on matrix products that are compiled, see
+`core.families.wavenet.channels_last`; `eager` are the same products uncompiled, `convolutions` the
+networks as they are elsewhere, which `--compiled` compiles. ACCELERATE_MIXED_PRECISION=bf16 is
+for all of them, and for the large product.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -42,6 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Update = Callable[[Batch, int], dict[str, float]]
+
+WHAT_LAYERS = "core.families.wavenet.channels_last"
 
 
 def write_noise(directory: Path, name: str, sample_rate: int) -> Domain:
@@ -115,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="also show where the time goes")
     options = parser.parse_args()
     config = get_preset(options.preset)
     config = config.updated(
@@ -130,13 +139,43 @@ def main() -> None:
         model = Translator.create(config, ["one", "two"]).to(accelerator.device)
         textbook = Textbook(copy.deepcopy(model))
         # Its batches are made while it waits for them.
-        others: dict[str, Update] = {"textbook": lambda _, step: textbook.update(batches[step])}
+        others: dict[str, Update] = {
+            "textbook": convolving(lambda _, step: textbook.update(batches[step]), accelerator)
+        }
+        if options.device == "cuda":
+            own = Updater(copy.deepcopy(model), accelerator).update
+            others["eager"] = patched(own, "_compiled", lambda function: function)
+            own = Updater(copy.deepcopy(model), accelerator).update
+            others["convolutions"] = patched(own, "is_wanted", lambda _: False)
         if options.compiled:
-            others["compiled"] = Updater(compiled(copy.deepcopy(model)), accelerator).update
+            own = Updater(compiled(copy.deepcopy(model)), accelerator).update
+            others["compiled"] = patched(own, "is_wanted", lambda _: False)
         updater = Updater(model, accelerator)
         seconds = compare(updater.update, others, batches, options.steps)
         wait(updater, batches, options.steps)
         limits(updater, batches[0], seconds)
+        if options.profile:
+            profile(updater, batches)
+
+
+def patched(update: Update, name: str, value: Callable[..., Any]) -> Update:
+    """Return an update during which a function of `channels_last` is another one."""
+
+    def work(batch: Batch, step: int) -> dict[str, float]:
+        with patch(f"{WHAT_LAYERS}.{name}", value):
+            return update(batch, step)
+
+    return work
+
+
+def convolving(update: Update, accelerator: Accelerator) -> Update:
+    """Return an update with convolutions, in the precision that others have."""
+
+    def work(batch: Batch, step: int) -> dict[str, float]:
+        with accelerator.autocast():
+            return update(batch, step)
+
+    return patched(work, "is_wanted", lambda _: False)
 
 
 def compiled(model: Translator) -> Translator:
@@ -184,11 +223,27 @@ def wait(updater: Updater, batches: Batches, n_steps: int) -> None:
     print(f"waiting for data: {speed['waiting_share']:.1%}")
 
 
+def profile(updater: Updater, batches: Batches) -> None:
+    """Print the operations that take most of two updates."""
+    with torch.profiler.profile() as profiled:
+        for step in range(2):
+            updater.update(batches[step], step)
+    by = "self_cpu_time_total"
+    if updater.accelerator.device.type == "cuda":
+        by = "self_device_time_total"
+    averages = profiled.key_averages()
+    print(averages.table(sort_by=by, row_limit=18, max_name_column_width=50))
+
+
 def limits(updater: Updater, batch: Batch, seconds: float) -> None:
     """Print what an update asks for beside what the machine does at best."""
-    flops, n_bytes = demands(lambda: updater.update(batch, 0))
+    # Compiled products would not be counted.
+    counted = patched(updater.update, "_compiled", lambda function: function)
+    flops, n_bytes = demands(lambda: counted(batch, 0))
     device = updater.accelerator.device
-    products, copies = product_rate(device), copy_rate(device)
+    is_half = updater.accelerator.mixed_precision == "bf16"
+    dtype = torch.bfloat16 if is_half else torch.float32
+    products, copies = product_rate(device, dtype), copy_rate(device)
     print(f"{flops / seconds / 1e9:.1f} GFLOP/s, {flops / seconds / products:.1%} of a product's")
     print(
         f"an update of {seconds:.2f} s: its products alone at {products / 1e9:.0f} GFLOP/s "
