@@ -72,7 +72,7 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
     )
     latents = encoder(source).detach().requires_grad_()
     values = decoder.predict(latents[: len(target)]).detach().requires_grad_()
-    output = decoder.render_still(values).detach().requires_grad_()
+    output = decoder.render_steady(values).detach().requires_grad_()
     sample_rate, weight = decoder.config.sample_rate, decoder.config.attack_weight
 
     def judge() -> torch.Tensor:
@@ -87,7 +87,7 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
         "decoders' networks": groups
         * milliseconds(lambda: decoder.predict(latents[: len(target)]).sum().backward()),
         "from their values to a waveform": groups
-        * milliseconds(lambda: decoder.render_still(values).sum().backward()),
+        * milliseconds(lambda: decoder.render_steady(values).sum().backward()),
         "distance from the recording": groups
         * milliseconds(
             lambda: multi_resolution_loss(

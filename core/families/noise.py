@@ -1,7 +1,9 @@
-"""Random numbers of training, drawn item by item.
+"""Random numbers of training, drawn item by item: the part of the seam that goes unseen.
 
-What is drawn for an item is a function of that item's key, and so does not depend on how a
-batch is shared among processes. Outside of `noise_of_items` torch's own generator is used.
+Within `noise_of_items` the framework fixes each item's numbers by a key, so they do not depend on
+how a batch is divided among processes; families draw through `uniform_like` and `normal_like`.
+Outside of it torch's own generator is used. A context variable instead of an argument, so that
+networks that draw nothing need not pass it on.
 """
 
 from __future__ import annotations

@@ -11,12 +11,17 @@ from torch import Tensor, nn
 
 from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
-from core.families.spectral.blocks import ConvNeXtBlock
+from core.families.spectral.layers import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
-from core.families.spectral.note_envelopes import N_TIMBRES, Spectra, Voices, ring
+from core.families.spectral.note_envelopes import (
+    N_TIMBRES,
+    NoteEnvelopes,
+    NoteSpectra,
+    integrate_envelopes,
+)
 from core.families.spectral.salience import N_KEYS
 from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
-from core.families.spectral.synthesizer import Controls, Stream, Synthesizer
+from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 from core.families.spectral.vibrato import Vibrato
 from core.families.windows import run_in_windows
 
@@ -26,9 +31,9 @@ if TYPE_CHECKING:
     from core.config import SpectralConfig
 
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
-FURTHEST = LARGEST_DEVIATION - 0.5  # bins that notes move oscillators, which the blocks move on
-N_VOICE_VALUES = 2 * N_TIMBRES * N_KEYS  # last of the networks' values: `ring` takes them
-FIRST_NOISE = -7.0  # that an untrained decoder begins with
+FURTHEST = LARGEST_DEVIATION - 0.5  # bins by which notes move oscillators; blocks add up to 0.5
+N_ENVELOPE_VALUES = 2 * N_TIMBRES * N_KEYS  # the last of the networks' values
+INITIAL_NOISE = -7.0  # of an untrained decoder, natural logarithm of the amplitude
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,21 @@ class SpectralOptions(GenerationOptions):
 
 
 class SpectralDecoder(Decoder[SpectralOptions]):
-    """Notes that ring, corrected frame by frame by ConvNeXt blocks.
+    """Notes with envelopes and spectra, corrected frame by frame by ConvNeXt blocks.
 
-    Each key has a few timbres, with a spectrum each (`Spectra`). Their sum, as loud as they ring
-    (`Voices`, `ring`), is what a decoder starts from; the blocks, which see all latent channels,
-    correct it in amplitude and frequency and add noise. The trunk is that of Vocos (Siuzdak
-    2023, arXiv 2306.00814) with a memory of some seconds; what rings dies away, but has no end.
-    In training notes stand still; generated ones sway as the domain's do (`Vibrato`).
+    Each key has a few timbres, each with a spectrum (`NoteSpectra`) and an envelope
+    (`NoteEnvelopes`, `integrate_envelopes`). Their sum is the decoder's first estimate; the blocks,
+    which see all latent channels, correct its amplitudes and frequencies and add noise. The blocks
+    are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see some seconds; the envelopes decay
+    exponentially and have no such limit. Notes are steady in training, and have the domain's
+    vibrato when they are generated (`Vibrato`).
+
+    Args:
+        config: The family's configuration.
+
+    Attributes:
+        frames_before: Latent frames before a frame that can change the networks' values there.
+        frames_after: Latent frames after it, likewise.
     """
 
     def __init__(self, config: SpectralConfig) -> None:
@@ -69,22 +82,22 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         self.norm = nn.LayerNorm(channels)
         n_values = 2 * self.n_partials + config.noise_bands
         self.head = nn.Linear(channels, config.downsampling * n_values)
-        # Begins as the notes alone.
+        # Small, so that an untrained decoder plays the notes alone.
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(3 * channels))
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
-            self.head.bias.view(config.downsampling, -1)[:, 2 * self.n_partials :] = FIRST_NOISE
-        self.spectra = Spectra(self.n_partials, config.n_fft, config.sample_rate)
-        self.voices = Voices(config.voice_channels, config.latent_dim, config.downsampling)
+            self.head.bias.view(config.downsampling, -1)[:, 2 * self.n_partials :] = INITIAL_NOISE
+        # Model files store the weights under these two names.
+        self.spectra = NoteSpectra(self.n_partials, config.n_fft, config.sample_rate)
+        self.voices = NoteEnvelopes(config.voice_channels, config.latent_dim, config.downsampling)
         self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
-        # Latent frames before and after a frame that can change it.
         self.frames_before = max(
             sum(block.padding[0] for block in blocks), self.voices.frames_before
         )
         self.frames_after = max(sum(block.padding[1] for block in blocks), self.voices.frames_after)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Return the waveform of latents, without vibrato, with noise of each item's own.
+        """Return the waveform of latents without vibrato; the noise is drawn item by item.
 
         Args:
             latents: float [B, L, D].
@@ -92,48 +105,52 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         Returns:
             float [B, T], T = L * hop_length.
         """
-        return self.render_still(self.predict(latents))
+        return self.render_steady(self.predict(latents))
 
-    def render_still(self, values: Tensor) -> Tensor:
+    def render_steady(self, values: Tensor) -> Tensor:
         """Return the waveform of the networks' values, without vibrato, float [B, T]."""
         controls, _ = self.controls(values, self.voices.silence(values))
         return self.synthesizer.render(controls)
 
     def predict(self, latents: Tensor) -> Tensor:
-        """Run the networks: float [B, L, D] to [B, N, values], N = L * downsampling."""
+        """Run the networks: float [B, L, D] to [B, N, values], N = L * downsampling.
+
+        The values of a frame are corrections of amplitude and frequency, noise bands, and the
+        excitations and decays of the envelopes; `controls` takes them apart.
+        """
         batch, n_latents, _ = latents.shape
         n_frames = n_latents * self.config.downsampling
         values = self.head(self.norm(self.blocks(self.input(latents))))
-        # The encoder's tanh undone; noise may have pushed a latent over its edge.
+        # Undo the encoder's tanh; noise in training may have pushed a latent beyond 1.
         keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
-        voices = self.voices(keys.view(batch, n_latents, 2, N_KEYS), latents[..., 2 * N_KEYS :])
-        return torch.cat([values.view(batch, n_frames, -1), voices], dim=2)
+        envelopes = self.voices(keys.view(batch, n_latents, 2, N_KEYS), latents[..., 2 * N_KEYS :])
+        return torch.cat([values.view(batch, n_frames, -1), envelopes], dim=2)
 
     def controls(
-        self, values: Tensor, before: Tensor, sway: Tensor | None = None
+        self, values: Tensor, before: Tensor, vibrato: Tensor | None = None
     ) -> tuple[Controls, Tensor]:
-        """Give the network's values their meaning.
+        """Turn the networks' values into the synthesizer's controls.
 
         Args:
             values: float [B, N, values].
-            before: Amplitudes of the voices before the first frame; see `ring`.
-            sway: How far each key is off its frequency, relative to it, float [N, keys] or
-                [B, N, keys]; None for nowhere.
+            before: Amplitudes of the notes before the first frame; see `integrate_envelopes`.
+            vibrato: Deviation of each key relative to its frequency, float [N, keys] or
+                [B, N, keys]; None for none.
 
         Returns:
-            The controls, and the amplitudes of the voices after the last frame.
+            The controls, and the amplitudes of the notes after the last frame.
         """
-        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_VOICE_VALUES]
-        amplitude, deviation, noise, voices = torch.split(values, sizes, dim=2)
-        amplitudes, after = ring(voices, before)
+        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_ENVELOPE_VALUES]
+        amplitude, deviation, noise, envelopes = torch.split(values, sizes, dim=2)
+        amplitudes, after = integrate_envelopes(envelopes, before)
         level = amplitudes.clamp(math.exp(QUIETEST), math.exp(LOUDEST))
         spectra = self.spectra()
         notes = level @ spectra.flatten(0, 1) + math.exp(QUIETEST)
-        # Where several notes share an oscillator, it lies at their weighted mean.
+        # An oscillator that several notes share lies at their weighted mean frequency.
         offset = level @ (spectra * self.spectra.offsets).flatten(0, 1)
-        if sway is not None:
-            swaying = level * torch.cat([sway] * N_TIMBRES, dim=-1)
-            offset = offset + swaying @ (spectra * self.spectra.places).flatten(0, 1)
+        if vibrato is not None:
+            moved = level * torch.cat([vibrato] * N_TIMBRES, dim=-1)
+            offset = offset + moved @ (spectra * self.spectra.places).flatten(0, 1)
         bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
         controls = Controls(
             amplitude=(notes.log() + amplitude).clamp(QUIETEST, LOUDEST).exp(),
@@ -155,7 +172,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         """Return the loss of magnitudes and attacks; see `Decoder.reconstruction_loss`."""
         values = self.predict(latents)
         distance = multi_resolution_loss(
-            self.render_still(values),
+            self.render_steady(values),
             waveform,
             self.config.sample_rate,
             attack_weight=self.config.attack_weight,
@@ -165,16 +182,21 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         return distance + vibrato - vibrato.detach()
 
     def vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
-        """Compare the last second, made to sway, with the recording's; see `Vibrato.loss`."""
+        """Compare the last second, played with vibrato, with the recording's.
+
+        See `Vibrato.loss`; only the vibrato depths get a gradient.
+        """
         n_frames = min(self.vibrato.n_window, values.shape[1])
         n_samples = n_frames * self.config.frame_length
         with torch.no_grad():
             earlier, last = values[:, :-n_frames], values[:, -n_frames:]
-            _, before = ring(earlier[..., -N_VOICE_VALUES:], self.voices.silence(values))
+            _, before = integrate_envelopes(
+                earlier[..., -N_ENVELOPE_VALUES:], self.voices.silence(values)
+            )
             phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
             controls, _ = self.controls(last, before, self.vibrato(phases, 0, n_frames))
-            swaying = self.synthesizer.render(controls)
-        return self.vibrato.loss(swaying, waveform[:, -n_samples:])
+            output = self.synthesizer.render(controls)
+        return self.vibrato.loss(output, waveform[:, -n_samples:])
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the multi-resolution STFT distance, with the same noise at every call."""
@@ -189,7 +211,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             found["other audio"] = waveform.roll(1, dims=0)
         figures = {}
         for name, output in found.items():
-            # A few items at a time, whose memory the C library keeps for the next.
+            # A few items at a time, so that the C library reuses the memory of the ones before.
             parts = zip(torch.split(output, 2), torch.split(waveform, 2), strict=True)
             total = sum(len(own) * multi_resolution_loss(own, other, rate) for own, other in parts)
             figures[name] = float(total) / len(waveform)
@@ -198,9 +220,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def generate(
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: SpectralOptions
     ) -> Iterator[Tensor]:
-        """Generate in windows; `seed` is that of vibrato and noise. See `Decoder.generate`."""
+        """Generate in windows; `seed` fixes vibrato and noise. See `Decoder.generate`."""
         del options
-        stream = Stream(self.synthesizer, seed=seed)
+        synthesizer = StreamingSynthesizer(self.synthesizer, seed=seed)
         phases = self.vibrato.draw(seed)
         windows = run_in_windows(
             blocks,
@@ -209,11 +231,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             before=self.frames_before,
             after=self.frames_after,
         )
-        ringing: Tensor | None = None
+        amplitudes: Tensor | None = None
         for kept in windows:
             values = kept.view(1, len(kept) * self.config.downsampling, -1)
-            before = self.voices.silence(values) if ringing is None else ringing
-            sway = self.vibrato(phases, stream.n_frames, values.shape[1])
-            controls, ringing = self.controls(values, before, sway)
-            yield stream.advance(controls)
-        yield stream.finish()
+            before = self.voices.silence(values) if amplitudes is None else amplitudes
+            vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1])
+            controls, amplitudes = self.controls(values, before, vibrato)
+            yield synthesizer.advance(controls)
+        yield synthesizer.finish()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from core.families.base import Encoder
 from core.families.noise import normal_like
-from core.families.spectral.blocks import ConvNeXtBlock
+from core.families.spectral.layers import ConvNeXtBlock
 from core.families.spectral.salience import (
     FLOOR,
     N_KEYS,
@@ -24,7 +24,7 @@ from core.families.spectral.stft import spectrogram
 if TYPE_CHECKING:
     from core.config import SpectralConfig
 
-# A long window tells neighbouring harmonics apart, a short one tells when a note begins.
+# A long window resolves neighbouring harmonics, a short one resolves onsets.
 LONG_WINDOW_SECONDS = 4096 / 44100
 SHORT_WINDOW_SECONDS = 1024 / 44100
 LONG_WINDOW_CEILING_HZ = 5500.0
@@ -33,11 +33,13 @@ LONG_WINDOW_CEILING_HZ = 5500.0
 class SpectralEncoder(Encoder):
     """Presences and onsets of the piano's keys, and a few channels for everything else.
 
-    The first 88 latent channels say how present the keys A0 to C8 are, the next 88 whether they
-    begin, both from `pitch`; the others come from ConvNeXt blocks over log magnitudes at two window
-    lengths. All are bounded by a tanh, so
-    that the noise added to them in training (`SpectralConfig.latent_noise`) has a meaning
-    that the encoder cannot scale away.
+    The first 88 latent channels are the presences of the keys A0 to C8, the next 88 their onsets,
+    both from `salience`; the others come from ConvNeXt blocks over log magnitudes at two window
+    lengths. A tanh bounds them all: without it the encoder could make the noise that training
+    adds (`SpectralConfig.latent_noise`) negligible by scaling its latents up.
+
+    Args:
+        config: The family's configuration.
     """
 
     def __init__(self, config: SpectralConfig) -> None:
@@ -72,7 +74,7 @@ class SpectralEncoder(Encoder):
         self.frames_after = max(around, self._reach(self.long_fft) + after)
 
     def _reach(self, n_fft: int) -> int:
-        """Return how many latent frames beyond its own a window can see."""
+        """Return how many latent frames beyond its own a window covers."""
         return math.ceil((n_fft - self.config.frame_length) / 2 / self.config.hop_length)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ class SpectralEncoder(Encoder):
         return latents
 
     def features(self, waveform: Tensor) -> Tensor:
-        """Return what the blocks see, float [B, N, features], roughly -1..1."""
+        """Return the blocks' input, float [B, N, features], roughly -1..1."""
         frame_length = self.config.frame_length
         long = spectrogram(waveform, self.long_fft, frame_length, self.n_low)
         short = spectrogram(waveform, self.short_fft, frame_length)

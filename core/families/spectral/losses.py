@@ -12,10 +12,10 @@ FFT_LENGTHS = (4096, 2048, 1024, 256)
 FLOOR = 1e-4  # differences below -80 dB of full scale do not count
 
 ATTACK_WINDOW = 1024  # one of the above
-ATTACK_FRAMES = 3  # of a quarter of the window each, that a level is given to rise: 17 ms
+ATTACK_FRAMES = 3  # of a quarter of the window each: a rise is measured over 17 ms
 ATTACK_BANDS = 24
 ATTACK_RANGE_HZ = (60.0, 10_000.0)
-ATTACK_FLOOR = 0.01  # amplitude below which nothing rises, relative to the target's mean
+ATTACK_FLOOR = 0.01  # amplitude below which rises do not count, relative to the target's mean
 
 
 def multi_resolution_loss(
@@ -55,9 +55,10 @@ def multi_resolution_loss(
 def _convergence(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the spectral convergence of magnitudes [B, N, bins], float [B].
 
-    Each item by itself: a loud one must not drown the others, nor the result depend on how a batch
-    is shared. Nor may one drown them whose target has died away while the source, and so the
-    output, is still held, as a piano's last chord beside an organ's.
+    Each item is normalised by itself, so that a loud one does not dominate and the result does not
+    depend on how a batch is divided among processes. The output's norm bounds the divisor, because
+    a target that has died away while the source still sounds, as a piano's last chord beside an
+    organ's, would dominate the batch otherwise.
     """
     difference = torch.linalg.vector_norm(found - wanted, dim=(1, 2))
     own = torch.linalg.vector_norm(found.detach(), dim=(1, 2))
@@ -69,11 +70,11 @@ def _convergence(found: Tensor, wanted: Tensor) -> Tensor:
 def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
     """Compare how fast levels rise, whenever they do.
 
-    Where a source does not tell to the frame when a note begins, the difference of magnitudes is
-    least for an onset as blurred as that doubt. This distance asks only that as much of the
-    output rises as fast as in the target, and leaves it to the difference where: rises are sorted
-    by size before they are compared, which makes it the 2-Wasserstein distance between their
-    distributions over time, of one band each (as sliced distances are: Rabin et al. 2011).
+    Where a source leaves the onset of a note uncertain by some frames, the difference of magnitudes
+    is smallest for an onset blurred by as much. This distance compares how often and how fast
+    levels rise, and leaves their position to the difference of magnitudes: rises are sorted by size
+    before they are compared, which makes it the 2-Wasserstein distance between their distributions
+    over time, one band at a time (as in sliced distances: Rabin et al. 2011).
 
     Args:
         found: Magnitudes of the output, float [B, N, bins].
@@ -82,11 +83,11 @@ def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
 
     Returns:
         Scalar in nepers, 0 for equal distributions: mean over items of the mean distance in a
-        mel band, plus that of the mean over bands, which hears broad onsets.
+        mel band, plus the distance of the mean over bands, which broad onsets raise.
     """
     filters = attack_bands(wanted.shape[2], sample_rate).to(wanted)
     powers = found.square() @ filters, wanted.square() @ filters
-    # In a target near silence nothing rises.
+    # Bounded, so that rises in a target near silence do not count.
     mean = powers[1].mean(dim=(1, 2), keepdim=True).clamp(min=FLOOR**2)
     found, wanted = (_rises(0.5 * (power + ATTACK_FLOOR**2 * mean).log()) for power in powers)
     each = _distance_of_sorted(found, wanted).mean(dim=1)

@@ -1,14 +1,14 @@
-"""How the notes of a domain sound over time: one small network for all keys.
+"""Note envelopes: the loudness of a domain's notes over time, from one small network for all keys.
 
-A note is mixed from a few timbres, and the loudness of each timbre of each key is like that of
-a string: something feeds or strikes it, and it dies away,
+A note is mixed from a few timbres. The amplitude of each timbre of each key follows a first-order
+recurrence, as a string does that is bowed or struck and dies away:
 
     a[t] = exp(-decay[t]) * a[t - 1] + excitation[t].
 
-A network says for every frame how strongly a key is excited and how fast it decays. A pluck is one
-excitation and a slow decay, a bowed note a steady excitation and a fast one; a plain network would
-have to count the frames since a note began. (In modal synthesis each mode of an instrument is such
-a recurrence; Smith 2010, "Physical Audio Signal Processing".)
+The network predicts excitation and decay for every frame. A pluck is one excitation and a slow
+decay, a bowed note a steady excitation and a fast decay; a network that predicted the amplitude
+itself would have to count the frames since the note began. (In modal synthesis each mode of an
+instrument is such a recurrence; Smith 2010, "Physical Audio Signal Processing".)
 """
 
 from __future__ import annotations
@@ -23,28 +23,38 @@ from torch.autograd.function import once_differentiable
 
 from core.families.spectral.salience import N_KEYS, harmonics_of_keys
 
-# The timbres, to begin with: two are fed as long as a key is present, the second one duller;
-# two are struck when it begins, the first one brighter and shorter.
+# The timbres before training: two are sustained as long as a key is present, the second one
+# duller; two are struck at its onset, the first one brighter and shorter.
 SLOPES = (1.0, 2.0, 0.5, 1.0)  # harmonic h is quieter by h ** -slope
 DECAYS = (0.5, 0.5, 0.1, 0.03)  # nepers a frame
-FED = (True, True, False, False)
+SUSTAINED = (True, True, False, False)
 N_TIMBRES = len(SLOPES)
-QUIET = -2.0  # nepers below the first timbre that the others begin at
-N_HARMONICS = 40  # that a key has levels of its own for
-BETWEEN = 1e-4  # amplitude of oscillators where a key has no harmonic
-# All weights learn by like steps, but levels span many nepers: they are learnt in units of ten.
+QUIET = -2.0  # nepers: initial level of the other timbres, relative to the first
+N_HARMONICS = 40  # of a key with a learnt level each; those above fall with the slope
+BETWEEN = 1e-4  # amplitude of oscillators between a key's harmonics
+# Adam moves all weights by steps of one size, but levels span many nepers: they are stored in
+# units of ten.
 STEP = 10.0
 EXCITATION_LIMITS = (-14.0, 2.0)  # nepers
 DECAY_LIMITS = (1e-3, 3.0)  # nepers a frame
 NEPERS_PER_SALIENCE = 4.6  # a salience spans 40 dB a unit, as the encoder's grid does
-NEPERS_PER_ONSET = 4.0  # that a struck timbre is quieter for each unit by which an onset is missing
+NEPERS_PER_ONSET = (
+    4.0  # by which a struck timbre is quieter per unit that its onset falls short of 1
+)
 TAPS = 4  # of a convolution over the past
 DILATIONS = (1, 4, 16)
-NEIGHBOURHOOD = 12  # keys to either side: an octave, which a note's strongest harmonic is away
+NEIGHBOURHOOD = 12  # keys to either side: an octave, the distance of a note's second harmonic
 
 
-class Voices(nn.Module):
-    """Latents to excitations and decays; every key is treated alike but for what it learns.
+class NoteEnvelopes(nn.Module):
+    """Latents to excitations and decays, by convolutions that all keys share.
+
+    Each key has a bias, a level and a scale of its own.
+
+    Args:
+        channels: Width of the network.
+        latent_dim: D.
+        frames_per_latent: Frames of the output per latent frame.
 
     Attributes:
         frames_before: Latent frames before a frame that can change it.
@@ -65,24 +75,24 @@ class Voices(nn.Module):
         nn.init.normal_(self.output.weight, std=0.01 / STEP)
         assert self.output.bias is not None
         nn.init.zeros_(self.output.bias)
-        decays, fed = torch.tensor(DECAYS), torch.tensor(FED)
+        decays, sustained = torch.tensor(DECAYS), torch.tensor(SUSTAINED)
         # A steady excitation of 1 adds up to 1 / (1 - exp(-decay)), a strike to itself.
-        excitations = torch.where(fed, (1 - (-decays).exp()).log(), 0.0)
+        excitations = torch.where(sustained, (1 - (-decays).exp()).log(), 0.0)
         excitations = excitations + QUIET * (torch.arange(N_TIMBRES) > 0)
         first = torch.stack([excitations, decays.log()]).unsqueeze(2) / STEP
         self.own = nn.Parameter(first.expand(-1, -1, N_KEYS).clone())
-        self.struck = nn.Parameter(torch.where(fed, 0.0, NEPERS_PER_ONSET) / STEP)
+        self.struck = nn.Parameter(torch.where(sustained, 0.0, NEPERS_PER_ONSET) / STEP)
         self.key_scale = nn.Parameter(torch.ones(N_KEYS))
         self.frames_before = 1 + (TAPS - 1) * sum(DILATIONS)
         self.frames_after = 1
 
     def forward(self, keys: Tensor, others: Tensor) -> Tensor:
-        """Find how each timbre of each key is excited, and how fast it decays.
+        """Predict how strongly each timbre of each key is excited, and how fast it decays.
 
         Args:
             keys: Presences and onsets, float [B, L, 2, keys].
-            others: The other latent channels, float [B, L, D - 2 * keys]: among other things
-                they know better when a note begins.
+            others: The other latent channels, float [B, L, D - 2 * keys]; they locate onsets
+                more precisely than the presences do.
 
         Returns:
             Logarithms of excitations and of decays, float [B, N, 2 * timbres * keys].
@@ -103,13 +113,13 @@ class Voices(nn.Module):
         return both.reshape(batch, n_latents * self.frames_per_latent, -1)
 
     def silence(self, values: Tensor) -> Tensor:
-        """Return the amplitudes before anything is played, float32 [B, timbres * keys]."""
+        """Return the amplitudes before the first note, float32 [B, timbres * keys]."""
         shape = (len(values), N_TIMBRES * N_KEYS)
         return torch.full(shape, math.exp(EXCITATION_LIMITS[0]), device=values.device)
 
 
-class Spectra(nn.Module):
-    """How loud the harmonics of each key are in each timbre: learnt, key by key.
+class NoteSpectra(nn.Module):
+    """The levels of each key's harmonics in each timbre, learnt key by key.
 
     Args:
         n_partials: S, the number of oscillators; see `core.families.spectral.synthesizer`.
@@ -117,8 +127,8 @@ class Spectra(nn.Module):
         sample_rate: Hz.
 
     Attributes:
-        offsets: How far a key's harmonic lies from its oscillator's bin, in bins, float [keys, S].
-        places: Where it lies, in bins, 0 where there is none, float [keys, S].
+        offsets: Distance of a key's harmonic from its oscillator's bin, in bins, float [keys, S].
+        places: Frequency of that harmonic, in bins, 0 where there is none, float [keys, S].
     """
 
     harmonics: Tensor
@@ -144,38 +154,38 @@ class Spectra(nn.Module):
         return torch.where(self.harmonics > 0, (own + beyond).exp(), BETWEEN)
 
 
-def ring(values: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Let excited keys die away.
+def integrate_envelopes(values: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the recurrence of the module's docstring.
 
     Args:
-        values: What `Voices` returns, float [B, N, 2 * timbres * keys].
+        values: Output of `NoteEnvelopes`, float [B, N, 2 * timbres * keys].
         before: Amplitudes before the first frame, float [B, timbres * keys].
 
     Returns:
         Amplitudes, float [B, N, timbres * keys], and the last of them, for the frames that follow.
     """
-    # A sum over seconds is not for bfloat16.
+    # bfloat16's 8 bits would lose small excitations in a sum over seconds.
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     excitation, decay = values.chunk(2, dim=2)
     lowest, highest = (math.log(value) for value in DECAY_LIMITS)
     kept = (-decay.clamp(lowest, highest).exp()).exp()
-    amplitudes: Tensor = _Ringing.apply(  # type: ignore[no-untyped-call]
+    amplitudes: Tensor = _LeakyIntegrator.apply(  # type: ignore[no-untyped-call]
         excitation.clamp(*EXCITATION_LIMITS).exp(), kept, before
     )
     return amplitudes, amplitudes[:, -1] if amplitudes.shape[1] else before
 
 
-class _Ringing(torch.autograd.Function):
+class _LeakyIntegrator(torch.autograd.Function):
     """The recurrence a[t] = kept[t] * a[t - 1] + added[t], frame after frame.
 
-    A frame is one operation on all keys, forward and backward. As a running sum of logarithms,
-    which needs no loop, it took six times as long.
+    A frame is one operation on all keys, forward and backward. A cumulative sum of logarithms,
+    which needs no loop, took six times as long.
     """
 
     @staticmethod
     def forward(ctx: Any, added: Tensor, kept: Tensor, before: Tensor) -> Tensor:
         """Map float [B, N, K], [B, N, K] and [B, K] to float [B, N, K]."""
-        # Copied: what is added would be overwritten below, where one item is contiguous as it is.
+        # Copied, because the loop overwrites it, and a single item would be a view of the input.
         amplitudes = added.transpose(0, 1).clone(memory_format=torch.contiguous_format)
         kept = kept.transpose(0, 1).contiguous()
         last = before
@@ -187,7 +197,7 @@ class _Ringing(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Return the gradients of what is added and what is kept."""
+        """Return the gradients of `added` and `kept`."""
         amplitudes, kept, before = ctx.saved_tensors
         total = gradients[0].transpose(0, 1).clone(memory_format=torch.contiguous_format)
         frames = total.unbind()

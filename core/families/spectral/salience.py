@@ -1,9 +1,9 @@
-"""Pitch in the spectral family: a log-frequency spectrogram, and the piano's keys on it.
+"""Pitch in the spectral family: a log-frequency spectrogram, and the salience of the piano's keys.
 
-On a log-frequency axis a note looks the same wherever it lies, so one small network can
-look for notes at all 88 keys alike (harmonic stacking: Bittner et al. 2017, "Deep salience
+On a log-frequency axis a note looks the same at every pitch, so one small network can detect
+notes at all 88 keys with the same weights (harmonic stacking: Bittner et al. 2017, "Deep salience
 representations for f0 estimation in polyphonic music"). Without that a network has to learn
-each key by itself, and in the first hour on a laptop it learns none.
+each key separately, and in the first hour on a laptop it learns none.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ N_KEYS = 88
 TOP_KEY = 132  # the grid goes on above the keys, for their harmonics
 BINS_PER_KEY = 3
 BINS_PER_OCTAVE = 12 * BINS_PER_KEY
-HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # seen together when looking for a note
-# A long window tells neighbouring keys apart in the bass; short ones hear changes above.
-# Window in seconds, and up to which frequency in Hz it is used.
+HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # stacked as the channels of a key
+# Window in seconds, and up to which frequency in Hz it is used: a long one resolves neighbouring
+# keys in the bass, shorter ones resolve changes in time above.
 WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.inf))
-# One short window everywhere tells when a note begins: in the bass by its upper harmonics.
+# For onsets, one short window at all frequencies: a bass note's onset shows in its upper harmonics.
 SHARP_WINDOWS = ((2048 / 44100, math.inf),)
 FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
 
@@ -65,10 +65,8 @@ class PitchGrid(nn.Module):
             n_fft = fft_length(seconds, sample_rate, hop_length)
             own = (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))
             filters = _log_frequency_filters(hertz, n_fft, sample_rate) * own
-            n_heard = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
-            self.register_buffer(
-                f"filters{index}", filters[:n_heard].contiguous(), persistent=False
-            )
+            n_used = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
+            self.register_buffer(f"filters{index}", filters[:n_used].contiguous(), persistent=False)
             self.n_ffts.append(n_fft)
             lowest = highest
 
@@ -95,11 +93,19 @@ def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tenso
 
 
 class Salience(nn.Module):
-    """How present each key is, and whether it begins, looked for in the same way at all keys.
+    """The presence and the onset of each key, from a network that all keys share.
 
-    Begins as the level at the key's own frequency, and its rise; what is learnt is a correction
-    from levels and rises at its harmonics and subharmonics, and at its neighbours in time and
-    pitch.
+    Before training, presence is the level at the key's fundamental and onset is its rise. The
+    network learns a correction from levels and rises at harmonics and subharmonics, and at
+    neighbours in time and pitch.
+
+    Args:
+        channels: Width of the network.
+        frames_per_latent: Frames of the sharp grid per latent frame.
+
+    Attributes:
+        context_frames: Latent frames to either side that the network sees; rises need one more
+            before.
     """
 
     def __init__(self, channels: int, frames_per_latent: int) -> None:
@@ -111,10 +117,10 @@ class Salience(nn.Module):
         self.output = nn.Linear(channels, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.context_frames = 2  # one more before, where a rise is looked for
+        self.context_frames = 2
 
     def forward(self, grid: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the keys.
+        """Estimate presences and onsets.
 
         Args:
             grid: Pitch grid of latent frames, float [B, L, bins].
@@ -125,7 +131,8 @@ class Salience(nn.Module):
         """
         batch, n_frames, _ = grid.shape
         sharp = sharp.view(batch, n_frames * self.frames_per_latent, -1, BINS_PER_KEY).amax(3)
-        # Over a latent frame, as long as the window: what rises for longer begins softly.
+        # Against a latent frame earlier, which is as far as the window reaches: a slower rise is
+        # a soft onset and counts less.
         earlier = F.pad(sharp, (0, 0, self.frames_per_latent, 0), mode="replicate")
         rise = (sharp - earlier[:, : sharp.shape[1]]).clamp(min=0)
         both = torch.stack([sharp, 2 * rise], dim=3)
@@ -142,7 +149,7 @@ class Salience(nn.Module):
 
 
 def _stacked(features: Tensor) -> Tensor:
-    """Lay what is at a key's harmonics beside what is at the key: [B, L, keys, features]."""
+    """Stack the features at each key's harmonics, [B, L, keys, harmonics * features]."""
     shifts = [round(12 * math.log2(harmonic)) for harmonic in HARMONICS]
     below = -min(shifts)
     above = max(0, N_KEYS + max(shifts) - features.shape[2])
@@ -161,8 +168,8 @@ def harmonics_of_keys(n_partials: int, n_fft: int, sample_rate: int) -> tuple[Te
         sample_rate: Hz.
 
     Returns:
-        Number of the harmonic that each oscillator is nearest to, int64 [keys, S], 0 between
-        harmonics; and how far it lies from the oscillator's bin, in bins, float [keys, S].
+        Number of the harmonic nearest to each oscillator, int64 [keys, S], 0 between harmonics;
+        and that harmonic's distance from the oscillator's bin, in bins, float [keys, S].
     """
     fundamental = key_to_hz(LOWEST_KEY + torch.arange(N_KEYS)) * n_fft / sample_rate
     bins = torch.arange(1, n_partials + 1)

@@ -1,7 +1,7 @@
 """Windowed sinusoids in the frequency domain, for the spectral family's synthesizer.
 
-The transform of a sinusoid under a Gaussian window is a Gaussian bump around its frequency:
-a few bins make a sinusoid.
+The transform of a sinusoid under a Gaussian window is a Gaussian lobe around its frequency, so
+a few bins make a sinusoid. Apart from `synthesizer`, because its gradient is written by hand.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REACH = 5  # bins to either side that a sinusoid's bump extends to
-LARGEST_DEVIATION = 2.0  # bins; a bump's edge is then below 2 % of its middle
+REACH = 5  # bins to either side that a sinusoid's lobe extends to
+LARGEST_DEVIATION = 2.0  # bins; a lobe's edge is then below 2 % of its middle
 
 
-def bumps(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
-    """Give each oscillator its bump, and add them up.
+def sum_lobes(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
+    """Return the spectrum of a bank of sinusoids: the sum of their lobes.
 
     Args:
         phasors: Real and imaginary parts of the oscillators, float [2, ..., S].
         deviation: Of each from its bin, in bins, float [..., S], -2..2.
-        width_bins: Standard deviation of a bump.
+        width_bins: Standard deviation of a lobe.
 
     Returns:
-        float [2, ..., S + 2 * REACH]: the bump of oscillator i is centred on i + REACH.
-        It alternates in sign from bin to bin, as it must where a frame's middle is the middle
-        of the inverse FFT's output.
+        float [2, ..., S + 2 * REACH]: the lobe of oscillator i is centred on i + REACH. Its
+        sign alternates from bin to bin, which puts the window's middle into the middle of the
+        inverse FFT's output.
     """
-    spectrum: Tensor = _Bumps.apply(  # type: ignore[no-untyped-call]
+    spectrum: Tensor = _Lobes.apply(  # type: ignore[no-untyped-call]
         phasors, deviation.to(phasors.dtype), width_bins
     )
     return spectrum
 
 
-class _Bumps(torch.autograd.Function):
+class _Lobes(torch.autograd.Function):
     """The sum of eleven shifted products, which autograd would keep one by one."""
 
     @staticmethod
     def forward(ctx: Any, phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
-        """Return the spectrum; see `bumps`."""
+        """Return the spectrum; see `sum_lobes`."""
         n_partials = phasors.shape[-1]
         total = phasors.new_zeros(*phasors.shape[:-1], n_partials + 2 * REACH)
         for offset, weights in _weights(deviation, width_bins):
@@ -67,13 +67,13 @@ class _Bumps(torch.autograd.Function):
             weighted = gradient[..., place : place + n_partials] * weights
             of_phasors += weighted
             moment.add_(weighted, alpha=offset)
-        # A bump's weight at an offset grows by (offset - deviation) / width^2 of itself.
+        # A lobe's weight at an offset grows by (offset - deviation) / width^2 of itself.
         pull = phasors * moment.addcmul_(of_phasors, deviation, value=-1)
         return of_phasors, pull.sum(0) / ctx.width_bins**2, None
 
 
 def _weights(deviation: Tensor, width_bins: float) -> Iterator[tuple[int, Tensor]]:
-    """Yield the bins that a bump extends to, and its signed values there, float [..., S].
+    """Yield the bins that a lobe extends to, and its signed values there, float [..., S].
 
     exp(-(j - d)^2 / 2w^2) is a product of powers: two exponentials serve all bins j.
     """

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FAINTEST = 1e-12  # power added to every bin: the root has a gradient at silence
+FAINTEST = 1e-12  # power added to every bin, so that the root has a finite gradient at silence
 
 
 def spectrogram(
@@ -62,8 +62,8 @@ def overlap_add(frames: Tensor, frame_length: int) -> Tensor:
 class _Magnitudes(torch.autograd.Function):
     """|STFT| with a backward pass of one real inverse FFT.
 
-    Autograd's own would fill a gradient up to all bins, run a complex FFT over it that takes
-    twice as long, and go through the squares and the root one by one.
+    Autograd's own pads the gradient to all bins, runs a complex FFT over it, which takes twice as
+    long, and differentiates the squares and the root one by one.
     """
 
     @staticmethod

@@ -1,15 +1,15 @@
 """Sinusoids plus noise: how the spectral decoder's frames become a waveform.
 
-A network that treats all moments alike gives equal frames for a steady sound, and equal
-frames repeat with the frame rate: whatever their phases, only multiples of it can sound.
-So pitch needs something that runs on from frame to frame. Here that is the phase of a bank
-of oscillators, one per bin of the inverse FFT, each free to move by two bins to either side;
-the network says how loud they are and where exactly they lie, which for a steady sound are
-steady values, and their phases are the running sum of their frequencies.
+A time-invariant network gives equal frames for a steady sound, and equal frames repeat with the
+frame rate: whatever their phases, the result has energy at multiples of that rate only. So pitch
+needs a state that runs on from frame to frame. Here that is the phase of a bank of oscillators,
+one per bin of the inverse FFT, each free to move by two bins to either side. The network gives
+their amplitudes and frequencies, which are steady for a steady sound, and their phases are the
+running sum of their frequencies.
 
-Each frame is made in the frequency domain (the "FFT-1" of Rodet & Depalle 1992): the
-transform of a windowed sinusoid is one narrow bump, a Gaussian for a Gaussian window. Noise
-in bands joins it, as in Serra & Smith 1990.
+Each frame is computed in the frequency domain (the "FFT-1" of Rodet & Depalle 1992): the
+transform of a windowed sinusoid is one narrow lobe, a Gaussian for a Gaussian window. Noise
+in bands is added, as in Serra & Smith 1990.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.families.noise import uniform_like
-from core.families.spectral.sinusoid_lobes import REACH, bumps
+from core.families.spectral.sinusoid_lobes import REACH, sum_lobes
 from core.families.spectral.stft import overlap_add
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
 @dataclass(frozen=True)
 class Controls:
-    """What the network says about frames.
+    """The network's output for frames, as the synthesizer takes it.
 
     Attributes:
         amplitude: Of each oscillator, float [..., N, S], 0 and up.
@@ -52,7 +52,7 @@ class Controls:
 
 
 class Synthesizer:
-    """Turns controls into a waveform, in one go or block after block.
+    """Turns controls into a waveform, at once or block after block.
 
     Args:
         config: Frame length and FFT length.
@@ -101,11 +101,11 @@ class Synthesizer:
             phases: float64 [B, N, S], in cycles.
             noise_phases: float [B, N, n_fft // 2 + 1], in cycles.
         """
-        # Oscillator i begins with the sign that its bump has in bin i; see `bumps`.
+        # Cancels the sign that oscillator i's lobe has at its centre; see `sum_lobes`.
         signs = torch.arange(1, self.n_partials + 1, device=phases.device) % 2 / 2
         # Sinusoids at half amplitude in the positive frequencies; the window adds up to one.
         size = controls.amplitude * (self.frame_length / 2)
-        tones = bumps(_phasors(size, phases + signs), controls.deviation, self.width_bins)
+        tones = sum_lobes(_phasors(size, phases + signs), controls.deviation, self.width_bins)
         # Bin 1 has the first oscillator; what lies below 0 Hz is left out.
         n_bins = self.n_fft // 2 + 1
         tones = F.pad(tones[..., REACH - 1 :], (0, n_bins - self.n_partials - REACH - 1))
@@ -124,8 +124,8 @@ class Synthesizer:
             float [B, N * frame_length].
         """
         batch, n_frames, _ = controls.amplitude.shape
-        # Where a partial lies is learnt from its bump within each frame. Through the phases,
-        # every later sample would pull at it too, in random directions.
+        # Detached: a partial's frequency is learnt from its lobe within each frame. Through the
+        # phases every later sample would add a gradient too, in random directions.
         deviation = controls.deviation.detach()
         before = self.first_phases().to(deviation.device).expand(batch, -1)
         phases = self.phases(deviation, before, deviation[:, 0])
@@ -134,10 +134,10 @@ class Synthesizer:
         return waveform[:, self.overhang : self.overhang + n_frames * self.frame_length]
 
 
-class Stream:
-    """A waveform in the making: `Synthesizer.render` for controls that arrive in blocks.
+class StreamingSynthesizer:
+    """`Synthesizer.render` for controls that arrive in blocks.
 
-    The result does not depend on how they are cut. Noise is drawn by frame number.
+    The result does not depend on how they are cut: noise is drawn by frame number.
 
     Args:
         synthesizer: The synthesizer.
@@ -148,7 +148,7 @@ class Stream:
         self.synthesizer = synthesizer
         self.seed = seed
         self.n_frames = 0
-        self.surplus = synthesizer.overhang  # samples still to drop at the beginning
+        self.surplus = synthesizer.overhang  # samples before the first frame, still to drop
         self.before = synthesizer.first_phases()
         self.last_deviation: Tensor | None = None
         self.tail: Tensor | None = None
@@ -175,7 +175,7 @@ class Stream:
         return waveform[start:done]
 
     def finish(self) -> Tensor:
-        """Return what the last frames left over, float [t]."""
+        """Return the samples left of the last frames, float [t]."""
         if self.tail is None:
             return torch.zeros(0)
         return self.tail[self.surplus : self.synthesizer.overhang]

@@ -1,10 +1,10 @@
-"""Vibrato: how the notes of a domain sway in pitch.
+"""Vibrato: the depth with which the notes of a domain vary in pitch.
 
-Where in its sway a note is cannot be known from the source, and an output that guesses wrong is
-further from the original than one that stands still: a loss that compares the two teaches
-stillness. So the decoder learns steady notes, which sway, with phases drawn at random, only when
-they are generated. How far is learnt by measuring: recordings of the domain and the decoder's own
-notes, made to sway, are measured alike, key by key, until both sway as far.
+The phase of a vibrato cannot be inferred from the source, and an output of the wrong phase is
+further from the original than a steady one, so a reconstruction loss would teach steady notes. The
+decoder therefore learns steady notes, and vibrato of random phase is added in generation only. Its
+depth is learnt by measurement: recordings of the domain and the decoder's own notes with vibrato
+are measured alike, key by key, until both measure the same.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from torch import Tensor, nn
 
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, key_to_hz
 
-# Players sway at 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.
-# Acoust. Soc. Am. 96). The rates are as far apart as windows of a second tell them apart, and
-# what lies at several of them beats, as a player's vibrato comes and goes.
+# Vibrato has rates of 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.
+# Acoust. Soc. Am. 96). These are spaced as closely as a window of a second resolves; where several
+# have depth they beat, as a player's vibrato comes and goes.
 RATES_HZ = (3.25, 4.75, 6.25, 7.75)
 WINDOW_SECONDS = 1.0
-# Of the frequency, 30 cents. All weights learn by like steps: with a larger unit a step of what
-# stands still would be heard, with a smaller one a vibrato of 10 cents needs more than a hundred.
+# Relative to the frequency, 30 cents. Adam moves all weights by steps of one size: with a larger
+# unit a single step from zero would be audible, with a smaller one a vibrato of 10 cents would take
+# more than a hundred steps.
 UNIT = 30 / 1200 * math.log(2)
-N_HARMONICS = 8  # of a key whose frequency is followed
-LARGEST_SWAY = 0.03  # of the frequency, half a key: what is further away is another note
-AGREEMENT = 0.5  # bins by which neighbouring bins may differ on what frequency they hold
-MIN_SHARE = 0.6  # of a window in which a harmonic has to be heard clearly
-HEARD = 0.01  # of the loudest key's weight: fainter keys are not learnt from
-SMOOTHING = 13  # keys over which a measurement is spread: a single key is seldom heard
+N_HARMONICS = 8  # of a key whose frequencies are measured
+LARGEST_DEVIATION = 0.03  # of the frequency, half a key: beyond it lies another note
+AGREEMENT = 0.5  # bins by which the frequencies measured in neighbouring bins may differ
+MIN_SHARE = 0.6  # of a window in which a harmonic's frequency has to be clear
+AUDIBLE = 0.01  # of the loudest key's weight: fainter keys are not learnt from
+SMOOTHING = 13  # keys over which a measurement is averaged: a single key is seldom played
 
 
 class Vibrato(nn.Module):
-    """How far each key sways at each rate.
+    """The vibrato depth of each key at each rate.
 
     Args:
         sample_rate: Hz.
@@ -68,38 +69,38 @@ class Vibrato(nn.Module):
         return ((2 * math.pi * (turns + phases.unsqueeze(-3))).sin() * depth).sum(-2)
 
     def loss(self, output: Tensor, waveform: Tensor) -> Tensor:
-        """Return a term whose gradient is how much further the output sways than recordings.
+        """Return a term whose gradient is the excess of the output's depth over the recording's.
 
-        How much of a sway a measurement sees depends on the music: the sway of one partial hides
-        another's. Of 8 cents, 0.81 of the power is seen in synthetic notes alone and 0.27 in four
-        together. What both sides lose alike does not matter.
+        A measurement captures a share of the vibrato that depends on the music, because partials
+        mask each other's: of 8 cents it captures 0.81 of the power in single synthetic notes and
+        0.27 in chords of four. Both sides lose the same share, so the comparison holds.
 
         Args:
-            output: Of the decoder, with sway, float [B, T].
-            waveform: The same music played by the domain, float [B, T]; each is an item by
-                itself, so that a batch may be shared among processes.
+            output: Of the decoder, with vibrato, float [B, T].
+            waveform: The same music in a recording, float [B, T]. Each item is measured by
+                itself, so that a batch may be divided among processes.
 
         Returns:
-            Scalar, without a meaning of its own.
+            Scalar whose value has no meaning of its own.
         """
         with torch.no_grad():
-            ours, is_heard = self._sway_of_keys(output)
-            theirs, is_heard_there = self._sway_of_keys(waveform)
-            further = (ours - theirs) * (is_heard & is_heard_there)
-            # Notes that stand still cannot be made to stand stiller.
-            further = further * ((self.power > 0) | (further < 0))
-        return (self.power * further).mean()
+            ours, is_audible = self._depth_of_keys(output)
+            theirs, is_audible_there = self._depth_of_keys(waveform)
+            excess = (ours - theirs) * (is_audible & is_audible_there)
+            # The depth of a steady note cannot be reduced further.
+            excess = excess * ((self.power > 0) | (excess < 0))
+        return (self.power * excess).mean()
 
-    def _sway_of_keys(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return squared depths, [B, rates, keys], and what is heard, bool [B, 1, keys]."""
+    def _depth_of_keys(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return squared depths, [B, rates, keys], and which keys sound, bool [B, 1, keys]."""
         total, weight = (_smoothed(one) for one in self.measure(waveform))
-        return total / weight.clamp(min=1e-12), weight > HEARD * weight.amax(2, keepdim=True)
+        return total / weight.clamp(min=1e-12), weight > AUDIBLE * weight.amax(2, keepdim=True)
 
     def measure(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Measure the sway of keys by what their harmonics have in common.
+        """Measure the vibrato of keys from the deviation that their harmonics have in common.
 
-        Noise and neighbours disturb each harmonic in another way, a player's vibrato moves them
-        alike: the mean product of two harmonics' deviations has only what they share.
+        Vibrato moves all harmonics of a note alike, while noise and neighbouring notes disturb each
+        in its own way, so the mean product of two harmonics' deviations contains vibrato only.
 
         Args:
             waveform: float [B, T].
@@ -117,15 +118,15 @@ class Vibrato(nn.Module):
         waves = torch.stack([angles.cos(), angles.sin()])  # [2, rates, window]
         for start in range(0, deviation.shape[1] - n_window + 1, n_window):
             ours = slice(start, start + n_window)
-            heard = clarity[:, ours] * window
-            size = heard.sum(1).clamp(min=1e-12)  # [B, keys, harmonics]
-            mean = (deviation[:, ours] * heard).sum(1) / size
-            swing = (deviation[:, ours] - mean.unsqueeze(1)) * heard
+            weighted = clarity[:, ours] * window
+            size = weighted.sum(1).clamp(min=1e-12)  # [B, keys, harmonics]
+            mean = (deviation[:, ours] * weighted).sum(1) / size
+            swing = (deviation[:, ours] - mean.unsqueeze(1)) * weighted
             amplitude = torch.einsum("prn,bnkh->prbkh", waves, swing) / size
             share = ((clarity[:, ours] > 0) * window).sum(1) / window.sum()
             trust = size.sqrt() * (share > MIN_SHARE)
             both = (trust * amplitude).sum(4).square() - (trust * amplitude).square().sum(4)
-            # The cosine's product and the sine's; a sway of depth 1 has amplitude 1/2.
+            # The cosine's product and the sine's; a vibrato of depth 1 has amplitude 1/2 here.
             total += 4 * both.sum(0).transpose(0, 1) / UNIT**2
             weight[:, 0] += trust.sum(2).square() - trust.square().sum(2)
         return total, weight
@@ -144,26 +145,26 @@ class Vibrato(nn.Module):
             pad_mode="constant",
             return_complex=True,
         ).transpose(1, 2)
-        # A phase's advance from frame to frame tells the frequency (Flanagan & Golden 1966).
+        # The phase advance from frame to frame gives the frequency (Flanagan & Golden 1966).
         advance = spectrum[:, 1:] * spectrum[:, :-1].conj()
         bins = torch.arange(spectrum.shape[2], device=waveform.device)
         turns = advance.angle() / (2 * math.pi) - bins * self.frame_length / self.n_fft
         frequency = bins + (turns - turns.round()) * self.n_fft / self.frame_length
-        # A bin that holds one partial agrees with its neighbours (Charpentier 1986).
+        # A bin dominated by one partial agrees with its neighbours (Charpentier 1986).
         step = frequency.diff(dim=2).abs() < AGREEMENT
         clear = F.pad(step[..., 1:] & step[..., :-1], (1, 1))
         nearest = place.round().long().clamp(max=len(bins) - 1)
         deviation = (frequency[..., nearest] - place) / place
-        known = clear[..., nearest] & (deviation.abs() < LARGEST_SWAY)
+        known = clear[..., nearest] & (deviation.abs() < LARGEST_DEVIATION)
         return deviation, advance.abs()[..., nearest] * known
 
     def _turns(self, frames: Tensor, like: Tensor) -> Tensor:
-        """Return how far the rates have turned at frames, in cycles, float [N, rates, 1]."""
+        """Return the phases of the rates at frames, in cycles, float [N, rates, 1]."""
         rates = torch.tensor(RATES_HZ, dtype=torch.float64)
         seconds = frames.double() * self.frame_length / self.sample_rate
         return (torch.outer(seconds, rates) % 1).to(like).unsqueeze(2)
 
 
 def _smoothed(measured: Tensor) -> Tensor:
-    """Spread measurements, float [B, n, keys], over neighbouring keys."""
+    """Average measurements, float [B, n, keys], over neighbouring keys."""
     return F.avg_pool1d(measured, SMOOTHING, stride=1, padding=SMOOTHING // 2)

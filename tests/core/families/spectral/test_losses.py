@@ -1,5 +1,8 @@
-"""The distance between attacks: how fast levels rise, whenever they do."""
+"""Reconstruction losses of the spectral family: magnitudes, and attacks."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +13,7 @@ from core.families.spectral.losses import (
     ATTACK_WINDOW,
     attack_bands,
     attack_distance,
+    mel_density,
     multi_resolution_loss,
 )
 from core.families.spectral.stft import spectrogram
@@ -96,3 +100,69 @@ def test_bands_cover_the_range_evenly(rate):
     hertz = torch.linspace(0, rate / 2, len(bands))
     inside = bands.sum(1)[(hertz > 150) & (hertz < min(8600, 0.44 * rate))]
     torch.testing.assert_close(inside, torch.ones_like(inside))
+
+
+@pytest.fixture
+def audio(generator):
+    """Two seconds of a decaying chord at 8 kHz."""
+    time = torch.arange(16384) / 8000
+    chord = sum(torch.sin(2 * math.pi * hz * time) for hz in (220, 330, 523))
+    return (0.2 * chord * (-3 * time).exp()).unsqueeze(0)
+
+
+def test_loss_is_zero_for_the_same_audio_and_grows_with_the_difference(audio):
+    losses = [
+        multi_resolution_loss(audio + amount * torch.randn_like(audio), audio, 8000).item()
+        for amount in (0, 1e-3, 1e-2, 1e-1)
+    ]
+    assert losses[0] == 0
+    assert losses == sorted(losses)
+    assert losses[1] > 1e-3
+
+
+@pytest.mark.parametrize("other", [lambda x: 0.5 * x, lambda x: x.roll(2000, 1), torch.zeros_like])
+def test_loss_rises_with_errors_of_level_timing_and_absence(audio, other):
+    assert multi_resolution_loss(other(audio), audio, 8000) > 0.3
+
+
+def test_loss_ignores_polarity(audio):
+    assert multi_resolution_loss(-audio, audio, 8000) < 1e-6
+
+
+@pytest.mark.parametrize("found", [torch.zeros_like, lambda x: x])
+@pytest.mark.parametrize("wanted", [torch.zeros_like, lambda x: x])
+def test_gradient_is_finite_at_silence(audio, found, wanted):
+    output = found(audio).clone().requires_grad_()
+    multi_resolution_loss(output, wanted(audio), 8000).backward()
+    assert output.grad.isfinite().all()
+
+
+def test_frequencies_are_weighted_as_densely_as_mels():
+    density = mel_density(513, 44100)
+    assert (density.diff() < 0).all()
+    assert density.mean().item() == pytest.approx(1)
+    hertz = torch.tensor([0.0, 700.0])
+    bins = (hertz / 22050 * 512).round().int()
+    assert (density[bins[0]] / density[bins[1]]).item() == pytest.approx(2, rel=0.02)
+
+
+def test_target_that_died_away_counts_no_more_than_others(audio):
+    """Where the source holds a chord on, the output is far too loud, and has to learn just that."""
+
+    def gradient(target):
+        output = audio.clone().requires_grad_()
+        multi_resolution_loss(output, target, 8000).backward()
+        return output.grad
+
+    usual, died_away = gradient(0.8 * audio), gradient(0.003 * audio)
+    assert died_away.norm() < 5 * usual.norm()
+    assert (died_away * audio).sum() > 0  # less of it is better
+
+
+def test_loss_of_a_batch_is_the_mean_of_its_items_losses():
+    """Also of a loud one beside a quiet one."""
+    output, target = torch.randn(2, 8192) / 10, torch.randn(2, 8192) / 10
+    target[1] /= 50
+    whole = multi_resolution_loss(output, target, 8000)
+    items = [multi_resolution_loss(output[i : i + 1], target[i : i + 1], 8000) for i in range(2)]
+    torch.testing.assert_close(whole, sum(items) / 2)

@@ -1,4 +1,4 @@
-"""Notes of the spectral family's decoders over time."""
+"""Note envelopes and spectra of the spectral decoders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from core.families.spectral.note_envelopes import (
     BETWEEN,
     DECAYS,
-    FED,
     N_HARMONICS,
     N_TIMBRES,
     SLOPES,
-    Spectra,
-    Voices,
-    ring,
+    SUSTAINED,
+    NoteEnvelopes,
+    NoteSpectra,
+    integrate_envelopes,
 )
 from core.families.spectral.salience import N_KEYS
 
@@ -23,8 +23,8 @@ N_OTHERS = 3
 
 
 @pytest.fixture
-def voices(generator):
-    return Voices(4, 2 * N_KEYS + N_OTHERS, frames_per_latent=2).eval()
+def network(generator):
+    return NoteEnvelopes(4, 2 * N_KEYS + N_OTHERS, frames_per_latent=2).eval()
 
 
 @pytest.fixture
@@ -35,19 +35,23 @@ def values(generator):
     return torch.cat([excitation, decay], dim=2)
 
 
-def levels_of(voices, presence, onset):
+def levels_of(network, presence, onset):
     """Return the levels of one key over time in nepers, [N, timbres]."""
     keys = torch.full((1, len(presence), 2, N_KEYS), -1.0)
     keys[0, :, 0, KEY], keys[0, :, 1, KEY] = presence, onset
     with torch.no_grad():
-        values = voices(keys, torch.zeros(1, len(presence), N_OTHERS))
-        return ring(values, voices.silence(values))[0].log().view(-1, N_TIMBRES, N_KEYS)[..., KEY]
+        values = network(keys, torch.zeros(1, len(presence), N_OTHERS))
+        return (
+            integrate_envelopes(values, network.silence(values))[0]
+            .log()
+            .view(-1, N_TIMBRES, N_KEYS)[..., KEY]
+        )
 
 
-def test_ringing_is_the_recurrence_it_says(voices, values):
-    amplitudes, last = ring(values, voices.silence(values))
+def test_amplitudes_follow_the_recurrence(network, values):
+    amplitudes, last = integrate_envelopes(values, network.silence(values))
     excitation, decay = values.double().exp().chunk(2, dim=2)
-    amplitude, wanted = voices.silence(values).double(), []
+    amplitude, wanted = network.silence(values).double(), []
     for t in range(30):
         amplitude = amplitude * torch.exp(-decay[:, t].clamp(1e-3, 3)) + excitation[:, t]
         wanted.append(amplitude)
@@ -56,51 +60,53 @@ def test_ringing_is_the_recurrence_it_says(voices, values):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_gradient_of_ringing_is_that_of_the_recurrence(values, batch):
+def test_gradient_of_envelopes_is_that_of_the_recurrence(values, batch):
     few = values[:batch, :9, [0, 1, N_TIMBRES * N_KEYS, N_TIMBRES * N_KEYS + 1]].double()
     before = torch.full((batch, 2), 0.1, dtype=torch.float64)
-    torch.autograd.gradcheck(lambda x: ring(x, before)[0], few.requires_grad_())
+    torch.autograd.gradcheck(lambda x: integrate_envelopes(x, before)[0], few.requires_grad_())
 
 
-def test_ringing_goes_on_where_it_was_cut(voices, values):
-    whole, end = ring(values, voices.silence(values))
-    first, between = ring(values[:, :7], voices.silence(values))
-    second, last = ring(values[:, 7:], between)
+def test_envelopes_continue_where_they_were_cut(network, values):
+    whole, end = integrate_envelopes(values, network.silence(values))
+    first, between = integrate_envelopes(values[:, :7], network.silence(values))
+    second, last = integrate_envelopes(values[:, 7:], between)
     assert torch.equal(torch.cat([first, second], dim=1), whole)
     assert torch.equal(last, end)
-    assert torch.equal(ring(values[:, :0], between)[1], between)
+    assert torch.equal(integrate_envelopes(values[:, :0], between)[1], between)
 
 
-def test_ringing_for_an_hour_stays_exact(voices, values):
-    """What is played again and again sounds at the end as it did at the beginning."""
+def test_envelopes_stay_exact_for_an_hour(network, values):
+    """A repeated pattern has the same amplitudes at the end as at the beginning."""
     key = values[:, :, [0, N_TIMBRES * N_KEYS]]  # one excitation and its decay
     n_frames = 3600 * 44100 // 512
-    amplitudes, _ = ring(key.repeat(1, n_frames // 30, 1), voices.silence(values)[:, :1])
+    amplitudes, _ = integrate_envelopes(
+        key.repeat(1, n_frames // 30, 1), network.silence(values)[:, :1]
+    )
     torch.testing.assert_close(amplitudes[:, -30:], amplitudes[:, 300:330], atol=0, rtol=1e-5)
 
 
-def test_an_untrained_voice_holds_what_is_fed_and_lets_die_what_is_struck(voices):
+def test_untrained_envelopes_sustain_some_timbres_and_let_struck_ones_decay(network):
     presence = torch.full((40,), 0.5)
     onset = torch.full((40,), -1.0)
     onset[10] = 1.0
-    levels = levels_of(voices, presence, onset)
-    fed = torch.tensor(FED)
-    assert (levels[30:, fed] - levels[15:30, fed].mean(0)).abs().max() < 0.3
-    fall = (levels[23] - levels[43])[~fed] / 20  # nepers a frame
-    decays = torch.tensor(DECAYS)[~fed]
+    levels = levels_of(network, presence, onset)
+    sustained = torch.tensor(SUSTAINED)
+    assert (levels[30:, sustained] - levels[15:30, sustained].mean(0)).abs().max() < 0.3
+    fall = (levels[23] - levels[43])[~sustained] / 20  # nepers a frame
+    decays = torch.tensor(DECAYS)[~sustained]
     assert (fall[0] / decays[0]).item() == pytest.approx(1, abs=0.5)
     assert levels[22, 3] - levels[18, 3] > 1  # the strike, at latent frame 10
 
 
-def test_gradients_of_ringing_are_finite_at_every_extreme(voices, values):
+def test_gradients_of_envelopes_are_finite_at_every_extreme(network, values):
     for extreme in (values, 1e6 * values, torch.zeros_like(values)):
         leaf = extreme.clone().requires_grad_()
-        ring(leaf, voices.silence(leaf))[0].sum().backward()
+        integrate_envelopes(leaf, network.silence(leaf))[0].sum().backward()
         assert leaf.grad.isfinite().all()
 
 
 def test_a_keys_harmonics_fall_by_the_timbres_slope_to_begin_with():
-    spectra = Spectra(464, 2048, 44100)
+    spectra = NoteSpectra(464, 2048, 44100)
     with torch.no_grad():
         amplitudes = spectra()
     assert amplitudes.shape == (N_TIMBRES, N_KEYS, 464)

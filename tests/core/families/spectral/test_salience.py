@@ -1,4 +1,4 @@
-"""The piano's keys in the spectral family: heard by the encoder, played by the decoder."""
+"""The piano's keys in the spectral family: as the encoder finds them and the decoder plays them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_keys_are_tuned_to_a440():
 
 
 @pytest.mark.parametrize("key", [57, 69, 84])
-def test_an_untrained_encoder_hears_when_a_key_begins(generator, config, key):
+def test_an_untrained_encoder_finds_the_onset_of_a_key(generator, config, key):
     silence = torch.zeros(1, 20 * 1024)
     with torch.no_grad():
         latents = SpectralEncoder(config).eval()(torch.cat([silence, tone(key)], dim=1))[0]
@@ -56,7 +56,7 @@ def test_an_untrained_encoder_hears_when_a_key_begins(generator, config, key):
 
 
 @pytest.mark.parametrize("key", [40, 55, 69, 83, 84, 100, 108])
-def test_an_untrained_encoder_hears_a_tone_as_its_key(generator, config, key):
+def test_an_untrained_encoder_finds_a_tones_key(generator, config, key):
     with torch.no_grad():
         latents = SpectralEncoder(config).eval()(tone(key))[0, 4:-4, :N_KEYS]
     assert (latents.argmax(1) + LOWEST_KEY).unique().tolist() == [key]

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from core.families.spectral.sinusoid_lobes import REACH, bumps
-from core.families.spectral.synthesizer import Controls, Stream, Synthesizer
+from core.families.spectral.sinusoid_lobes import REACH, sum_lobes
+from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 
 FRAME = 64
 N_FFT = 256
@@ -39,7 +39,7 @@ def random_controls(n_frames, *, noise=0.1):
 
 def stream(synthesizer, controls, *places, seed=0):
     """Give the controls in pieces cut at `places`."""
-    made = Stream(synthesizer, seed=seed)
+    made = StreamingSynthesizer(synthesizer, seed=seed)
     edges = [0, *places, controls.noise.shape[1]]
     pieces = [
         made.advance(
@@ -135,7 +135,7 @@ def test_any_seed_gives_noise_of_its_own(synthesizer, generator, seed):
 
 
 def test_an_empty_stream_ends_with_nothing(synthesizer):
-    assert Stream(synthesizer, seed=0).finish().shape == (0,)
+    assert StreamingSynthesizer(synthesizer, seed=0).finish().shape == (0,)
 
 
 def test_pitch_is_learnt_within_frames_not_through_the_phases_after_them(synthesizer, generator):
@@ -149,14 +149,14 @@ def test_pitch_is_learnt_within_frames_not_through_the_phases_after_them(synthes
         assert values.grad[0, :12].abs().max() == 0
 
 
-def test_a_bump_is_a_gaussian_around_its_oscillator(generator):
+def test_a_lobe_is_a_gaussian_around_its_oscillator(generator):
     phasors, deviation = torch.tensor([[1.0], [0.5]]), torch.tensor([0.3])
     bins = torch.arange(-REACH, REACH + 1)
     wanted = torch.exp(-0.5 * ((bins - 0.3) / 1.1).square()) * (-1.0) ** bins
-    torch.testing.assert_close(bumps(phasors, deviation, 1.1), phasors * wanted)
+    torch.testing.assert_close(sum_lobes(phasors, deviation, 1.1), phasors * wanted)
 
 
-def test_gradient_of_bumps_is_their_derivative(generator):
+def test_gradient_of_lobes_is_their_derivative(generator):
     phasors = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
     deviation = (2 * torch.rand(2, 3, dtype=torch.float64) - 1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, d: bumps(p, d, 1.1), (phasors, deviation))
+    assert torch.autograd.gradcheck(lambda p, d: sum_lobes(p, d, 1.1), (phasors, deviation))

@@ -1,4 +1,4 @@
-"""How far notes sway: measured in recordings, learnt, and generated."""
+"""How far notes deviation: measured in recordings, learnt, and generated."""
 
 import math
 
@@ -36,7 +36,7 @@ def cents_of(total, weight):
     return (total.sum() / weight.sum()).clamp(min=0).sqrt().item() * UNIT * 1200 / math.log(2)
 
 
-def test_the_sway_of_a_note_is_measured(vibrato):
+def test_the_vibrato_of_a_note_is_measured(vibrato):
     for cents in (4, 8, 16):
         total, weight = (one[0] for one in vibrato.measure(notes([A4], cents)))
         assert cents_of(total, weight) == pytest.approx(0.88 * cents, rel=0.12)
@@ -44,7 +44,7 @@ def test_the_sway_of_a_note_is_measured(vibrato):
 
 
 @pytest.mark.parametrize("keys", [[A4], [A3, C4, E4, A4]])
-def test_notes_that_stand_still_have_no_sway(vibrato, keys):
+def test_steady_notes_measure_no_vibrato(vibrato, keys):
     assert cents_of(*vibrato.measure(notes(keys, 0))) < 0.5
 
 
@@ -55,13 +55,13 @@ def test_what_no_two_harmonics_share_is_not_taken_for_vibrato(vibrato):
 
 
 def test_in_chords_less_is_seen(vibrato):
-    """Why a recording's sway is not taken at its word but compared with the output's."""
+    """Why a recording's deviation is not taken at its word but compared with the output's."""
     note, chord = (cents_of(*vibrato.measure(notes(k, 8))) for k in ([A4], [A3, C4, E4, A4]))
     assert chord < 0.7 * note
 
 
 @pytest.mark.parametrize("keys", [[A4], [A3, C4, E4, A4]])
-def test_learning_ends_where_the_output_sways_as_the_recording(vibrato, keys):
+def test_learning_ends_where_the_output_vibratos_as_the_recording(vibrato, keys):
     """Alone and in a chord, which is the same depth however much of it is seen."""
     cents = 0.0
     optimizer = torch.optim.Adam(vibrato.parameters(), lr=4e-3)
@@ -75,10 +75,10 @@ def test_learning_ends_where_the_output_sways_as_the_recording(vibrato, keys):
         power = vibrato.power[:, A4].detach().clamp(min=0).sum().item()
         cents = power**0.5 * UNIT * 1200 / math.log(2)
     assert cents == pytest.approx(8, rel=0.1)
-    assert not vibrato.power[:, 0].any()  # nothing was heard there
+    assert not vibrato.power[:, 0].any()  # no note was played there
 
 
-def test_what_stands_still_already_is_left_alone(vibrato):
+def test_steady_notes_get_no_gradient_towards_less(vibrato):
     vibrato.loss(notes([A4], 8), notes([A4], 0)).backward()
     assert not vibrato.power.grad.any()
     vibrato.power.data.fill_(0.01)
@@ -99,21 +99,23 @@ def test_each_item_is_learnt_from_by_itself(vibrato):
 
 
 @pytest.mark.parametrize("samples", [256, RATE // 2])
-def test_audio_too_short_to_sway_teaches_nothing(vibrato, samples):
+def test_audio_too_short_to_vibrato_teaches_nothing(vibrato, samples):
     vibrato.power.data.fill_(0.5)
     vibrato.loss(torch.randn(2, samples), torch.randn(2, samples)).backward()
     assert not vibrato.power.grad.any()
 
 
-def test_generated_sway_is_as_deep_as_it_was_learnt(vibrato):
+def test_generated_vibrato_is_as_deep_as_it_was_learnt(vibrato):
     vibrato.power.data[2] = 0.04  # a fifth of the unit at 6.25 Hz
-    sway = vibrato(vibrato.draw(1), 0, 1000).detach()
-    assert sway.square().mean(0).sqrt().mean() * math.sqrt(2) == pytest.approx(UNIT / 5, rel=0.02)
-    crossings = (sway[:-1].sign() != sway[1:].sign()).sum(0).float().mean()
+    deviation = vibrato(vibrato.draw(1), 0, 1000).detach()
+    assert deviation.square().mean(0).sqrt().mean() * math.sqrt(2) == pytest.approx(
+        UNIT / 5, rel=0.02
+    )
+    crossings = (deviation[:-1].sign() != deviation[1:].sign()).sum(0).float().mean()
     assert crossings / 2 / (1000 * FRAME / RATE) == pytest.approx(RATES_HZ[2], rel=0.02)
 
 
-def test_sway_goes_on_where_it_was(vibrato):
+def test_vibrato_goes_on_where_it_was(vibrato):
     vibrato.power.data.fill_(0.3)
     phases = vibrato.draw(3)
     whole = vibrato(phases, 0, 50)
@@ -129,9 +131,9 @@ def test_phases_are_those_of_the_seed(vibrato):
     assert vibrato.draw(-1).shape == vibrato.power.shape
 
 
-def test_items_sway_with_phases_of_their_own(vibrato):
+def test_items_vibrato_with_phases_of_their_own(vibrato):
     vibrato.power.data.fill_(0.3)
     phases = torch.stack([vibrato.draw(3), vibrato.draw(4)])
     both = vibrato(phases, 5, 20)
-    for sway, own in zip(both, phases, strict=True):
-        torch.testing.assert_close(sway, vibrato(own, 5, 20))
+    for deviation, own in zip(both, phases, strict=True):
+        torch.testing.assert_close(deviation, vibrato(own, 5, 20))

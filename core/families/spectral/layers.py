@@ -1,4 +1,4 @@
-"""What the spectral encoder and decoder are made of: the ConvNeXt block."""
+"""The ConvNeXt block, which the spectral encoder and decoder are built from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a per-frame two-layer network, residual.
 
     After Liu et al. 2022 (arXiv 2201.03545) as used for audio by Vocos (Siuzdak 2023,
-    arXiv 2306.00814). Normalises each frame by itself: no statistic reaches over time.
+    arXiv 2306.00814). Each frame is normalised by itself, so that no output depends on audio
+    beyond the receptive field, and windows give the result of the whole.
 
     Args:
         channels: Width.
-        hidden: Width inside.
+        hidden: Width of the hidden layer.
         kernel_size: Taps of the convolution over time, an odd number.
         dilation: Frames between its taps.
-        is_causal: Whether all taps lie in the past; else half of them lie ahead.
+        is_causal: Whether all taps but the last lie in the past; else half of them lie ahead.
     """
 
     def __init__(
