@@ -1,9 +1,9 @@
-"""What the encoder hears in training instead of the original: O(s, r) of the paper.
+"""Distort the encoder's input in training: O(s, r) of the paper.
 
-In: a waveform. Out: one of the same length and timing that carries the same music with
-other colours. The paper shifts the pitch of a short segment (Mor et al. 2019, sec. 3.3);
-equalisation, noise and rooms go beyond it, so that the encoder meets more instruments and
-recordings than the training data holds. At inference nothing is distorted.
+In: a waveform. Out: one of the same length and timing, the same music with another timbre.
+The paper shifts the pitch of a short segment (Mor et al. 2019, sec. 3.3); equalisation, noise
+and rooms go beyond it, so that the encoder learns to ignore more than the training data's own
+instruments and recordings. At inference nothing is distorted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from core.data.envelope_augmentation import reshape_notes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from core.config import DistortionConfig
 
 CROSSFADE_SECONDS = 0.005
@@ -27,13 +29,13 @@ NOISE_RANGE_DB = 40.0  # noise is drawn between the loudest allowed and this far
 
 
 def distort(
-    waveform: np.ndarray,
+    waveform: NDArray[np.float32],
     sample_rate: int,
     config: DistortionConfig,
     rng: np.random.Generator,
     *,
-    is_take: bool = False,
-) -> np.ndarray:
+    is_rendition: bool = False,
+) -> NDArray[np.float32]:
     """Return a distorted copy.
 
     Args:
@@ -41,13 +43,13 @@ def distort(
         sample_rate: Hz.
         config: Which distortions, and how strong.
         rng: Source of all random choices.
-        is_take: Whether this is another take already, with its own course of loudness.
+        is_rendition: Whether this is another instrument already, with its own note envelopes.
 
     Returns:
         float32 [T].
     """
     result = waveform
-    if not is_take and rng.random() < config.reshape_share:
+    if not is_rendition and rng.random() < config.reshape_share:
         result = reshape_notes(result, sample_rate, rng)
     if config.pitch_semitones:
         result = _shift_random_segment(result, sample_rate, config, rng)
@@ -62,8 +64,11 @@ def distort(
 
 
 def _shift_random_segment(
-    waveform: np.ndarray, sample_rate: int, config: DistortionConfig, rng: np.random.Generator
-) -> np.ndarray:
+    waveform: NDArray[np.float32],
+    sample_rate: int,
+    config: DistortionConfig,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
     shortest, longest = config.pitch_segment_seconds
     length = min(int(rng.uniform(shortest, longest) * sample_rate), len(waveform))
     start = int(rng.integers(len(waveform) - length + 1))
@@ -80,7 +85,9 @@ def _shift_random_segment(
     return result
 
 
-def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
+def shift_pitch(
+    waveform: NDArray[np.float32], sample_rate: int, semitones: float
+) -> NDArray[np.float32]:
     """Shift the pitch and keep the length: a phase vocoder, then resampling.
 
     `torchaudio.functional.pitch_shift` does the same, but resamples by the nearest fraction
@@ -116,13 +123,18 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
     advance = torch.linspace(0, torch.pi * hop, n_fft // 2 + 1).unsqueeze(1)
     stretched = torchaudio.functional.phase_vocoder(spectrum, 1 / ratio, advance)
     longer = torch.istft(stretched, n_fft, hop, window=window).numpy()
-    shifted: np.ndarray = soxr.resample(longer, ratio * sample_rate, sample_rate, quality="MQ")
+    shifted: NDArray[np.float32] = soxr.resample(
+        longer, ratio * sample_rate, sample_rate, quality="MQ"
+    )
     return shifted[reach : reach + len(waveform)]
 
 
 def _filter(
-    waveform: np.ndarray, sample_rate: int, config: DistortionConfig, rng: np.random.Generator
-) -> np.ndarray:
+    waveform: NDArray[np.float32],
+    sample_rate: int,
+    config: DistortionConfig,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
     """Apply a random smooth frequency response and a random room in one product."""
     longest = int(config.room_seconds * sample_rate)
     impulse = _room(longest, sample_rate, rng)
@@ -137,7 +149,7 @@ def _filter(
         frequencies = np.fft.rfftfreq(n_fft, 1 / sample_rate)
         curve_db = np.interp(np.log2(np.maximum(frequencies, 1)), bands, gains_db)
         spectrum *= torch.from_numpy(10 ** (curve_db.astype(np.float32) / 20))
-    filtered: np.ndarray = torch.fft.irfft(spectrum, n_fft)[: len(waveform)].numpy()
+    filtered: NDArray[np.float32] = torch.fft.irfft(spectrum, n_fft)[: len(waveform)].numpy()
     return filtered
 
 
@@ -146,7 +158,7 @@ def _fast_length(shortest: int) -> int:
     return min(odd << max(0, math.ceil(math.log2(shortest / odd))) for odd in (1, 3, 5, 9))
 
 
-def _room(longest: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+def _room(longest: int, sample_rate: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return an impulse response: the direct sound, and for half of the draws a tail.
 
     The tail is noise that decays by 60 dB within a random time (Moorer 1979); the direct

@@ -2,7 +2,7 @@
 
 Every item is a function of (seed, item number) and of nothing else: its track, its place
 and its distortion. So a run that continues at any step, in any number of processes and
-workers, sees the items that an uninterrupted one would have seen.
+workers, trains on the items that an uninterrupted one would have trained on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from torch.utils.data import Dataset
 
 from core.audio.levels import matching_gain_db
 from core.data.augment import distort
+from core.data.domain import FULL_SCALE, open_samples
 from core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from core.config import Config, DistortionConfig
     from core.data.domain import Domain
@@ -40,8 +43,8 @@ class Batch:
     Attributes:
         domains: One name a group.
         items: Numbers of the items of a run, unique to each, int64 [groups, items].
-        source: What the encoder hears, float32 [groups, items, T].
-        target: What the decoders must produce, float32 [groups, items, T].
+        source: Inputs of the encoder, float32 [groups, items, T], in [-1, 1].
+        target: What the decoders have to produce, float32 [groups, items, T].
     """
 
     domains: tuple[str, ...]
@@ -55,17 +58,17 @@ class Batch:
         return replace(self, source=source, target=target)
 
     def share_memory(self) -> Batch:
-        """Move the audio to where other processes read it; for a `DataLoader`'s worker.
+        """Move the batch to memory that other processes can read; for a `DataLoader`'s worker.
 
-        Left to the worker's queue, a failure to do so would end in a thread that tells nobody,
-        and the batch would be waited for for ever.
+        Left to the worker's queue, a failure would end a thread of it without a message, and the
+        main process would wait for the batch for ever.
         """
         for tensor in (self.items, self.source, self.target):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
         return self
 
     def pin_memory(self) -> Batch:
-        """Return the same batch with its audio where a GPU reads it fast; for a `DataLoader`."""
+        """Return the same batch with its audio in page-locked memory; for a `DataLoader`."""
         return replace(self, source=self.source.pin_memory(), target=self.target.pin_memory())
 
     def split(self, n_parts: int) -> list[Batch]:
@@ -82,8 +85,8 @@ class Segments:
         split: "train", "validation" or "test".
         sample_rate: Rate of the segments, Hz; at most the prepared rate.
         length: Samples of a segment, at that rate.
-        level_db: Level in dBFS that quiet tracks are raised to, as the input of a model is
-            when it is used; None leaves all tracks as they were recorded.
+        level_db: Level in dBFS that quiet tracks are raised to, as a model's input is in
+            translation; None leaves all tracks as they were recorded.
 
     Raises:
         DataError: The split is empty, or was prepared at a lower rate.
@@ -104,16 +107,19 @@ class Segments:
                 f"{sample_rate}; prepare it again with --rate {sample_rate} or more"
             )
         self.domain, self.sample_rate, self.length = domain, sample_rate, length
-        takes = domain.takes_of_tracks() if split == "train" else {}
+        renditions = domain.renditions_of_tracks() if split == "train" else {}
         self.parts: list[_Part] = []
         for track in domain.tracks:
             gain_db = 0.0 if level_db is None else matching_gain_db(track.level_db, level_db)
-            own = _Sound(domain.directory / track.file, gain_db)
+            own = _Samples(domain.directory / track.file, gain_db)
             others = tuple(
-                # As loud as the track, so that a decoder is never asked for another level.
-                _Sound(domain.takes.directory / take.file, track.level_db + gain_db - take.level_db)
-                for take in takes.get(track.source, ())
-                if domain.takes is not None
+                # As loud as the track: a decoder keeps its input's level.
+                _Samples(
+                    domain.renditions.directory / rendition.file,
+                    track.level_db + gain_db - rendition.level_db,
+                )
+                for rendition in renditions.get(track.source, ())
+                if domain.renditions is not None
             )
             self.parts += [
                 _Part(own, others, part.start, part.stop)
@@ -129,21 +135,22 @@ class Segments:
         places = [max(1, part.stop - part.start - self.span + 1) for part in self.parts]
         self.last_places = np.cumsum(places)
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return a segment at a random place, float32 [length]; avoids silence if it can."""
-        return self.draw_with_take(rng, 0.0)[1]
+        return self.draw_pair(rng, rendition_share=0.0)[1]
 
-    def draw_with_take(
-        self, rng: np.random.Generator, share: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is heard of a place, and the track's own sound there.
+    def draw_pair(
+        self, rng: np.random.Generator, *, rendition_share: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return an input and a target at a random place: the same place of the same music.
 
         Args:
             rng: Source of all random choices.
-            share: How often another instrument's take is heard, if there is one.
+            rendition_share: How often the input is another instrument's rendition, where the
+                track has one; else it is the target itself.
 
         Returns:
-            float32 [length] each.
+            float32 [length] each; one and the same array where no rendition was drawn.
         """
         part, first = self._place(rng)
         own = self._read(part.own, part, first)
@@ -152,10 +159,11 @@ class Segments:
                 break
             part, first = self._place(rng)
             own = self._read(part.own, part, first)
-        if part.takes and rng.random() < share:
-            take = self._read(part.takes[int(rng.integers(len(part.takes)))], part, first)
-            if not _is_silent(take):
-                return take, own
+        if part.renditions and rng.random() < rendition_share:
+            samples = part.renditions[int(rng.integers(len(part.renditions)))]
+            rendition = self._read(samples, part, first)
+            if not _is_silent(rendition):
+                return rendition, own
         return own, own
 
     def _place(self, rng: np.random.Generator) -> tuple[_Part, int]:
@@ -165,26 +173,28 @@ class Segments:
         part = self.parts[index]
         return part, part.start + number - (int(self.last_places[index - 1]) if index else 0)
 
-    def _read(self, sound: _Sound, part: _Part, first: int) -> np.ndarray:
+    def _read(self, samples: _Samples, part: _Part, first: int) -> NDArray[np.float32]:
         ratio = self.domain.sample_rate / self.sample_rate
         # A resampling filter rings at the ends of what it is given; those are cut off.
         margin = round(RESAMPLING_MARGIN_SECONDS * self.domain.sample_rate) if ratio > 1 else 0
         before = min(margin, first - part.start)
-        stored = np.load(sound.path, mmap_mode="r")
-        samples = stored[first - before : min(first + self.span + margin, part.stop)]
-        segment = samples.astype(np.float32) * np.float32(10 ** (sound.gain_db / 20) / 32768)
+        # Mapped anew each time: thousands of tracks kept open would be too many.
+        stored = open_samples(samples.path)
+        stretch = stored[first - before : min(first + self.span + margin, part.stop)]
+        factor = np.float32(10 ** (samples.gain_db / 20) / FULL_SCALE)
+        segment = stretch.astype(np.float32) * factor
         if ratio > 1:
             segment = soxr.resample(segment, self.domain.sample_rate, self.sample_rate)
             before = round(before / ratio)
         segment = segment[before : before + self.length]
-        if sound.gain_db > 0:
+        if samples.gain_db > 0:
             segment = segment / max(1.0, float(np.abs(segment).max(initial=0.0)))
         return np.pad(segment, (0, self.length - len(segment)))
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """Stored samples, and the gain in dB that they are read with."""
+class _Samples:
+    """A file of samples, and the gain in dB that they are read with."""
 
     path: Path
     gain_db: float
@@ -192,15 +202,15 @@ class _Sound:
 
 @dataclass(frozen=True)
 class _Part:
-    """A stretch of a track of the split: its own sound, and other instruments' takes."""
+    """A stretch of a track of the split, and the same of its renditions."""
 
-    own: _Sound
-    takes: tuple[_Sound, ...]
+    own: _Samples
+    renditions: tuple[_Samples, ...]
     start: int
     stop: int
 
 
-def _is_silent(segment: np.ndarray) -> bool:
+def _is_silent(segment: NDArray[np.float32]) -> bool:
     return bool(np.mean(np.square(segment), dtype=np.float64) <= 10 ** (SILENCE_DB / 10))
 
 
@@ -269,28 +279,28 @@ class Batches(Dataset[Batch]):
 
 def make_item(
     segments: Segments, distortion: DistortionConfig, key: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Make one training item.
 
     Args:
         segments: Where it comes from.
-        distortion: What the encoder's copy goes through.
+        distortion: How the encoder's input differs from the target.
         key: (seed, item number), which determines everything.
 
     Returns:
-        What the encoder hears and what the decoder must produce, float32 [T] each.
+        The encoder's input and the decoder's target, float32 [T] each.
     """
     rng = np.random.default_rng(key)
-    heard, target = segments.draw_with_take(rng, distortion.take_share)
-    is_take = heard is not target
+    source, target = segments.draw_pair(rng, rendition_share=distortion.take_share)
+    is_rendition = source is not target
     if distortion.gain_db:
         gain = 10 ** (rng.uniform(-distortion.gain_db, distortion.gain_db) / 20)
         # Never above full scale, where the target would be distorted too.
         gain = min(gain, 1 / max(float(np.abs(target).max()), 1e-6))
         factor = np.float32(max(gain, 1e-3))
-        heard, target = factor * heard, factor * target
-    heard = distort(heard, segments.sample_rate, distortion, rng, is_take=is_take)
-    return heard, target
+        source, target = factor * source, factor * target
+    source = distort(source, segments.sample_rate, distortion, rng, is_rendition=is_rendition)
+    return source, target
 
 
 def fixed_batch(segments: Segments, n_items: int, seed: int) -> Tensor:

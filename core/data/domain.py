@@ -1,28 +1,42 @@
 """Prepared domains on disk: `DATA/NAME/domain.json` beside one `.npy` file a track.
 
-In: the folder of a domain. Out: `Domain`, `Track` and `Part` values, checked; and back.
-The folder's name is the domain's name. Does not read audio: see `core.data.prepare`.
+In: the directory of a domain. Out: `Domain`, `Track` and `Part` values, checked; and back.
+The directory's name is the domain's name. Does not read recordings: see `core.data.prepare`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import unicodedata
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from core.errors import DataError, UsageError
-from core.files import atomic_write
+from core.files import atomic_write, exclusive_lock, shared_lock
+from core.parsing import build, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_FILE = "domain.json"
+WRITE_LOCK = ".write.lock"  # in the directory, held by the command that changes the domain
+READ_LOCK = ".read.lock"  # shared by the commands that read samples, which then stay
+FORMAT = "umt-domain"
 FORMAT_VERSION = 1
-BYTES_PER_SAMPLE = 2  # int16
+SAMPLE_TYPE = "<i2"
+FULL_SCALE = 32768  # what soundfile divides by, so 16-bit sources at the same rate stay exact
+MAX_SAMPLE_RATE = 384_000  # Hz
 LONGEST_NAME = 64
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,10 @@ class Part:
     stop: int
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS or not 0 <= self.start < self.stop:
-            raise ValueError(f"not a part of a track: {self}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split = {self.split!r}: expected one of {', '.join(SPLITS)}")
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"no samples from {self.start} to {self.stop}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Track:
     """One recording of a domain, stored as mono int16.
 
     Attributes:
-        file: Name of the `.npy` file in the domain's folder, int16 (T,).
+        file: Name of the `.npy` file in the domain's directory, int16 (T,).
         source: Path of the recording below the prepared directory, with "/" separators.
         source_sha256: Content hash of the recording, in hexadecimal.
         source_size: Its size in bytes.
@@ -72,9 +88,11 @@ class Track:
     def __post_init__(self) -> None:
         ends = [0, *(end for part in self.parts for end in (part.start, part.stop)), self.n_samples]
         if not self.parts or ends != sorted(ends):
-            raise ValueError(f"parts overlap or leave the track: {self.source}")
-        if Path(self.file).name != self.file:
-            raise ValueError(f"not a file name: {self.file}")
+            raise ValueError(f"parts of {self.source!r} overlap or leave the track")
+        if Path(self.file).name != self.file or "\0" in self.file:
+            raise ValueError(f"file = {self.file!r}: expected a name without a directory")
+        if not math.isfinite(self.level_db):
+            raise ValueError(f"level_db = {self.level_db}: expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -82,14 +100,14 @@ class Domain:
     """All prepared tracks of one domain.
 
     Attributes:
-        name: The domain, which is the name of its folder.
+        name: The domain, which is the name of its directory.
         sample_rate: Of every track, in Hz.
         tracks: Sorted by source.
-        directory: The folder that holds the tracks' `.npy` files.
+        directory: Holds the tracks' `.npy` files.
         prepared_from: Absolute path of the recordings' directory; "" when not known.
-        takes: The same performances by other instruments, for the encoder to hear: a track
-            `x.wav` has the takes whose source lies below `x/`, each aligned with it sample
-            for sample.
+        renditions: The same performances by other instruments, as inputs of the encoder: a
+            track `x.wav` has the renditions whose source lies below `x/`, each aligned with
+            it sample for sample. None where there are none.
     """
 
     name: str
@@ -97,7 +115,7 @@ class Domain:
     tracks: tuple[Track, ...]
     directory: Path
     prepared_from: str = ""
-    takes: Domain | None = None
+    renditions: Domain | None = None
 
     def minutes(self, split: str) -> float:
         """Return how much audio the split holds, in minutes."""
@@ -108,14 +126,14 @@ class Domain:
         """Return how many tracks have some part in the split."""
         return sum(any(part.split == split for part in track.parts) for track in self.tracks)
 
-    def takes_of_tracks(self) -> dict[str, tuple[Track, ...]]:
-        """Return each track's takes, by the track's source; tracks without are left out."""
-        if self.takes is None:
+    def renditions_of_tracks(self) -> dict[str, tuple[Track, ...]]:
+        """Return each track's renditions, by the track's source; tracks without are left out."""
+        if self.renditions is None:
             return {}
         below: dict[str, tuple[Track, ...]] = {}
-        for take in self.takes.tracks:
-            folder = str(PurePosixPath(take.source).parent)
-            below[folder] = (*below.get(folder, ()), take)
+        for rendition in self.renditions.tracks:
+            parent = str(PurePosixPath(rendition.source).parent)
+            below[parent] = (*below.get(parent, ()), rendition)
         stems = {
             track.source: str(PurePosixPath(track.source).with_suffix("")) for track in self.tracks
         }
@@ -128,7 +146,7 @@ class Domain:
 def check_domain_name(name: str) -> str:
     """Return a domain's name, NFC normalised, if it can be one.
 
-    The name has to work as a folder, as the value of `--to`, in a comma separated list and
+    The name has to work as a directory, as the value of `--to`, in a comma separated list and
     as the name of a torch submodule: letters and digits of any script, "-", "_" and inner
     spaces; at most 64 characters; no "-" at the start.
 
@@ -146,7 +164,7 @@ def check_domain_name(name: str) -> str:
 
 
 def directory_name(directory: Path) -> str:
-    """Return the name that a directory goes by, also for "." and ".."."""
+    """Return the name that a directory goes by, also for "." and "..", NFC normalised."""
     named = directory if directory.name not in ("", "..") else directory.resolve()
     return unicodedata.normalize("NFC", named.name)
 
@@ -155,35 +173,31 @@ def load_domain(directory: Path) -> Domain:
     """Load one prepared domain and check that its tracks are there.
 
     Args:
-        directory: The domain's folder, which holds `domain.json`.
+        directory: The domain's directory, which holds `domain.json`.
 
     Raises:
-        DataError: The folder is no prepared domain, is damaged, incomplete or newer.
+        DataError: The directory is no prepared domain, is damaged, incomplete or newer.
     """
     domain = read_domain_file(directory)
     for track in domain.tracks:
-        if not is_stored(track, directory):
-            raise DataError(
-                f"{directory / track.file} is missing or too short; "
-                "run the same `umt prep` again to restore it"
-            )
+        track_samples(domain.directory, track)
     return domain
 
 
 def load_domains(
-    data: Path, names: Sequence[str] | None, *, takes: Path | None = None
+    data: Path, names: Sequence[str] | None, *, renditions: Path | None = None
 ) -> list[Domain]:
     """Load prepared domains, sorted by name.
 
     Args:
-        data: The folder that `umt prep` wrote, with one folder a domain.
+        data: The directory that `umt prep` wrote, with one directory a domain.
         names: The domains wanted; None for all of them.
-        takes: A folder like `data`, with other instruments' takes of the domains' tracks;
-            see `Domain.takes`. It need not have all of the domains.
+        renditions: A directory like `data`, with other instruments' renditions of the
+            domains' tracks; see `Domain.renditions`. It need not have all of the domains.
 
     Raises:
         DataError: There are none, one of the names is unknown, or one cannot be loaded; or
-            the takes do not fit.
+            the renditions do not fit.
     """
     found = _find_domains(data)
     wanted = found if names is None else [unicodedata.normalize("NFC", name) for name in names]
@@ -192,13 +206,15 @@ def load_domains(
             known = ", ".join(sorted(found))
             raise DataError(f"no domain {name!r} in {data}; it has {known}")
     domains = [load_domain(found[name]) for name in sorted(set(wanted))]
-    if takes is None:
+    if renditions is None:
         return domains
-    found = _find_domains(takes)
+    found = _find_domains(renditions)
     if found.keys().isdisjoint(domain.name for domain in domains):
-        raise DataError(f"{takes} has takes of {', '.join(sorted(found))} only")
+        raise DataError(f"{renditions} has renditions of {', '.join(sorted(found))} only")
     return [
-        _with_takes(domain, load_domain(found[domain.name])) if domain.name in found else domain
+        _with_renditions(domain, load_domain(found[domain.name]))
+        if domain.name in found
+        else domain
         for domain in domains
     ]
 
@@ -210,26 +226,84 @@ def _find_domains(data: Path) -> dict[str, Path]:
     return found
 
 
-def _with_takes(domain: Domain, takes: Domain) -> Domain:
-    if takes.sample_rate != domain.sample_rate:
+def _with_renditions(domain: Domain, renditions: Domain) -> Domain:
+    if renditions.sample_rate != domain.sample_rate:
         raise DataError(
-            f"{takes.directory} was prepared at {takes.sample_rate} Hz and {domain.directory} at "
-            f"{domain.sample_rate}; prepare it again with --rate {domain.sample_rate}"
+            f"{renditions.directory} was prepared at {renditions.sample_rate} Hz and "
+            f"{domain.directory} at {domain.sample_rate}; prepare it again with "
+            f"--rate {domain.sample_rate}"
         )
-    paired = replace(domain, takes=takes)
-    if not paired.takes_of_tracks():
+    paired = replace(domain, renditions=renditions)
+    if not paired.renditions_of_tracks():
+        source = PurePosixPath(domain.tracks[0].source)
         raise DataError(
-            f"{takes.directory} has no take of a track of {domain.directory}: the takes of "
-            f"{domain.tracks[0].source} belong into a folder "
-            f"{PurePosixPath(domain.tracks[0].source).with_suffix('')}/"
+            f"{renditions.directory} has no rendition of a track of {domain.directory}: those of "
+            f"{source} belong into a directory {source.with_suffix('')}/"
         )
     return paired
 
 
-def is_stored(track: Track, directory: Path) -> bool:
-    """Return whether the track's samples are in the folder, judged by the file's size."""
-    file = directory / track.file
-    return file.is_file() and file.stat().st_size > track.n_samples * BYTES_PER_SAMPLE
+@contextmanager
+def reading(domains: Sequence[Domain]) -> Iterator[None]:
+    """Keep `umt prep` from removing samples of these domains while the block runs.
+
+    Raises:
+        DataError: A track's samples were removed or damaged before the block began.
+    """
+    used = [*domains, *(domain.renditions for domain in domains if domain.renditions is not None)]
+    with ExitStack() as locks:
+        for domain in used:
+            locks.enter_context(shared_lock(domain.directory / READ_LOCK))
+        for domain in used:
+            for track in domain.tracks:
+                track_samples(domain.directory, track)
+        yield
+
+
+def track_samples(directory: Path, track: Track) -> NDArray[np.int16]:
+    """Map the samples of a track.
+
+    Args:
+        directory: The domain's.
+        track: The track.
+
+    Returns:
+        int16 (T,), at the domain's sample rate; read only.
+
+    Raises:
+        DataError: The file is missing, damaged or another one.
+    """
+    path = directory / track.file
+    samples = open_samples(path)
+    if len(samples) != track.n_samples:
+        raise DataError(
+            f"{path} holds {len(samples)} samples, not {track.n_samples}; run the same `umt prep` "
+            "again to restore it"
+        )
+    return samples
+
+
+def open_samples(path: Path) -> NDArray[np.int16]:
+    """Map a file of samples.
+
+    Returns:
+        int16 (T,), read only.
+
+    Raises:
+        DataError: The file is missing or damaged, or holds another kind of array.
+    """
+    try:
+        samples = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        reason = "is missing"
+    # What the parser of NumPy's headers makes of foreign bytes.
+    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, TypeError, MemoryError) as e:
+        reason = f"cannot be read ({_first_line(e)})"
+    else:
+        if samples.dtype.str == SAMPLE_TYPE and samples.ndim == 1:
+            return samples
+        reason = f"holds {samples.dtype} of {samples.ndim} dimensions, not int16 of one"
+    raise DataError(f"{path} {reason}; run the same `umt prep` again to restore it")
 
 
 def read_domain_file(directory: Path) -> Domain:
@@ -240,34 +314,62 @@ def read_domain_file(directory: Path) -> Domain:
     """
     file = directory / DOMAIN_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
     except FileNotFoundError:
         raise DataError(
             f"{directory} is not a prepared domain: it has no {DOMAIN_FILE}; run `umt prep`"
         ) from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise _damaged(file, error) from error
-    version = content.get("version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise DataError(f"{file} has format {version}, newer than this umt reads; update umt")
     try:
-        return _parse(content, directory)
+        content = parse_json(text, "", error=_DamagedError)
+        version = content.get("version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise DataError(f"{file} has format {version}, newer than this umt reads; update umt")
+        parsed = build(_DomainFile, content, "", error=_DamagedError)
+    except _DamagedError as error:
+        raise DataError(
+            f"{file} is damaged ({error}); delete {directory} and run `umt prep` on its recordings"
+        ) from error
+    try:
+        name = check_domain_name(directory_name(directory))
     except UsageError as error:
-        raise DataError(f"{directory}: {error}; or rename the folder") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(file, error) from error
+        raise DataError(f"{directory}: {error}; or rename the directory") from error
+    return Domain(name, parsed.sample_rate, parsed.tracks, directory, parsed.prepared_from)
+
+
+class _DamagedError(DataError):
+    """The content of `domain.json` is not that of a domain."""
+
+
+@dataclass(frozen=True)
+class _DomainFile:
+    """The content of `domain.json`."""
+
+    format: Literal["umt-domain"]
+    version: Literal[1]
+    sample_rate: int
+    prepared_from: str
+    tracks: tuple[Track, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sample_rate <= MAX_SAMPLE_RATE:
+            raise ValueError(f"sample_rate = {self.sample_rate}: at most {MAX_SAMPLE_RATE} Hz")
+        if not self.tracks:
+            raise ValueError("no tracks")
+        for key in ("file", "source"):
+            if len({getattr(track, key) for track in self.tracks}) < len(self.tracks):
+                raise ValueError(f"two tracks with one {key}")
 
 
 def write_domain_file(domain: Domain) -> None:
-    """Write `domain.json` under a temporary name and rename it.
+    """Write `domain.json`, complete or not at all.
 
     Raises:
         DataError: It cannot be written.
     """
     content = {
-        "format": "umt-domain",
+        "format": FORMAT,
         "version": FORMAT_VERSION,
         "sample_rate": domain.sample_rate,
         "prepared_from": domain.prepared_from,
@@ -275,36 +377,47 @@ def write_domain_file(domain: Domain) -> None:
     }
     file = domain.directory / DOMAIN_FILE
     try:
-        with atomic_write(file) as temporary:
+        with atomic_write(file) as part:
             # ASCII with escapes: keeps even file names that are no valid Unicode.
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
+            part.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
     except OSError as error:
-        raise DataError(f"cannot write {file}: {error.strerror}") from error
+        raise cannot_write(file, error) from error
 
 
-def remove_leftovers(domain: Domain) -> None:
-    """Remove samples that `domain.json` does not name."""
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """Return the error for a file of a domain that cannot be written."""
+    advice = "choose another --out"
+    if error.errno in DISK_FULL:
+        advice = f"free some space and run this again, it goes on from here; or {advice}"
+    return DataError(f"cannot write {path}: {error.strerror}; {advice}")
+
+
+def is_disk_full(error: DataError) -> bool:
+    """Return whether something could not be written for lack of space."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
+
+
+def remove_unnamed_samples(domain: Domain) -> bool:
+    """Remove samples that `domain.json` does not name, unless some command reads the domain.
+
+    Returns:
+        Whether there are none any more.
+    """
     named = {track.file for track in domain.tracks}
-    for file in domain.directory.glob("*.npy"):
-        if file.name not in named:
-            file.unlink(missing_ok=True)
+    unnamed = [file for file in domain.directory.glob("*.npy") if file.name not in named]
+    if not unnamed:
+        return True
+    in_use = DataError(f"{domain.directory} is in use")
+    try:
+        with exclusive_lock(domain.directory / READ_LOCK, in_use):
+            for file in unnamed:
+                file.unlink(missing_ok=True)
+    except (DataError, OSError):
+        return False
+    return True
 
 
-def _parse(content: dict[str, Any], directory: Path) -> Domain:
-    if content["format"] != "umt-domain" or content["version"] != FORMAT_VERSION:
-        raise ValueError("not a umt domain")
-    tracks = [
-        Track(**{**entry, "parts": tuple(Part(**part) for part in entry["parts"])})
-        for entry in content["tracks"]
-    ]
-    if not tracks or content["sample_rate"] < 1:
-        raise ValueError("no tracks, or no sample rate")
-    name = check_domain_name(directory_name(directory))
-    origin = str(content["prepared_from"])
-    return Domain(name, content["sample_rate"], tuple(tracks), directory, origin)
-
-
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{file} is damaged ({error}); delete {file.parent} and run `umt prep` on its recordings"
-    )
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from core.data.recordings import Collection
+from core.data.sync import Collection
 from core.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core.data.report import Happenings
+    from core.data.sync import PrepLog
 
 METADATA_FILE = "musicnet_metadata.csv"
 AUDIO_FOLDERS = ("train_data", "test_data")
@@ -30,12 +30,12 @@ MUSICNET_DOMAINS = {
 }
 
 
-def musicnet_collections(root: Path, happenings: Happenings) -> list[Collection]:
+def musicnet_collections(root: Path, log: PrepLog) -> list[Collection]:
     """Collect the recordings of each of the six domains.
 
     Args:
         root: The unpacked MusicNet.
-        happenings: Told of recordings and domains that are missing.
+        log: Gets the recordings and domains that are missing, as failures.
 
     Returns:
         The domains that have recordings.
@@ -60,11 +60,11 @@ def musicnet_collections(root: Path, happenings: Happenings) -> list[Collection]
                 files.append(found[0])
             else:
                 reason = f"{METADATA_FILE} lists it, but it is not in {' or '.join(AUDIO_FOLDERS)}"
-                happenings.failures.append((f"{identifier}.wav", reason))
+                log.failures.append((f"{identifier}.wav", reason))
         if files:
             collections.append(Collection(domain, root, tuple(files)))
         else:
-            happenings.failures.append((domain, f"{root} has no recording for this domain"))
+            log.failures.append((domain, f"{root} has no recording for this domain"))
     return collections
 
 

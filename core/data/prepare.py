@@ -1,12 +1,13 @@
 """Turn directories of recordings into prepared domains: the work of `umt prep`.
 
 In: one directory a domain, with any audio, at any depth. Out: `DATA/NAME/domain.json` beside one
-memory-mappable `.npy` (mono, int16) a recording, and a report. Segments, batches and
-augmentation are made from these later, by the training side.
+memory-mappable `.npy` (mono, int16) a recording, and a log. Segments, batches and augmentation
+are made from these later, in training (`core.data.dataset`).
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +15,19 @@ from typing import TYPE_CHECKING
 from core.audio.reader import find_audio
 from core.data.domain import (
     DOMAIN_FILE,
+    MAX_SAMPLE_RATE,
     SPLITS,
+    WRITE_LOCK,
+    cannot_write,
     check_domain_name,
     directory_name,
+    is_disk_full,
     read_domain_file,
 )
 from core.data.musicnet import musicnet_collections
-from core.data.recordings import Collection
-from core.data.report import Happenings, PreparedDomain, PrepReport
 from core.data.split import normalise_shares
-from core.data.sync import DomainUpdate
-from core.data.workers import Workers
-from core.errors import AudioError, DataError, UsageError
+from core.data.sync import Collection, DomainSync, PrepLog
+from core.errors import DataError, UsageError
 from core.files import exclusive_lock
 
 if TYPE_CHECKING:
@@ -35,20 +37,18 @@ __all__ = [
     "DEFAULT_SPLIT",
     "PREPARED_SAMPLE_RATE",
     "SPLITS",
-    "PrepReport",
-    "PreparedDomain",
+    "PrepLog",
     "prepare",
     "prepare_musicnet",
 ]
 
 PREPARED_SAMPLE_RATE = 44100  # Hz
-LOCK_FILE = ".lock"  # in a domain's directory, held by the command that changes it
-SAMPLE_RATES = range(1000, 384001)  # Hz
+SAMPLE_RATES = range(1000, MAX_SAMPLE_RATE + 1)  # Hz
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
 
 
-def _show_nothing(domain: str, n_done: int, n_total: int) -> None:
-    """Stand in for a progress bar."""
+def _no_progress(label: str, n_done: int, n_total: int) -> None:
+    """No-op progress, for callers that show none."""
 
 
 def prepare(
@@ -57,42 +57,42 @@ def prepare(
     data: Path,
     name: str | None = None,
     sample_rate: int = PREPARED_SAMPLE_RATE,
-    jobs: int = 1,
+    jobs: int | None = None,
     split: tuple[float, float, float] = DEFAULT_SPLIT,
-    progress: Callable[[str, int, int], None] = _show_nothing,
-) -> PrepReport:
+    progress: Callable[[str, int, int], None] = _no_progress,
+) -> PrepLog:
     """Prepare one domain from each directory, or bring it up to date.
 
     Args:
         directories: One a domain, named after it; searched at any depth.
-        data: Where the domains' folders are.
+        data: Where the domains' directories are.
         name: The domain's name, for a single directory.
         sample_rate: To store at, in Hz. A domain keeps the rate that it was made with.
-        jobs: How many recordings to convert at once, each in a process.
+        jobs: How many recordings to convert at once, each in a thread; None for as many as
+            this process may use cores.
         split: Shares of train, validation and test, in any unit. Only new tracks are
             affected: the others keep their assignment.
-        progress: Called in this process with the domain, how many of its recordings are
-            done, and how many there are to read.
+        progress: Called in this thread with what is being done ("converting piano"), how
+            many recordings are done, and how many there are to do.
 
     Returns:
-        What was done. Recordings and directories that could not be used are in its failures.
+        What was done. Recordings and directories that could not be used are in its failures,
+        and so are domains that are damaged, have another rate, or cannot be written.
 
     Raises:
         UsageError: A directory is missing, two domains would have one name, or an option is
             out of range. Nothing was changed.
-        DataError: A domain that exists is damaged or has another rate (nothing was changed);
-            or the data folder cannot be written.
     """
     if not directories:
         raise UsageError("no directory to prepare; name one for each domain")
     if name is not None and len(directories) > 1:
         raise UsageError(f"--name goes with one directory, {len(directories)} were given")
     roots = _name_domains(directories, name)
-    happenings = Happenings()
-    collections = [_collect(domain, root, happenings) for domain, root in roots.items()]
+    log = PrepLog()
+    collections = [_collect(domain, root, log) for domain, root in roots.items()]
     return _prepare_collections(
         [collection for collection in collections if collection.files],
-        happenings,
+        log,
         data=data,
         sample_rate=sample_rate,
         jobs=jobs,
@@ -106,33 +106,33 @@ def prepare_musicnet(
     *,
     data: Path,
     sample_rate: int = PREPARED_SAMPLE_RATE,
-    jobs: int = 1,
+    jobs: int | None = None,
     split: tuple[float, float, float] = DEFAULT_SPLIT,
-    progress: Callable[[str, int, int], None] = _show_nothing,
-) -> PrepReport:
+    progress: Callable[[str, int, int], None] = _no_progress,
+) -> PrepLog:
     """Prepare the paper's six domains from an unpacked MusicNet.
 
     Args:
-        root: Holds `musicnet_metadata.csv`, and `train_data` and `test_data` (or a folder
+        root: Holds `musicnet_metadata.csv`, and `train_data` and `test_data` (or a directory
             `musicnet` with these two).
         data: As for `prepare`, like the other arguments.
         sample_rate: Hz.
-        jobs: Processes.
+        jobs: Threads.
         split: Shares; MusicNet's own division is for transcription and is not used.
-        progress: Called with domain, done, total.
+        progress: As for `prepare`.
 
     Returns:
         What was done. Recordings that the table lists but that are missing are failures.
 
     Raises:
         UsageError: The directory is missing.
-        DataError: It is no MusicNet; or as for `prepare`.
+        DataError: It is no MusicNet.
     """
     _check_is_directory(root)
-    happenings = Happenings()
+    log = PrepLog()
     return _prepare_collections(
-        musicnet_collections(root, happenings),
-        happenings,
+        musicnet_collections(root, log),
+        log,
         data=data,
         sample_rate=sample_rate,
         jobs=jobs,
@@ -143,43 +143,47 @@ def prepare_musicnet(
 
 def _prepare_collections(
     collections: list[Collection],
-    happenings: Happenings,
+    log: PrepLog,
     *,
     data: Path,
     sample_rate: int,
-    jobs: int,
+    jobs: int | None,
     split: tuple[float, float, float],
     progress: Callable[[str, int, int], None],
-) -> PrepReport:
+) -> PrepLog:
     shares = normalise_shares(split)
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: 1 or more is accepted")
     if sample_rate not in SAMPLE_RATES:
         accepted = f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}"
         raise UsageError(f"--rate {sample_rate}: {accepted} Hz are accepted")
     for collection in collections:
-        _check_rate(data / collection.name, sample_rate)
-    prepared = []
-    with Workers(jobs) as workers:
-        for collection in collections:
-            with _domain_directory(data / collection.name):
-                update = DomainUpdate(
+        directory = data / collection.name
+        try:
+            _check_rate(directory, sample_rate)
+            with _domain_directory(directory):
+                DomainSync(
                     collection,
-                    data / collection.name,
+                    directory,
                     sample_rate=sample_rate,
                     shares=shares,
-                    happenings=happenings,
+                    jobs=_allowed_cores() if jobs is None else jobs,
+                    log=log,
                     progress=progress,
-                )
-                domain = update.run(workers)
-            if domain is not None:
-                prepared.append(PreparedDomain(domain, update.n_converted, update.n_dropped))
-    return PrepReport(
-        tuple(prepared),
-        tuple(happenings.notices),
-        tuple(happenings.warnings),
-        tuple(happenings.failures),
-    )
+                ).run()
+        except DataError as error:
+            log.failures.append((str(collection.root), str(error)))
+            if is_disk_full(error):
+                break  # the next ones would be read for nothing
+    return log
+
+
+def _allowed_cores() -> int:
+    """Return how many cores this process may use; `OMP_NUM_THREADS` lowers the number."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(wanted))) if wanted.isdecimal() else cores
 
 
 @contextmanager
@@ -198,16 +202,15 @@ def _domain_directory(directory: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive_lock(directory / LOCK_FILE, busy))
+            stack.enter_context(exclusive_lock(directory / WRITE_LOCK, busy))
         except OSError as error:
-            raise DataError(
-                f"cannot make {directory}: {error.strerror}; choose another --out"
-            ) from error
+            raise cannot_write(directory, error) from error
         try:
             yield
         finally:
-            if [entry.name for entry in directory.iterdir()] == [LOCK_FILE]:
-                (directory / LOCK_FILE).unlink()
+            with suppress(OSError):
+                if [entry.name for entry in directory.iterdir()] == [WRITE_LOCK]:
+                    (directory / WRITE_LOCK).unlink()
             for path in missing:
                 with suppress(OSError):  # what holds something stays
                     path.rmdir()
@@ -216,28 +219,27 @@ def _domain_directory(directory: Path) -> Iterator[None]:
 def _name_domains(directories: Sequence[Path], name: str | None) -> dict[str, Path]:
     """Return each domain's directory, after checking that all can be prepared together."""
     roots: dict[str, Path] = {}
-    folders: dict[str, Path] = {}
+    taken: dict[str, Path] = {}
     for root in map(Path, directories):
         _check_is_directory(root)
         domain = check_domain_name(directory_name(root) if name is None else name)
-        folder = domain.casefold()  # on some systems "Bach" and "bach" are one folder
-        if folder in folders:
+        key = domain.casefold()  # on some systems "Bach" and "bach" are one directory
+        if key in taken:
             raise UsageError(
-                f"{folders[folder]} and {root} would both be the domain {domain!r}; prepare them "
+                f"{taken[key]} and {root} would both be the domain {domain!r}; prepare them "
                 "one by one with --name"
             )
-        folders[folder] = roots[domain] = root
+        taken[key] = roots[domain] = root
     return roots
 
 
-def _collect(domain: str, root: Path, happenings: Happenings) -> Collection:
-    try:
-        files = tuple(find_audio([root]))
-    except AudioError as error:
-        happenings.failures.append((str(root), str(error).removeprefix(f"{root}: ")))
-        return Collection(domain, root, ())
+def _collect(domain: str, root: Path, log: PrepLog) -> Collection:
+    def skip(directory: Path, error: OSError) -> None:
+        log.failures.append((str(directory), f"cannot be listed: {error.strerror}"))
+
+    files = tuple(find_audio([root], skip=skip))
     if not files:
-        happenings.failures.append(
+        log.failures.append(
             (str(root), "holds no audio (.wav, .flac, .ogg, .mp3 …), also not further down")
         )
     return Collection(domain, root, files)

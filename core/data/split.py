@@ -1,7 +1,7 @@
 """Decide which tracks, or which parts of a single track, train, validate and test.
 
 In: lengths in samples, shares, and the assignments made earlier, which never change.
-Out: the parts of every new track. Does not touch files.
+Out: the parts of every new track. Does not read or write files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from core.data.domain import Domain
 
 GAP_SECONDS = 1.0  # between blocks of a cut track, so that no note rings into another split
 SHORTEST_BLOCK_SECONDS = 1.0  # the paper's training item
@@ -84,7 +86,7 @@ def cut_track(n_samples: int, sample_rate: int, shares: Mapping[str, float]) -> 
 
         | train            |gap| val |gap| test |gap| train            |gap| val |gap| test |
 
-    So each split hears the beginning, the middle and the end, and little is lost in gaps.
+    So each split has some of the beginning, the middle and the end, and little is lost in gaps.
     A track too short for blocks of one second is left to train as a whole.
 
     Returns:
@@ -114,6 +116,31 @@ def carry_over(parts: tuple[Part, ...], n_samples: int, sample_rate: int) -> tup
     total = sum(held.values())
     shares = {split: length / total for split, length in held.items() if length}
     return cut_track(n_samples, sample_rate, shares)
+
+
+def split_warnings(domain: Domain, wanted: Iterable[str]) -> list[str]:
+    """Return a line for each way in which a domain's split harms training or measuring.
+
+    Args:
+        domain: As it is now.
+        wanted: The splits that have a share above zero.
+    """
+    if domain.n_tracks("train") == 0:
+        return [
+            f"{domain.name}: nothing is left to train on, and tracks never change their split; "
+            f"add recordings, or delete {domain.directory} to split anew"
+        ]
+    if len(domain.tracks) > 1 or "validation" not in wanted:
+        return []
+    if len(domain.tracks[0].parts) == 1:
+        return [
+            f"{domain.name}: one recording, too short to hold anything out; all of it is for "
+            "training: add recordings"
+        ]
+    return [
+        f"{domain.name}: one recording, so it was cut into blocks with gaps of one second; "
+        "held-out figures on the same piece flatter: add recordings"
+    ]
 
 
 def _neediest(held: Mapping[str, int], shares: Mapping[str, float], n_samples: int) -> str:

@@ -1,55 +1,105 @@
 """Bring one prepared domain up to date with its recordings.
 
-In: the recordings of a domain, and the domain's folder as earlier runs left it. Out: the folder
-up to date, and what happened. `domain.json` is written last and only ever names complete
-files: a stored file has the hash of its content in its name, so a changed recording
-never overwrites what the present `domain.json`, or a training run, refers to.
+In: the recordings of a domain, and the domain's directory as earlier runs left it. Out: the
+directory up to date, and a log of what was done. `domain.json` is written last and only ever
+names complete files: a stored file has the hash of its content in its name, so a changed
+recording never overwrites what the present `domain.json`, or a training run, refers to.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, TypeVar
 
-from core.data.convert import Rejected, Stored, hash_source, store_track
+from core.data.convert import Recording, Rejected, Stored, hash_recording, store_recording
 from core.data.domain import (
     DOMAIN_FILE,
     Domain,
     Part,
     Track,
-    is_stored,
     read_domain_file,
-    remove_leftovers,
+    remove_unnamed_samples,
+    track_samples,
     write_domain_file,
 )
-from core.data.recordings import Collection, Source
-from core.data.report import Happenings, split_warnings
-from core.data.split import assign_tracks, carry_over, cut_track
+from core.data.split import assign_tracks, carry_over, cut_track, split_warnings
+from core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from core.data.workers import Workers
+ResultT = TypeVar("ResultT")
 
 REPORTED_GAIN_DB = -1.0  # decoded mp3 often peaks a little above full scale: not worth a line
 
 
-class DomainUpdate:
+@dataclass(frozen=True)
+class Collection:
+    """The recordings that make a domain.
+
+    Attributes:
+        name: The domain.
+        root: The directory below which they lie.
+        files: Their paths.
+    """
+
+    name: str
+    root: Path
+    files: tuple[Path, ...]
+
+    def relative(self, path: Path) -> str:
+        """Return a file's path below the root, with "/" separators."""
+        return path.relative_to(self.root).as_posix()
+
+
+@dataclass(frozen=True)
+class PreparedDomain:
+    """One domain after a run.
+
+    Attributes:
+        domain: As it is on the disk; `minutes` and `n_tracks` give the size of its splits.
+        n_converted: Recordings that this run converted.
+        n_dropped: Tracks that this run dropped.
+    """
+
+    domain: Domain
+    n_converted: int
+    n_dropped: int
+
+
+@dataclass
+class PrepLog:
+    """What a run of `umt prep` did, filled as the work goes on.
+
+    Attributes:
+        domains: The domains that are ready, in the order they were given.
+        notices: Lines about things that need no action.
+        warnings: Lines about things that harm the training.
+        failures: Pairs of a recording (or a directory) and why it was not prepared. If there
+            are any, the command exits with 1.
+    """
+
+    domains: list[PreparedDomain] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class DomainSync:
     """One run over one domain; call `run` once.
 
     Args:
         collection: The recordings as they are now.
-        directory: The domain's folder; need not exist.
+        directory: The domain's directory, which exists.
         sample_rate: The prepared rate in Hz, also that of the domain where it exists.
         shares: Share of each split, from `normalise_shares`.
-        happenings: Where to report.
-        progress: Called with the domain, how many recordings are done, and how many there
-            are to read.
-
-    Attributes:
-        n_converted: Recordings that the run stored.
-        n_dropped: Tracks that the domain lost.
+        jobs: How many recordings are read at once, each by a thread.
+        log: Gets what was done.
+        progress: Called in this thread with what is being done, how many recordings are
+            done, and how many there are to do.
     """
 
     def __init__(
@@ -59,16 +109,16 @@ class DomainUpdate:
         *,
         sample_rate: int,
         shares: Mapping[str, float],
-        happenings: Happenings,
+        jobs: int,
+        log: PrepLog,
         progress: Callable[[str, int, int], None],
     ) -> None:
-        self.n_converted = 0
-        self.n_dropped = 0
         self._collection = collection
         self._directory = directory
         self._sample_rate = sample_rate
         self._shares = shares
-        self._happenings = happenings
+        self._jobs = jobs
+        self._log = log
         self._progress = progress
         self._origin = str(collection.root.resolve())
         exists = (directory / DOMAIN_FILE).exists()
@@ -79,127 +129,150 @@ class DomainUpdate:
         self._moved: set[str] = set()  # known sources that have another path now
         self._unfit: set[str] = set()  # duplicates, silent and short ones
 
-    def run(self, workers: Workers) -> Domain | None:
-        """Do the work.
+    def run(self) -> None:
+        """Do the work, and add the domain to the log.
 
-        Returns:
-            The domain; None where nothing could be prepared: a failure says why, and the
-            domain stays as it was.
+        Where nothing can be prepared, a failure in the log has the reason, and the domain stays
+        as it was.
 
         Raises:
-            DataError: The folder cannot be written.
+            DataError: The directory cannot be written.
         """
-        pending = self._look()
-        self._progress(self._collection.name, 0, len(pending))
-        to_store = self._settle(self._hash(pending, workers))
+        to_store = self._settle(self._hash(self._find_changed()))
         if self._before and self._before.prepared_from != self._origin and self._is_unrelated():
             self._refuse(
                 f"{self._directory} was made from {self._before.prepared_from} and none of that "
                 f"is in here; give this one another --name, or delete {self._directory}"
             )
-            return None
-        stored = self._store(to_store, len(pending), workers)
+            return
+        stored = self._store(to_store)
         self._keep_unreadable()
         self._assign(stored)
-        if not self._tracks:
+        if self._tracks:
+            self._save(n_converted=len(stored))
+        else:
             self._refuse("no recording in it can be used")
-            return None
-        return self._save()
 
-    def _look(self) -> list[Source]:
+    def _find_changed(self) -> list[Recording]:
         """Keep the tracks whose recordings look unchanged; return what has to be read."""
-        pending = []
+        changed = []
         for path in self._collection.files:
             relative = self._collection.relative(path)
             try:
-                source = Source.find(path, relative)
+                recording = Recording.find(path, relative)
             except OSError as error:
                 self._fail(path, relative, error.strerror or str(error))
                 continue
             track = self._known.get(relative)
-            if track and source.is_noted_in(track) and is_stored(track, self._directory):
+            if track and recording.is_source_of(track) and self._is_stored(track):
                 self._tracks[relative] = track
             else:
-                pending.append(source)
-        return pending
+                changed.append(recording)
+        return changed
 
-    def _hash(self, pending: list[Source], workers: Workers) -> list[tuple[Source, str]]:
-        results = dict(workers.run(hash_source, [(source,) for source in pending]))
+    def _is_stored(self, track: Track) -> bool:
+        try:
+            track_samples(self._directory, track)
+        except DataError:
+            return False
+        return True
+
+    def _hash(self, recordings: list[Recording]) -> list[tuple[Recording, str]]:
         hashed = []
-        for index, source in enumerate(pending):
-            result = results[index]
+        results = self._each("reading", hash_recording, [(one,) for one in recordings])
+        for recording, result in zip(recordings, results, strict=True):
             if isinstance(result, Rejected):
-                self._fail(source.path, source.relative, result.reason)
+                self._fail(recording.path, recording.relative, result.reason)
             else:
-                hashed.append((source, result))
+                hashed.append((recording, result))
         return hashed
 
-    def _settle(self, hashed: list[tuple[Source, str]]) -> list[tuple[Source, str]]:
+    def _settle(self, hashed: list[tuple[Recording, str]]) -> list[tuple[Recording, str]]:
         """Settle duplicates, new dates and new names; return what must be converted."""
         by_content = {track.source_sha256: track for track in self._known.values()}
         owners = {track.source_sha256: source for source, track in self._tracks.items()}
         to_store = []
         # Recordings at the path of a known track with their content come first: it is theirs.
-        for source, sha256 in sorted(hashed, key=lambda pair: not self._is_known(*pair)):
+        for recording, sha256 in sorted(hashed, key=lambda pair: not self._is_known(*pair)):
             track = by_content.get(sha256)
+            source = recording.relative
             if sha256 in owners:
-                self._tell(
-                    source.relative, f"is left out: it has the same content as {owners[sha256]}"
-                )
-                self._unfit.add(source.relative)
-            elif track and is_stored(track, self._directory):
-                self._tracks[source.relative] = source.note_in(track)
-                if track.source != source.relative:
-                    self._tell(source.relative, f"was {track.source} before; its split stays")
+                self._notice(source, f"is left out: it has the same content as {owners[sha256]}")
+                self._unfit.add(source)
+            elif track and self._is_stored(track):
+                self._tracks[source] = recording.as_source_of(track)
+                if track.source != source:
+                    self._notice(source, f"was {track.source} before; its split stays")
                     self._moved.add(track.source)
             else:
-                to_store.append((source, sha256))
-            owners.setdefault(sha256, source.relative)
+                to_store.append((recording, sha256))
+            owners.setdefault(sha256, source)
         return to_store
 
-    def _is_known(self, source: Source, sha256: str) -> bool:
-        track = self._known.get(source.relative)
+    def _is_known(self, recording: Recording, sha256: str) -> bool:
+        track = self._known.get(recording.relative)
         return track is not None and track.source_sha256 == sha256
 
     def _is_unrelated(self) -> bool:
         present = {self._collection.relative(path) for path in self._collection.files}
         return not self._moved and not present & self._known.keys()
 
-    def _store(
-        self, to_store: list[tuple[Source, str]], n_pending: int, workers: Workers
-    ) -> list[Track]:
+    def _store(self, to_store: list[tuple[Recording, str]]) -> list[Track]:
         """Convert recordings; return them as tracks that wait for their parts."""
-        n_settled = n_pending - len(to_store)
-        self._progress(self._collection.name, n_settled, n_pending)
         tasks = [(*pair, self._directory, self._sample_rate) for pair in to_store]
-        results = {}
-        for index, result in workers.run(store_track, tasks):
-            results[index] = result
-            self._progress(self._collection.name, n_settled + len(results), n_pending)
+        results = self._each("converting", store_recording, tasks)
         stored = []
-        for index, (source, sha256) in enumerate(to_store):
-            result = results[index]
+        for (recording, sha256), result in zip(to_store, results, strict=True):
             if isinstance(result, Stored):
-                stored.append(self._new_track(source, sha256, result))
+                stored.append(self._new_track(recording, sha256, result))
             elif result.is_failure:
-                self._fail(source.path, source.relative, result.reason)
+                self._fail(recording.path, recording.relative, result.reason)
             else:
-                self._tell(source.relative, f"is skipped: {result.reason}")
-                self._unfit.add(source.relative)
-        self.n_converted = len(stored)
+                self._notice(recording.relative, f"is skipped: {result.reason}")
+                self._unfit.add(recording.relative)
         return stored
 
-    def _new_track(self, source: Source, sha256: str, stored: Stored) -> Track:
+    def _each(
+        self,
+        label: str,
+        function: Callable[..., ResultT],
+        tasks: Sequence[tuple[Recording | str | Path | int, ...]],
+    ) -> list[ResultT]:
+        """Call a function with each task's arguments and an event that ends it.
+
+        Threads and not processes: nearly all of the work is done in libraries that let other
+        threads run meanwhile, and starting a process takes as long as converting five minutes.
+
+        Returns:
+            The results, in the order of the tasks.
+        """
+        stop = Event()
+        label = f"{label} {self._collection.name}"
+        results: dict[int, ResultT] = {}
+        self._progress(label, 0, len(tasks))
+        executor = ThreadPoolExecutor(self._jobs)
+        try:
+            futures = {executor.submit(function, *task, stop): n for n, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                self._progress(label, len(results), len(tasks))
+        finally:
+            # Where the block ends early, by Ctrl-C or a full disk, what runs ends soon, too.
+            stop.set()
+            executor.shutdown(cancel_futures=True)
+        return [results[index] for index in range(len(tasks))]
+
+    def _new_track(self, recording: Recording, sha256: str, stored: Stored) -> Track:
         if stored.gain_db < REPORTED_GAIN_DB:
-            self._tell(
-                source.relative, f"is louder than full scale; scaled by {stored.gain_db:.1f} dB"
+            self._notice(
+                recording.relative, f"is louder than full scale; scaled by {stored.gain_db:.1f} dB"
             )
         return Track(
             file=stored.file,
-            source=source.relative,
+            source=recording.relative,
             source_sha256=sha256,
-            source_size=source.size,
-            source_mtime_ns=source.mtime_ns,
+            source_size=recording.size,
+            source_mtime_ns=recording.mtime_ns,
             n_samples=stored.n_samples,
             level_db=stored.level_db,
             parts=(Part("train", 0, stored.n_samples),),  # until _assign
@@ -209,20 +282,20 @@ class DomainUpdate:
         """Keep what an earlier run made of recordings that cannot be read now."""
         for relative in sorted(self._failed - self._moved):
             track = self._known.get(relative)
-            if track and is_stored(track, self._directory):
+            if track and self._is_stored(track):
                 self._tracks[relative] = track
-                self._tell(relative, "cannot be read now; its earlier conversion is kept")
+                self._notice(relative, "cannot be read now; its earlier conversion is kept")
 
     def _assign(self, stored: list[Track]) -> None:
         """Give the stored tracks their parts; known ones keep the splits they had."""
         by_content = {track.source_sha256: track for track in self._known.values()}
         new = []
         for track in stored:
-            heritage = by_content.get(track.source_sha256) or self._known.get(track.source)
-            if heritage is None:
+            earlier = by_content.get(track.source_sha256) or self._known.get(track.source)
+            if earlier is None:
                 new.append(track)
                 continue
-            parts = carry_over(heritage.parts, track.n_samples, self._sample_rate)
+            parts = carry_over(earlier.parts, track.n_samples, self._sample_rate)
             self._tracks[track.source] = replace(track, parts=parts)
         if len(new) == 1 and not self._tracks:
             parts = cut_track(new[0].n_samples, self._sample_rate, self._shares)
@@ -234,27 +307,30 @@ class DomainUpdate:
         for track in new:
             self._tracks[track.source] = replace(track, parts=(assigned[track.source],))
 
-    def _save(self) -> Domain:
+    def _save(self, *, n_converted: int) -> None:
         tracks = tuple(self._tracks[source] for source in sorted(self._tracks))
         domain = Domain(
             self._collection.name, self._sample_rate, tracks, self._directory, self._origin
         )
-        for source in sorted(self._known.keys() - self._tracks.keys() - self._moved):
-            self.n_dropped += 1
-            if source not in self._unfit:
-                self._tell(source, "is gone; dropped from the domain")
+        dropped = self._known.keys() - self._tracks.keys() - self._moved
+        for source in sorted(dropped - self._unfit):
+            self._notice(source, "is gone; dropped from the domain")
         if domain != self._before:
             write_domain_file(domain)
-        remove_leftovers(domain)
-        self._happenings.warnings.extend(split_warnings(domain, self._shares))
-        return domain
+        if not remove_unnamed_samples(domain):
+            self._log.notices.append(
+                f"{domain.name}: samples that are no longer needed stay, because another command "
+                "reads them; the next umt prep removes them"
+            )
+        self._log.warnings.extend(split_warnings(domain, self._shares))
+        self._log.domains.append(PreparedDomain(domain, n_converted, len(dropped)))
 
-    def _tell(self, source: str, what: str) -> None:
-        self._happenings.notices.append(f"{self._collection.name}: {source} {what}")
+    def _notice(self, source: str, what: str) -> None:
+        self._log.notices.append(f"{self._collection.name}: {source} {what}")
 
     def _fail(self, path: Path, relative: str, reason: str) -> None:
-        self._happenings.failures.append((str(path), reason))
+        self._log.failures.append((str(path), reason))
         self._failed.add(relative)
 
     def _refuse(self, reason: str) -> None:
-        self._happenings.failures.append((str(self._collection.root), reason))
+        self._log.failures.append((str(self._collection.root), reason))

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from core.data.dataset import Batches, Segments
+from core.data.domain import reading
 from core.errors import UsageError
 from core.model_file import MODEL_FILE
 from core.training import expectations
@@ -109,7 +110,7 @@ def train(
     if not accelerator.is_main_process:
         loop = _Loop(config, domains, run, accelerator, addition=addition, parent=parent)
         return loop.train(max_minutes, should_stop, leave)
-    with locked(run):
+    with locked(run), reading(domains):
         loop = _Loop(config, domains, run, accelerator, reporter, addition=addition, parent=parent)
         # Only now that the data fits: a failed start must not bind the run to its options.
         check_same_run(run, config, domains, loop.lineage)

@@ -107,10 +107,10 @@ def _config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _fingerprint(domain: Domain) -> str:
-    """Return a hash of which audio a domain holds, how it is split, and its takes."""
+    """Return a hash of which audio a domain holds, how it is split, and its renditions."""
     content: list[Any] = [domain.sample_rate, _contents(domain)]
-    if domain.takes is not None:
-        content.append(_contents(domain.takes))
+    if domain.renditions is not None:
+        content.append(_contents(domain.renditions))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +14,9 @@ from umtcli.console import Progress
 from umtcli.errors import Batch
 
 if TYPE_CHECKING:
-    from core.data.prepare import PrepReport
+    from collections.abc import Callable, Iterator
+
+    from core.data.sync import PreparedDomain, PrepLog
     from umtcli.console import Environment
 
 EXAMPLES = """\
@@ -37,7 +38,10 @@ def run(
     rate: Annotated[int, typer.Option(metavar="HZ", help="Sample rate to store at.")] = 44100,
     jobs: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Recordings to convert at once; as many as cores."),
+        typer.Option(
+            metavar="N",
+            help="Recordings to convert at once. Default: one for each core that may be used.",
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option(metavar="A,B,C", help="Shares of train, validation and test.")
@@ -60,47 +64,49 @@ def run(
         raise UsageError("name the directories of recordings, or one --musicnet directory")
     if musicnet is not None and name is not None:
         raise UsageError("--name does not go with --musicnet, which names its six domains itself")
-    common: dict[str, Any] = {
-        "data": out,
-        "sample_rate": rate,
-        "jobs": (os.cpu_count() or 1) if jobs is None else jobs,
-        "split": _parse_split(split),
-    }
-    report = _prepare(env, directories or [], name, musicnet, common)
-    batch = Batch(env, results=[_describe(prepared) for prepared in report.domains])
-    for line in (*report.notices, *report.warnings):
+    shares = _parse_split(split)
+    from core.data.prepare import prepare, prepare_musicnet
+
+    with _progress(env) as progress:
+        if musicnet is not None:
+            log = prepare_musicnet(
+                musicnet, data=out, sample_rate=rate, jobs=jobs, split=shares, progress=progress
+            )
+        else:
+            log = prepare(
+                directories or [],
+                data=out,
+                name=name,
+                sample_rate=rate,
+                jobs=jobs,
+                split=shares,
+                progress=progress,
+            )
+    batch = Batch(env, results=[_describe(prepared) for prepared in log.domains])
+    for line in (*log.notices, *log.warnings):
         env.notice(line)
-    for item, reason in report.failures:
+    for item, reason in log.failures:
         env.error(f"{item}: {reason}")
         batch.failures.append({"item": item, "error": reason})
-    if not is_json and report.domains:
-        _show_table(env, report)
+    if not is_json and log.domains:
+        _show_table(env, log)
     batch.finish("prep", is_json=is_json)
 
 
-def _prepare(
-    env: Environment,
-    directories: list[Path],
-    name: str | None,
-    musicnet: Path | None,
-    common: dict[str, Any],
-) -> PrepReport:
-    from core.data.prepare import prepare, prepare_musicnet
-
+@contextmanager
+def _progress(env: Environment) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar after another: a new one for each label."""
     with ExitStack() as bars:
         bar: Progress | None = None
 
-        def show(domain: str, n_done: int, n_total: int) -> None:
+        def show(label: str, n_done: int, n_total: int) -> None:
             nonlocal bar
-            label = f"preparing {domain}"
             if bar is None or bar.label != label:
                 bars.close()
                 bar = bars.enter_context(Progress(env, label, n_total, unit="recordings"))
             bar.advance(n_done - bar.done)
 
-        if musicnet is not None:
-            return prepare_musicnet(musicnet, progress=show, **common)
-        return prepare(directories, name=name, progress=show, **common)
+        yield show
 
 
 def _parse_split(text: str) -> tuple[float, float, float]:
@@ -111,7 +117,7 @@ def _parse_split(text: str) -> tuple[float, float, float]:
     return train, validation, test
 
 
-def _describe(prepared: Any) -> dict[str, Any]:
+def _describe(prepared: PreparedDomain) -> dict[str, object]:
     from core.data.prepare import SPLITS
 
     domain = prepared.domain
@@ -126,7 +132,7 @@ def _describe(prepared: Any) -> dict[str, Any]:
     }
 
 
-def _show_table(env: Environment, report: PrepReport) -> None:
+def _show_table(env: Environment, log: PrepLog) -> None:
     from rich.table import Table
 
     from core.data.prepare import SPLITS
@@ -134,7 +140,7 @@ def _show_table(env: Environment, report: PrepReport) -> None:
     table = Table("domain", box=None, title="minutes (tracks)", title_justify="left")
     for heading in (*SPLITS, "new"):
         table.add_column(heading, justify="right")
-    for prepared in report.domains:
+    for prepared in log.domains:
         domain = prepared.domain
         cells = [f"{domain.minutes(split):.1f} ({domain.n_tracks(split)})" for split in SPLITS]
         table.add_row(domain.name, *cells, str(prepared.n_converted))

@@ -138,7 +138,7 @@ def run(
         chosen = _configure(base, config, steps=steps, batch_size=batch_size, seed=seed)
         directory = run_directory or Path("runs") / (addition.name if addition else chosen.preset)
         wanted = [addition.name] if addition else domains.split(",") if domains else None
-        prepared = load_domains(data, wanted, takes=takes)
+        prepared = load_domains(data, wanted, renditions=takes)
         reporter = ConsoleReporter(env, chosen)
         with limited_memory(), reporter:
             result = train(

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +11,8 @@ import pytest
 import soundfile
 
 from core.data import sync
-from core.data.prepare import LOCK_FILE, prepare
+from core.data.domain import READ_LOCK, WRITE_LOCK
+from core.data.prepare import prepare
 
 RATE = 8000
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -55,9 +52,9 @@ def stored(domain, source):
 
 
 def tree(directory):
-    """Return the paths below a directory, apart from the lock's."""
+    """Return the paths below a directory, apart from the locks'."""
     paths = (path.relative_to(directory) for path in directory.rglob("*"))
-    return sorted(str(path) for path in paths if path.name != LOCK_FILE)
+    return sorted(str(path) for path in paths if path.name not in (READ_LOCK, WRITE_LOCK))
 
 
 @contextmanager
@@ -68,8 +65,8 @@ def no_reading(monkeypatch):
         raise AssertionError("a recording was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sync, "hash_source", refuse)
-        patch.setattr(sync, "store_track", refuse)
+        patch.setattr(sync, "hash_recording", refuse)
+        patch.setattr(sync, "store_recording", refuse)
         yield
 
 
@@ -91,14 +88,14 @@ SHAPES = [
 
 @pytest.fixture(scope="session")
 def real_tree(tmp_path_factory):
-    """A directory as people have them, prepared by two processes."""
+    """A directory as people have them, prepared by two threads."""
     root = tmp_path_factory.mktemp("real")
     for index, (name, options) in enumerate(SHAPES):
         write_tone(root / "My piano" / name, hz=300 + 20 * index, **options)
     (root / "My piano" / "notes.txt").write_text("not audio")
     (root / "My piano" / "deep" / "loop").symlink_to(root / "My piano")
-    report = prepare([root / "My piano"], data=root / "data", sample_rate=44100, jobs=2)
-    return root, report
+    log = prepare([root / "My piano"], data=root / "data", sample_rate=44100, jobs=2)
+    return root, log
 
 
 @pytest.fixture
@@ -107,43 +104,3 @@ def bach(tmp_path):
     write_tones(tmp_path / "bach", 6)
     prep(tmp_path / "bach", tmp_path / "data")
     return tmp_path / "bach", tmp_path / "data"
-
-
-@pytest.fixture(scope="session")
-def long_recordings(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("long")
-    for index in range(2):
-        write_tone(directory / f"{index}.wav", seconds=300, hz=200 + index)
-    return directory
-
-
-@pytest.fixture
-def converting(long_recordings, tmp_path):
-    """A process group that is in the middle of converting two long recordings."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys, pathlib; from core.data.prepare import prepare\n"
-        "if __name__ == '__main__':\n"
-        "    try:\n"
-        "        directory, data = map(pathlib.Path, sys.argv[1:])\n"
-        "        prepare([directory], data=data, sample_rate=192000, jobs=2)\n"
-        "    except KeyboardInterrupt: sys.exit(130)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, script, long_recordings, tmp_path / "data"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    wait_until(lambda: list(tmp_path.rglob("*.part")))
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

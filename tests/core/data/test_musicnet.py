@@ -48,9 +48,9 @@ def write_musicnet(root, inner="", columns=COLUMNS):
 @pytest.mark.parametrize("inner", ["", "musicnet"])
 def test_musicnet_makes_the_six_domains_of_the_paper(tmp_path, inner):
     root = write_musicnet(tmp_path / "musicnet root", inner)
-    report = prepare_musicnet(root, data=tmp_path / "data", sample_rate=RATE)
-    assert report.failures == ()
-    assert {prepared.domain.name for prepared in report.domains} == {
+    log = prepare_musicnet(root, data=tmp_path / "data", sample_rate=RATE)
+    assert log.failures == []
+    assert {prepared.domain.name for prepared in log.domains} == {
         "bach-solo-cello",
         "bach-solo-piano",
         "beethoven-accompanied-violin",
@@ -63,18 +63,18 @@ def test_musicnet_makes_the_six_domains_of_the_paper(tmp_path, inner):
     assert [cello.n_tracks(split) for split in SPLITS] == [1, 1, 0]
 
 
-def test_musicnet_reports_what_is_missing_and_goes_on(tmp_path):
+def test_musicnet_logs_what_is_missing_and_goes_on(tmp_path):
     root = write_musicnet(tmp_path / "musicnet")
     for number in (2186, 2075, 2076):
         next(root.glob(f"*/{number}.wav")).unlink()
-    report = prepare_musicnet(root, data=tmp_path / "data", sample_rate=RATE)
-    assert [source for source, _ in report.failures] == [
+    log = prepare_musicnet(root, data=tmp_path / "data", sample_rate=RATE)
+    assert [source for source, _ in log.failures] == [
         "2186.wav",
         "2075.wav",
         "2076.wav",
         "cambini-wind-quintet",
     ]
-    assert len(report.domains) == 5
+    assert len(log.domains) == 5
 
 
 @pytest.mark.parametrize(

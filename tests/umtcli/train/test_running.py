@@ -68,7 +68,7 @@ def test_takes_are_part_of_the_run(umt):
     assert "other recordings of organ" in ran.errors[0]
     ran = umt("train", *TINY, "--steps", "1", "--run", "runs/b", "--domains", "bach", *takes)
     assert (ran.code, len(ran.errors)) == (1, 1)
-    assert "has takes of organ only" in ran.errors[0]
+    assert "has renditions of organ only" in ran.errors[0]
     assert not Path("runs/b").exists()
 
 

@@ -14,7 +14,7 @@ from core.data.dataset import Batches, Segments, fixed_batch, make_item
 from core.data.domain import load_domains
 from core.errors import DataError
 
-from .conftest import RATE, store_domain, store_music, tiny_config
+from ..training.conftest import RATE, store_domain, store_music, tiny_config
 
 UNDISTORTED = DistortionConfig(pitch_semitones=0)
 
@@ -32,7 +32,7 @@ class Places:
 
 
 def ramp(start: int, length: int) -> np.ndarray:
-    """Return samples that tell their place."""
+    """Return samples whose values are their places."""
     return np.arange(start, start + length, dtype=np.int16)
 
 
@@ -57,6 +57,12 @@ def assert_same(first, second):
         assert ids == other_ids
         for tensor, other in zip(tensors, others, strict=True):
             assert torch.equal(tensor, other)
+
+
+@pytest.fixture
+def duo(tmp_path):
+    """Two domains, one five times as long as the other."""
+    return store_music(tmp_path / "data", bass=10.0, reed=3.0)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -140,7 +146,7 @@ def test_resampling_keeps_pitch_and_alignment(tmp_path, place):
         assert np.abs(segment - expected).max() < tolerance
 
 
-def test_resampled_segment_hears_nothing_of_another_split(tmp_path):
+def test_resampled_segment_has_nothing_of_another_split(tmp_path):
     track = np.zeros(88200, np.int16)
     track[:1000], track[45200:] = 20000, 20000
     divided = [("validation", 0, 1000), ("train", 1000, 45200), ("validation", 45200, 88200)]
@@ -230,7 +236,7 @@ def test_undistorted_source_is_the_target(duo):
     np.testing.assert_array_equal(source, target)
 
 
-def test_distortion_is_heard_by_the_encoder_alone(duo):
+def test_only_the_encoders_input_is_distorted(duo):
     segments = segments_of(duo[0], 1000)
     source, target = make_item(segments, DistortionConfig(noise_db=-6), (0, 0))
     plain = make_item(segments, UNDISTORTED, (0, 0))[1]
@@ -264,68 +270,80 @@ def test_validation_items_are_undistorted_and_the_same_at_every_call(duo):
     assert all((windows == item).all(axis=1).any() for item in batch.numpy())
 
 
-def test_a_take_is_as_loud_as_its_track(with_takes):
-    take_file = with_takes / "takes" / "reed" / "domain.json"
-    take_file.write_text(take_file.read_text().replace('"level_db": -20.0', '"level_db": -26.0'))
-    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+def load_paired(directory):
+    return load_domains(directory / "data", None, renditions=directory / "renditions")
+
+
+def draw_pairs(segments, n_pairs, share):
+    rngs = (np.random.default_rng(seed) for seed in range(n_pairs))
+    return [segments.draw_pair(rng, rendition_share=share) for rng in rngs]
+
+
+def test_a_rendition_is_as_loud_as_its_track(paired):
+    listing = paired / "renditions" / "reed" / "domain.json"
+    listing.write_text(listing.read_text().replace('"level_db": -20.0', '"level_db": -26.0'))
+    (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
-    pairs = [segments.draw_with_take(np.random.default_rng(seed), 1.0) for seed in range(40)]
-    of_first_take = [
-        (heard[0], own[0] + np.float32(10000 / 32768))
-        for heard, own in pairs
-        if 0 < heard[0] < 0.9 and own[0] * 32768 < 2000
+    pairs = [
+        segments.draw_pair(np.random.default_rng(seed), rendition_share=1.0) for seed in range(40)
     ]
-    assert of_first_take
-    for heard, stored in of_first_take:
-        assert heard / stored == pytest.approx(10 ** (6 / 20), rel=1e-4)
+    of_first = [
+        (source[0], own[0] + np.float32(10000 / 32768))
+        for source, own in pairs
+        if 0 < source[0] < 0.9 and own[0] * 32768 < 2000
+    ]
+    assert of_first
+    for source, stored in of_first:
+        assert source / stored == pytest.approx(10 ** (6 / 20), rel=1e-4)
 
 
 @pytest.fixture
-def with_takes(tmp_path):
-    """A domain of two tracks; `a.wav` has two takes, louder by 1 and by 2 thousand."""
+def paired(tmp_path):
+    """A domain of two tracks; `a.wav` has two renditions, higher by 1 and by 2 thousand."""
     store_domain(tmp_path / "data", "reed", [ramp(0, 4000), ramp(5000, 4000)])
     domain_file = tmp_path / "data" / "reed" / "domain.json"
     domain_file.write_text(domain_file.read_text().replace('"0.wav"', '"a.wav"'))
-    store_domain(tmp_path / "takes", "reed", [ramp(10000, 3000), ramp(20000, 4000)])
-    take_file = tmp_path / "takes" / "reed" / "domain.json"
-    text = take_file.read_text().replace('"0.wav"', '"a/x.flac"').replace('"1.wav"', '"a/y.flac"')
-    take_file.write_text(text)
+    store_domain(tmp_path / "renditions", "reed", [ramp(10000, 3000), ramp(20000, 4000)])
+    listing = tmp_path / "renditions" / "reed" / "domain.json"
+    text = listing.read_text().replace('"0.wav"', '"a/x.flac"').replace('"1.wav"', '"a/y.flac"')
+    listing.write_text(text)
     return tmp_path
 
 
-def test_a_take_is_heard_at_the_same_place_as_its_track(with_takes):
-    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+def test_a_rendition_is_drawn_at_the_same_place_as_its_track(paired):
+    (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
     seen = set()
-    for seed in range(60):
-        heard, own = segments.draw_with_take(np.random.default_rng(seed), 1.0)
-        first, place = round(heard[0] * 32768), round(own[0] * 32768)
-        if place >= 5000:  # the second track has no take
-            np.testing.assert_array_equal(heard, own)
+    for source, own in draw_pairs(segments, 60, 1.0):
+        first, place = round(source[0] * 32768), round(own[0] * 32768)
+        if place >= 5000:  # the second track has no rendition
+            np.testing.assert_array_equal(source, own)
         else:
-            # The shorter take is followed by silence.
+            # The shorter rendition is followed by silence.
             assert first - place in (10000, 20000) or (first == 0 and place >= 3000)
         seen.add((first - place) // 10000)
     assert {0, 1, 2} <= seen
 
 
-def test_takes_are_heard_as_often_as_asked_and_only_in_training(with_takes):
-    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+def test_renditions_are_drawn_as_often_as_configured(paired):
+    (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
-    pairs = [segments.draw_with_take(np.random.default_rng(seed), 0.5) for seed in range(200)]
-    share = np.mean([not np.array_equal(heard, own) for heard, own in pairs])
+    pairs = [
+        segments.draw_pair(np.random.default_rng(seed), rendition_share=0.5) for seed in range(200)
+    ]
+    share = np.mean([not np.array_equal(source, own) for source, own in pairs])
     assert share == pytest.approx(0.25, abs=0.08)  # of half of the tracks
     first, again = (make_item(segments, replace(UNDISTORTED, take_share=0.5), (0, 7)) for _ in "ab")
     np.testing.assert_array_equal(first, again)
 
 
-def test_only_the_domains_own_sound_gets_another_course_of_loudness(with_takes):
-    (domain,) = load_domains(with_takes / "data", None, takes=with_takes / "takes")
+def test_only_the_domains_own_sound_gets_other_envelopes(paired):
+    (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
     config = replace(UNDISTORTED, take_share=0.5)
     reshaped = replace(config, reshape_share=1.0)
     pairs = [make_item(segments, config, (0, item)) for item in range(40)]
-    is_own = [np.array_equal(heard, own) for heard, own in pairs]
+    is_own = [np.array_equal(source, own) for source, own in pairs]
     is_same = [
         np.array_equal(make_item(segments, reshaped, (0, item))[0], pairs[item][0])
         for item in range(40)
@@ -334,19 +352,19 @@ def test_only_the_domains_own_sound_gets_another_course_of_loudness(with_takes):
     assert 0 < sum(is_own) < 40
 
 
-def test_takes_that_belong_to_no_track_are_an_error_that_says_where_they_go(with_takes, tmp_path):
+def test_renditions_of_no_track_are_an_error_that_says_where_they_go(paired, tmp_path):
     store_domain(tmp_path / "other", "reed", [ramp(0, 4000)])
-    with pytest.raises(DataError, match=r"no take of a track .* into a folder a/"):
-        load_domains(with_takes / "data", None, takes=tmp_path / "other")
+    with pytest.raises(DataError, match=r"no rendition of a track .* into a directory a/"):
+        load_domains(paired / "data", None, renditions=tmp_path / "other")
 
 
-def test_takes_of_other_domains_only_are_an_error(with_takes, tmp_path):
+def test_renditions_of_other_domains_only_are_an_error(paired, tmp_path):
     store_domain(tmp_path / "other", "bass", [ramp(0, 4000)])
-    with pytest.raises(DataError, match="takes of bass only"):
-        load_domains(with_takes / "data", None, takes=tmp_path / "other")
+    with pytest.raises(DataError, match="renditions of bass only"):
+        load_domains(paired / "data", None, renditions=tmp_path / "other")
 
 
-def test_takes_at_another_rate_are_an_error(with_takes, tmp_path):
+def test_renditions_at_another_rate_are_an_error(paired, tmp_path):
     store_domain(tmp_path / "other", "reed", [ramp(0, 4000)], sample_rate=2 * RATE)
     with pytest.raises(DataError, match=f"--rate {RATE}"):
-        load_domains(with_takes / "data", None, takes=tmp_path / "other")
+        load_domains(paired / "data", None, renditions=tmp_path / "other")

@@ -1,12 +1,16 @@
-"""What `umt prep` skips, refuses or reports, and names of domains."""
+"""What `umt prep` skips, refuses or logs, and names of domains."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from core.data import sync
 from core.data.domain import check_domain_name, load_domain, load_domains
 from core.data.prepare import prepare
 from core.errors import UsageError
@@ -22,26 +26,26 @@ from .conftest import RATE, prep, splits, tree, write_tone, write_tones
         ("random.flac", b"fLaC" + bytes(range(200)), "cannot be"),
     ],
 )
-def test_unreadable_file_is_reported_with_its_reason_and_the_others_go_on(
+def test_unreadable_file_is_loged_with_its_reason_and_the_others_go_on(
     tmp_path, name, content, reason
 ):
     write_tones(tmp_path / "bach", 2)
     (tmp_path / "bach" / name).write_bytes(content)
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    ((source, why),) = report.failures
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    ((source, why),) = log.failures
     assert source == str(tmp_path / "bach" / name)
     assert reason in why
     assert why
     assert source not in why
-    assert splits(report.domains[0].domain).keys() == {"0.wav", "1.wav"}
+    assert splits(log.domains[0].domain).keys() == {"0.wav", "1.wav"}
 
 
 def test_dangling_link_is_a_failure_and_the_others_go_on(tmp_path):
     write_tones(tmp_path / "bach", 2)
     (tmp_path / "bach" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    assert report.failures == ((str(tmp_path / "bach/gone.wav"), "No such file or directory"),)
-    assert len(report.domains[0].domain.tracks) == 2
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    assert log.failures == [(str(tmp_path / "bach/gone.wav"), "No such file or directory")]
+    assert len(log.domains[0].domain.tracks) == 2
 
 
 @pytest.mark.parametrize(
@@ -54,9 +58,9 @@ def test_dangling_link_is_a_failure_and_the_others_go_on(tmp_path):
 def test_short_and_silent_recordings_are_skipped_with_a_notice(tmp_path, options, reason):
     write_tones(tmp_path / "bach", 2)
     write_tone(tmp_path / "bach" / "odd.wav", **options)
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    assert report.notices == (f"bach: odd.wav {reason}",)
-    assert report.failures == ()
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    assert log.notices == [f"bach: odd.wav {reason}"]
+    assert log.failures == []
     assert len(tree(tmp_path / "data" / "bach")) == 3  # two tracks and domain.json
 
 
@@ -64,11 +68,9 @@ def test_same_content_twice_is_kept_once(tmp_path):
     write_tones(tmp_path / "bach", 3)
     shutil.copy(tmp_path / "bach" / "0.wav", tmp_path / "bach" / "copy of 0.wav")
     for _ in range(2):
-        report = prep(tmp_path / "bach", tmp_path / "data")
-        assert report.notices == (
-            "bach: copy of 0.wav is left out: it has the same content as 0.wav",
-        )
-        assert splits(report.domains[0].domain).keys() == {"0.wav", "1.wav", "2.wav"}
+        log = prep(tmp_path / "bach", tmp_path / "data")
+        assert log.notices == ["bach: copy of 0.wav is left out: it has the same content as 0.wav"]
+        assert splits(log.domains[0].domain).keys() == {"0.wav", "1.wav", "2.wav"}
 
 
 @pytest.mark.parametrize("content", [None, "notes.txt", ".hidden.wav"])
@@ -79,20 +81,20 @@ def test_directory_without_audio_fails_alone_and_leaves_nothing(tmp_path, conten
         shutil.move(tmp_path / "made" / "0.wav", tmp_path / "empty" / content)
     write_tones(tmp_path / "bach", 2)
     directories = [tmp_path / "empty", tmp_path / "bach"]
-    report = prepare(directories, data=tmp_path / "data", sample_rate=RATE)
-    ((source, reason),) = report.failures
+    log = prepare(directories, data=tmp_path / "data", sample_rate=RATE)
+    ((source, reason),) = log.failures
     assert source == str(tmp_path / "empty")
     assert "holds no audio" in reason
-    assert [prepared.domain.name for prepared in report.domains] == ["bach"]
+    assert [prepared.domain.name for prepared in log.domains] == ["bach"]
     assert not (tmp_path / "data" / "empty").exists()
 
 
 def test_domain_of_unusable_recordings_fails_and_leaves_nothing(tmp_path):
     write_tone(tmp_path / "bach" / "short.wav", seconds=0.5)
     write_tone(tmp_path / "bach" / "silent.wav", peak=0.0)
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    assert report.domains == ()
-    assert report.failures == ((str(tmp_path / "bach"), "no recording in it can be used"),)
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    assert log.domains == []
+    assert log.failures == [(str(tmp_path / "bach"), "no recording in it can be used")]
     assert tree(tmp_path / "data") == []
 
 
@@ -172,3 +174,39 @@ def test_current_directory_has_its_own_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "bach")
     prep(Path(), tmp_path / "data")
     assert (tmp_path / "data" / "bach" / "domain.json").exists()
+
+
+def test_progress_counts_the_recordings_of_each_domain_in_this_thread(tmp_path):
+    calls = []
+    directories = [write_tones(tmp_path / "a", 3), write_tones(tmp_path / "b", 2)]
+    prepare(
+        directories,
+        data=tmp_path / "data",
+        sample_rate=RATE,
+        jobs=2,
+        progress=lambda *call: calls.append((*call, threading.get_ident())),
+    )
+    for domain, total in (("a", 3), ("b", 2)):
+        for label in (f"reading {domain}", f"converting {domain}"):
+            counts = [call[1] for call in calls if call[0] == label]
+            assert counts == [*range(total + 1)]
+            assert {call[2:] for call in calls if call[0] == label} == {
+                (total, threading.get_ident())
+            }
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "expected"),
+    [({0, 1, 2}, None, 3), ({0, 1, 2}, "2", 2), ({5}, "8", 1), ({0, 1}, "0", 1), ({0}, "x", 1)],
+)
+def test_jobs_are_the_cores_that_may_be_used(tmp_path, monkeypatch, cores, threads, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    seen = []
+    monkeypatch.setattr(
+        sync, "ThreadPoolExecutor", lambda n: seen.append(n) or ThreadPoolExecutor(n)
+    )
+    prep(write_tones(tmp_path / "bach", 1), tmp_path / "data")
+    assert set(seen) == {expected}

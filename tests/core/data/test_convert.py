@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 
@@ -13,7 +15,7 @@ from core.data import convert
 from core.data.domain import load_domain
 from core.data.prepare import prepare
 
-from .conftest import RATE, REPOSITORY, SHAPES, prep, stored, write_tone
+from .conftest import RATE, REPOSITORY, SHAPES, prep, stored, write_tone, write_tones
 
 
 @pytest.fixture
@@ -23,8 +25,8 @@ def rng():
 
 @pytest.mark.parametrize(("name", "options"), SHAPES, ids=range(len(SHAPES)))
 def test_any_recording_becomes_mono_int16_of_its_length_and_sound(real_tree, name, options):
-    root, report = real_tree
-    assert report.failures == ()
+    root, log = real_tree
+    assert log.failures == []
     domain = load_domain(root / "data" / "My piano")
     samples = stored(domain, name)
     assert isinstance(samples, np.memmap)
@@ -47,15 +49,15 @@ def test_track_facts_match_the_files(real_tree):
         assert track.n_samples == stored(domain, track.source).size
         assert track.source_size == source.stat().st_size
         assert track.source_mtime_ns == source.stat().st_mtime_ns
-        assert track.source_sha256 == convert.file_sha256(source)
+        assert track.source_sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
         assert track.level_db == pytest.approx(20 * np.log10(0.3 / np.sqrt(2)), abs=0.3)
         assert len(track.file.encode()) < 200
 
 
-def test_number_of_processes_changes_nothing(real_tree, tmp_path):
+def test_number_of_threads_changes_nothing(real_tree, tmp_path):
     root, _ = real_tree
-    report = prepare([root / "My piano"], data=tmp_path, sample_rate=44100, jobs=1)
-    (prepared,) = report.domains
+    log = prepare([root / "My piano"], data=tmp_path, sample_rate=44100, jobs=1)
+    (prepared,) = log.domains
     assert prepared.domain.tracks == load_domain(root / "data" / "My piano").tracks
     for track in prepared.domain.tracks:
         twin = root / "data" / "My piano" / track.file
@@ -66,26 +68,26 @@ def test_16_bit_source_at_the_same_rate_is_stored_exactly(tmp_path, rng):
     samples = rng.integers(-32768, 32768, 2 * RATE).astype(np.int16)
     (tmp_path / "bach").mkdir()
     soundfile.write(tmp_path / "bach" / "a.wav", samples, RATE, subtype="PCM_16")
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    np.testing.assert_array_equal(stored(report.domains[0].domain, "a.wav"), samples)
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    np.testing.assert_array_equal(stored(log.domains[0].domain, "a.wav"), samples)
 
 
 def test_samples_are_rounded_not_truncated(tmp_path):
     (tmp_path / "bach").mkdir()
     steps = np.tile([1000.4, 1000.6, -1000.4, -1000.6], RATE // 2) / 32768
     soundfile.write(tmp_path / "bach" / "a.wav", steps, RATE, subtype="FLOAT")
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    samples = stored(report.domains[0].domain, "a.wav")
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    samples = stored(log.domains[0].domain, "a.wav")
     assert samples[:4].tolist() == [1000, 1001, -1000, -1001]
 
 
-def test_recording_above_full_scale_is_scaled_down_as_a_whole_and_told(tmp_path):
+def test_recording_above_full_scale_is_scaled_down_as_a_whole_with_a_notice(tmp_path):
     write_tone(tmp_path / "bach" / "loud.wav", peak=4.0, subtype="FLOAT")
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    samples = stored(report.domains[0].domain, "loud.wav")
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    samples = stored(log.domains[0].domain, "loud.wav")
     assert np.abs(samples).max() == 32767
     assert np.abs(samples).mean() / 32767 == pytest.approx(2 / np.pi, abs=0.01)  # still a sine
-    assert report.notices == ("bach: loud.wav is louder than full scale; scaled by -12.0 dB",)
+    assert log.notices == ["bach: loud.wav is louder than full scale; scaled by -12.0 dB"]
 
 
 def test_sources_with_the_same_stem_do_not_clash(tmp_path):
@@ -93,6 +95,22 @@ def test_sources_with_the_same_stem_do_not_clash(tmp_path):
         write_tone(tmp_path / "bach" / name, hz=300 + 50 * index)
     (prepared,) = prep(tmp_path / "bach", tmp_path / "data").domains
     assert len({track.file for track in prepared.domain.tracks}) == 5
+
+
+def test_recording_that_changes_while_it_is_read_is_a_failure(tmp_path, monkeypatch):
+    write_tones(tmp_path / "bach", 2)
+    changed = tmp_path / "bach" / "1.wav"
+    read = convert._read
+
+    def read_and_change(recording, *args):
+        yield from read(recording, *args)
+        os.utime(changed)
+
+    monkeypatch.setattr(convert, "_read", read_and_change)
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    ((source, reason),) = log.failures
+    assert source == str(changed)
+    assert "changed while it was being read" in reason
 
 
 @pytest.mark.slow

@@ -133,9 +133,9 @@ def test_cut_track_keeps_its_parts_when_others_come(tmp_path):
     (first,) = load_domain(tmp_path / "data" / "bach").tracks
     assert {part.split for part in first.parts} == set(SPLITS)
     write_tone(tmp_path / "bach" / "second.wav", seconds=30, hz=900)
-    report = prep(tmp_path / "bach", tmp_path / "data")
-    assert first in report.domains[0].domain.tracks
-    assert report.warnings == ()
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    assert first in log.domains[0].domain.tracks
+    assert log.warnings == []
 
 
 def test_cut_track_with_changed_content_is_cut_in_the_same_ratio():

@@ -1,4 +1,4 @@
-"""What the encoder hears in training: each distortion changes what it should and no more."""
+"""Distortions: each changes what it should and no more."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from .conftest import REPOSITORY, prep, tree, write_tones
 
 
 def test_saved_domain_loads_as_it_was(real_tree, tmp_path):
-    root, report = real_tree
-    assert load_domain(root / "data" / "My piano") == report.domains[0].domain
+    root, log = real_tree
+    assert load_domain(root / "data" / "My piano") == log.domains[0].domain
 
 
 def test_domains_load_sorted_by_name(tmp_path):
@@ -63,15 +63,16 @@ def test_damaged_domain_file_is_one_clear_error(bach, change, message):
     with pytest.raises(DataError, match=message):
         load_domain(data / "bach")
     before = tree(data)
-    with pytest.raises(DataError, match=message):
-        prep(directory, data)
+    ((place, reason),) = prep(directory, data).failures
+    assert place == str(directory)
+    assert message in reason
     assert tree(data) == before
 
 
 def test_folder_renamed_to_something_that_is_no_name_is_refused(bach):
     _, data = bach
     (data / "bach").rename(data / "bach.old")
-    with pytest.raises(DataError, match="rename the folder"):
+    with pytest.raises(DataError, match="rename the directory"):
         load_domains(data, None)
 
 

@@ -1,4 +1,4 @@
-"""Notes with another course of loudness: what may change, and what must not."""
+"""Notes with other envelopes: what may change, and what must not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SEEDS = range(40)
 
 
 def notes(decay_per_second: float, *, seconds: float = 2.0, hz: float = 440.0) -> np.ndarray:
-    """Return two notes, from 0.1 s and from 1 s, that die away at a rate in nepers."""
+    """Return two notes, from 0.1 s and from 1 s, that decay at a rate in nepers."""
     time = np.arange(round(seconds * RATE)) / RATE
     since = np.where(time < 1, time - 0.1, time - 1)
-    course = (since > 0) * np.exp(-decay_per_second * np.maximum(since, 0))
-    return (0.3 * course * np.sin(2 * np.pi * hz * time)).astype(np.float32)
+    envelope = (since > 0) * np.exp(-decay_per_second * np.maximum(since, 0))
+    return (0.3 * envelope * np.sin(2 * np.pi * hz * time)).astype(np.float32)
 
 
 def decay_db_per_second(waveform: np.ndarray) -> float:
@@ -66,7 +66,7 @@ def test_pitch_and_beginning_of_notes_stay():
         assert after > 1e3 * before
 
 
-def test_notes_of_a_chord_have_courses_of_their_own():
+def test_notes_of_a_chord_have_envelopes_of_their_own():
     """A note that begins later does not restart the one that sounds, an octave away."""
     held, late = notes(0.0, seconds=1.0), notes(0.0, hz=1760.0, seconds=1.0)
     late[: RATE // 2] = 0
