@@ -1,7 +1,7 @@
-"""The timbre classifier that judges: the shipped one, or one of the user's own domains.
+"""The timbre classifier of an evaluation: the shipped one, or one of the user's own domains.
 
-The shipped classifier knows the starter model's domains. For others it is trained on the train
-split of prepared data, once, and kept there as `timbre.safetensors`.
+The shipped classifier covers the starter model's domains. For others one is trained on the train
+split of prepared data and cached there as `timbre.safetensors`, until that data changes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def shipped_classifier() -> TimbreClassifier:
 def classifier_of(
     domains: Sequence[Domain], directory: Path, *, notice: Callable[[str], None] = lambda _: None
 ) -> TimbreClassifier:
-    """Return the classifier of prepared domains, which is trained if there is none of them yet.
+    """Return the classifier of prepared domains, from the cache or newly trained.
 
     Args:
         domains: At least two.
-        directory: The prepared data; the classifier is kept in it if it can be written to.
-        notice: Told that training (a minute or two) begins, and if its result cannot be kept.
+        directory: The prepared data; the classifier is cached in it if it can be written to.
+        notice: Called with a line when training (a minute or two) begins, and when its result
+            cannot be cached.
 
     Raises:
         DataError: A single domain, or one with less than 32 s of sound.
@@ -50,14 +51,14 @@ def classifier_of(
     fingerprint = _fingerprint(domains)
     if path.is_file():
         try:
-            kept = TimbreClassifier.load(path)
-        except ModelError:  # of another version, or cut off: it can be made again
-            kept = None
-        if kept is not None and kept.training.get("data") == fingerprint:
-            return kept
-    from core.metrics.timbre_training import train_classifier
+            cached = TimbreClassifier.load(path)
+        except ModelError:  # of another version, or damaged: it can be trained again
+            cached = None
+        if cached is not None and cached.training.get("data") == fingerprint:
+            return cached
+    from core.metrics.timbre.training import train_classifier
 
-    notice("learning what the prepared domains sound like, once")
+    notice("training a timbre classifier on the prepared domains, once")
     classifier = train_classifier(
         {domain.name: list(recordings(domain, "train")) for domain in domains},
         domains[0].sample_rate,
@@ -65,9 +66,9 @@ def classifier_of(
     classifier.training["data"] = fingerprint
     try:
         classifier.save(path)
-    except (OSError, SafetensorError) as error:  # a folder of somebody else's, or a full disk
+    except (OSError, SafetensorError) as error:  # a read-only folder, or a full disk
         reason = getattr(error, "strerror", None) or error
-        notice(f"{path} cannot be written ({reason}): what was learnt is not kept")
+        notice(f"{path} cannot be written ({reason}): the classifier is not kept")
     return classifier
 
 
@@ -81,7 +82,7 @@ def recordings(domain: Domain, split: str) -> Iterator[NDArray[np.int16]]:
 
 
 def _fingerprint(domains: Sequence[Domain]) -> str:
-    """Return what changes when the recordings that the classifier learns from do."""
+    """Return a hash of the recordings that the classifier is trained on."""
     facts = [
         [
             domain.name,

@@ -1,6 +1,6 @@
-"""What a model has learnt, on held-out tracks of prepared domains: sound, and what latents know.
+"""A model on held-out tracks of prepared domains: reconstruction, and what its latents encode.
 
-In: a translator and prepared domains. Out: the family's held-out figure beside figures that need
+In: a translator and prepared domains. Out: the family's held-out figure beside baselines that need
 no model or only a small one, and how much of the instrument is left in the latents. The
 definitions are in `core.metrics.linear_prediction` and `core.metrics.latents`.
 """
@@ -39,8 +39,8 @@ class DomainFigures:
         split: The split.
         minutes: How much audio the split holds.
         figure: The family's held-out figure.
-        yardsticks: The same figure of guesses that are not the model's, by name.
-        confusion_accuracy: Share of segments whose domain the confusion network names, as in
+        baselines: The same figure of predictions that need no model, by name.
+        confusion_accuracy: Fraction of segments whose domain the confusion network finds, as in
             `core.heldout`.
     """
 
@@ -48,19 +48,19 @@ class DomainFigures:
     split: str
     minutes: float
     figure: float
-    yardsticks: dict[str, float]
+    baselines: dict[str, float]
     confusion_accuracy: float | None
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What was found out about a model.
+    """Figures of a model.
 
     Attributes:
         domains: Figures of each domain and split.
-        probe_accuracy: How often a probe names the domain of held-out latents; None without
+        probe_accuracy: How often a probe finds the domain of held-out latents; None without
             training and held-out audio of two domains.
-        probe_chance: What guessing gives.
+        probe_chance: The accuracy of guessing.
         notes: The paper's test of notes; None if the latents are all alike.
     """
 
@@ -103,7 +103,7 @@ def evaluate_model(
                     split=split,
                     minutes=domain.minutes(split),
                     figure=heard.figure,
-                    yardsticks=_yardsticks(model, domain.name, items.get("train"), waveform),
+                    baselines=_baselines(model, domain.name, items.get("train"), waveform),
                     confusion_accuracy=heard.confusion_accuracy,
                 )
             )
@@ -133,7 +133,7 @@ def _items(model: Translator, domain: Domain, split: str) -> torch.Tensor | None
     return fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
 
 
-def _yardsticks(
+def _baselines(
     model: Translator, name: str, training: torch.Tensor | None, waveform: torch.Tensor
 ) -> dict[str, float]:
     decoder = model.decoders[name]
@@ -152,13 +152,14 @@ def _heldout(splits: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _encode_notes(model: Translator) -> torch.Tensor:
-    """Return latents of notes of our own, float [I, N, D], each averaged over the note."""
+    """Return latents of synthetic notes, float [I, N, D], each averaged over the note."""
     n_frames = max(1, round(NOTE_SECONDS * model.sample_rate / model.hop_length))
     seconds = n_frames * model.hop_length / model.sample_rate
     rows = []
     for name in tones.INSTRUMENTS:
         notes = [
-            tones.play(name, pitch, seconds, model.sample_rate) for pitch in tones.TEST_PITCHES
+            tones.synthesize(name, pitch, seconds, model.sample_rate)
+            for pitch in tones.TEST_PITCHES
         ]
         played = torch.from_numpy(np.stack(notes)).to(model.device)
         rows.append(model.encoder(played).mean(dim=1).cpu())

@@ -1,8 +1,8 @@
-"""A model against the truth: music that exists on several instruments.
+"""A model on paired music: the same notes, truly played by several instruments.
 
 In: a translator and a directory `PIECE/DOMAIN--RENDERING.EXTENSION`, in which all files of a
 piece hold the same notes at the same time, each played by one domain in one rendering (by one
-SoundFont, say). Out: the figures of each translation beside all of its yardsticks.
+SoundFont, for example). Out: the figures of each translation beside all of its baselines.
 """
 
 from __future__ import annotations
@@ -17,8 +17,14 @@ import numpy as np
 from core.audio.reader import read_audio, resample_blocks, resampled_length
 from core.errors import DataError
 from core.evaluation import EVALUATION_RATE
-from core.evaluation.score_card import Rows, ScoreCard, card_of_many
-from core.evaluation.sound import Figures, Goal, Sound, figures, sound_figures
+from core.evaluation.analysis import Analysis, Figures, Goal, figures, sound_figures
+from core.evaluation.score_card import (
+    Rows,
+    ScoreCard,
+    card_of_many,
+    unusual_figures,
+    usual_ranges,
+)
 from core.metrics import degradations
 from core.metrics.catalogue import COPY, NOISE, OTHER_RENDERING, TRANSLATION, TRUE, WRONG_PIECE
 
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from core.metrics.intervals import Interval
     from core.metrics.timbre import TimbreClassifier
     from core.translator import Translator
 
@@ -40,8 +47,8 @@ class Piece:
 
     Attributes:
         name: Its directory's.
-        rendering: What the input and the first true rendering are made with.
-        others: Further renderings; the last one is no reference, but a yardstick.
+        rendering: The one that the input and the first true rendering are of.
+        others: Further renderings; the last one is a baseline and no reference.
         files: By rendering and domain.
     """
 
@@ -53,15 +60,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """One translation beside its yardsticks.
+    """One translation beside its baselines.
 
     Attributes:
         piece: The piece.
-        rendering: What the input was made with.
+        rendering: The one that the input is of.
         source: Domain of the input.
         target: Domain of the output.
         rows: Figures by row of `core.metrics.catalogue`.
-        output: What the model made, float32 [T] at its rate; None where it was not kept.
+        output: float32 [T] at the model's rate; None where it was not kept.
     """
 
     piece: str
@@ -77,20 +84,24 @@ class Matrix:
     """The score cards of many translations.
 
     Attributes:
-        n_pieces: How many pieces of music they are of.
+        n_pieces: Number of pieces of music.
         overall: Of all together.
         cells: By source and target.
+        usual: By metric, the range that recordings usually show.
+        unusual: The metrics whose overall mean is outside that range.
     """
 
     n_pieces: int
     overall: ScoreCard
     cells: dict[tuple[str, str], ScoreCard]
+    usual: dict[str, Interval]
+    unusual: tuple[str, ...]
 
 
 def find_pieces(directory: Path, domains: Sequence[str]) -> list[Piece]:
     """Find the pieces that some of the domains play.
 
-    Pieces take turns in the rendering that is translated, so that each is heard.
+    The rendering that is translated alternates between pieces, so that each is covered.
 
     Raises:
         DataError: There are none, or none that two domains play in one rendering.
@@ -123,7 +134,7 @@ def evaluate_paired(
     Args:
         model: With the decoders of all domains.
         pieces: From `find_pieces`.
-        classifier: Of the domains, or of others; then nothing is said on the target's timbre.
+        classifier: Of the domains; timbre figures of domains that it does not know are left out.
 
     Yields:
         Figures of each piece, source and target.
@@ -134,26 +145,31 @@ def evaluate_paired(
 
 
 def pairs_of(pieces: Sequence[Piece]) -> int:
-    """Return how many translations `evaluate_paired` makes of the pieces."""
+    """Return the number of translations that `evaluate_paired` makes of the pieces."""
     sizes = (len(piece.files[piece.rendering]) for piece in pieces)
     return sum(size * (size - 1) for size in sizes)
 
 
-def summarise(found: Sequence[PairFigures]) -> Matrix:
-    """Put the figures of many translations together."""
+def summarise(found: Sequence[PairFigures], classifier: TimbreClassifier) -> Matrix:
+    """Combine the figures of many translations, which that classifier helped to measure."""
     groups: dict[tuple[str, str], list[tuple[str, Rows]]] = defaultdict(list)
     for pair in found:
         groups[pair.source, pair.target].append((pair.piece, pair.rows))
     everything = [entry for group in groups.values() for entry in group]
+    overall = card_of_many(everything)
+    usual = usual_ranges(classifier, None)
+    means = {name: rows[TRANSLATION].value for name, rows in overall.items() if TRANSLATION in rows}
     return Matrix(
         n_pieces=len({pair.piece for pair in found}),
-        overall=card_of_many(everything),
+        overall=overall,
         cells={names: card_of_many(group) for names, group in groups.items()},
+        usual={name: own for name, own in usual.items() if name in means},
+        unusual=unusual_figures(means, usual),
     )
 
 
 class _PieceComparison:
-    """The sounds of one piece, each read and heard once."""
+    """The audio of one piece, each file read and analysed once."""
 
     def __init__(
         self,
@@ -164,7 +180,7 @@ class _PieceComparison:
     ) -> None:
         self.model, self.piece, self.classifier = model, piece, classifier
         self.played = self._read(piece, piece.rendering)
-        # Of several renderings the last one is a yardstick, and no reference.
+        # Of several renderings the last one is a baseline and no reference.
         renderings = [self.played, *(self._read(piece, name) for name in piece.others)]
         self.other_rendering = renderings.pop() if piece.others else {}
         self.references = {
@@ -173,25 +189,27 @@ class _PieceComparison:
         self.other_music = self._read_other_music(other_music) if other_music else {}
         self.noise = {domain: self._noise_figures(domain) for domain in self.played}
 
-    def _read(self, piece: Piece, rendering: str) -> dict[str, Sound]:
+    def _read(self, piece: Piece, rendering: str) -> dict[str, Analysis]:
         files = piece.files[rendering]
-        return {domain: self._sound(read_audio(files[domain], EVALUATION_RATE)) for domain in files}
-
-    def _read_other_music(self, piece: Piece) -> dict[str, Sound]:
-        """Read another piece, repeated or cut: what is missing would count as silence."""
-        length = len(next(iter(self.played.values())).waveform)
-        sounds = self._read(piece, piece.rendering)
         return {
-            domain: self._sound(np.resize(sound.waveform, length))
-            for domain, sound in sounds.items()
+            domain: self._analysis(read_audio(files[domain], EVALUATION_RATE)) for domain in files
         }
 
-    def _sound(self, waveform: NDArray[np.float32]) -> Sound:
-        return Sound(waveform, EVALUATION_RATE, self.classifier)
+    def _read_other_music(self, piece: Piece) -> dict[str, Analysis]:
+        """Read another piece, repeated or cut to length: missing audio would count as silence."""
+        length = len(next(iter(self.played.values())).waveform)
+        played = self._read(piece, piece.rendering)
+        return {
+            domain: self._analysis(np.resize(own.waveform, length))
+            for domain, own in played.items()
+        }
+
+    def _analysis(self, waveform: NDArray[np.float32]) -> Analysis:
+        return Analysis(waveform, EVALUATION_RATE, self.classifier)
 
     def _noise_figures(self, target: str) -> Figures:
-        heard = self._sound(degradations.noise(self.played[target].waveform))
-        return sound_figures(heard, self._known(target), self.references[target])
+        noise = self._analysis(degradations.noise(self.played[target].waveform))
+        return sound_figures(noise, self._known(target), self.references[target])
 
     def _known(self, domain: str) -> str | None:
         return domain if domain in self.classifier.domains else None
@@ -211,11 +229,11 @@ class _PieceComparison:
                         self.piece.rendering,
                         source,
                         target,
-                        self._rows(self._sound(np.concatenate(list(measured))), source, target),
+                        self._rows(self._analysis(np.concatenate(list(measured))), source, target),
                         output,
                     )
 
-    def _rows(self, output: Sound, source: str, target: str) -> Rows:
+    def _rows(self, output: Analysis, source: str, target: str) -> Rows:
         played = self.played[source]
         goal = Goal(played, self._known(target), self._known(source), self.references[target])
         rows = {TRANSLATION: figures(output, goal), COPY: figures(played, goal)}

@@ -1,4 +1,4 @@
-"""Figures beside their yardsticks, with intervals, and as shares of the way between two ends."""
+"""Figures beside their baselines: confidence intervals, normalised scores, usual ranges."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.metrics.catalogue import COPY, METRICS, ROWS
+from core.metrics.catalogue import COPY, METRICS, ROWS, calibration
 from core.metrics.intervals import Interval, mean_interval
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-    from core.evaluation.sound import Figures
+    from core.evaluation.analysis import Figures
+    from core.metrics.timbre import TimbreClassifier
 
-HEARD = 0.5  # probability above which a sound is heard as a domain's
+HEARD = 0.5  # probability above which audio counts as a domain's
 Rows = dict[str, "Figures"]  # the figures of each row of the catalogue that there is
 
 
@@ -25,20 +26,20 @@ class Estimate:
 
     Attributes:
         value: None where it is not defined.
-        interval: Where the value lies with a probability of 95 %; None where that is unknown.
-        share: Of the way between the metric's two ends; 1 is all of it.
+        interval: 95 % bootstrap interval; None where there is only one observation.
+        score: Normalised score: 0 = worst baseline, 1 = best.
     """
 
     value: float | None
     interval: Interval | None
-    share: float | None
+    score: float | None
 
 
 ScoreCard = dict[str, dict[str, Estimate]]  # by metric, then by row
 
 
 def card_of_one(rows: Rows, intervals: Mapping[str, Mapping[str, Interval | None]]) -> ScoreCard:
-    """Make the score card of one piece of audio.
+    """Build the score card of one piece of audio.
 
     Args:
         rows: Figures by row.
@@ -49,7 +50,7 @@ def card_of_one(rows: Rows, intervals: Mapping[str, Mapping[str, Interval | None
 
 
 def card_of_many(pieces: Sequence[tuple[Hashable, Rows]]) -> ScoreCard:
-    """Make the score card of the means over many translations.
+    """Build the score card of the means over many translations.
 
     A row's mean is over the translations that have a figure of it.
 
@@ -77,18 +78,18 @@ def _card(
     means: Mapping[str, Figures], intervals: Mapping[str, Mapping[str, Interval | None]]
 ) -> ScoreCard:
     card: ScoreCard = {}
-    # A source that is heard as the target already has no way to go.
+    # A source that is in the target's domain already leaves nothing to gain.
     is_there = (means.get(COPY, {}).get("target_probability") or 0.0) > HEARD
     for name, metric in METRICS.items():
         values = {row: own[name] for row in ROWS if name in (own := means.get(row, {}))}
         if not values:
             continue
-        has_no_way = is_there and metric.question == "target"
+        has_no_score = is_there and metric.question == "target"
         card[name] = {
             row: Estimate(
                 value=value,
                 interval=intervals.get(row, {}).get(name),
-                share=None if has_no_way else metric.share(value, values),
+                score=None if has_no_score else metric.score(value, values),
             )
             for row, value in values.items()
         }
@@ -98,7 +99,8 @@ def _card(
 def interval_around(value: float | None, parts: Iterable[float | None]) -> Interval | None:
     """Return the interval of a figure of a whole file from the figures of its parts.
 
-    A figure of the whole is not quite the mean of its parts' figures; only their spread is taken.
+    A figure of the whole is not exactly the mean of its parts' figures, so only their spread is
+    used.
     """
     known = [own for own in parts if own is not None]
     found = mean_interval(known)
@@ -106,3 +108,32 @@ def interval_around(value: float | None, parts: Iterable[float | None]) -> Inter
         return None
     shift = value - float(np.mean(known))
     return found[0] + shift, found[1] + shift
+
+
+def usual_ranges(classifier: TimbreClassifier, target: str | None) -> dict[str, Interval]:
+    """Return the range of each figure that holds 90 % of what recordings show.
+
+    The quality figures of a target that the classifier knows are compared with its own training
+    audio, excerpt by excerpt. All others are compared with the true renderings of the published
+    calibration; its timbre figures are of the shipped classifier's domains and hold for no other.
+    """
+    is_calibrated = set(classifier.domains) == set(calibration()["domains"])
+    found = {
+        name: own
+        for name, metric in METRICS.items()
+        if (own := metric.calibrated_range) is not None
+        and (is_calibrated or metric.question != "target")
+    }
+    recordings = classifier.references[target].quality if target is not None else {}
+    # A classifier that an earlier version stored has figures that are no metrics any more.
+    own_ranges = {name: (low, high) for name, (low, _, high) in recordings.items()}
+    return found | {name: own for name, own in own_ranges.items() if name in METRICS}
+
+
+def unusual_figures(found: Figures, usual: Mapping[str, Interval]) -> tuple[str, ...]:
+    """Return the metrics whose figure is outside the range that recordings usually show."""
+    return tuple(
+        name
+        for name, own in usual.items()
+        if (value := found.get(name)) is not None and METRICS[name].is_unusual(value, own)
+    )

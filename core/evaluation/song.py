@@ -1,8 +1,8 @@
-"""A translation of one song, beside its yardsticks.
+"""A translation of one song, beside its baselines.
 
-In: what came out, what went in, and true renderings if there are any. Out: a score card. Without
-another piece of the target to hold against it, "other music" is the translation itself rotated in
-time for content (`core.metrics.content`), and the domain's training audio for everything else.
+In: output, source, and true renderings if there are any. Out: a score card. There is no other piece
+of the target to compare with, so "other music" is the translation itself rotated in time for the
+content (`core.metrics.content`), and the domain's training audio for everything else.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from core.evaluation.score_card import Rows, ScoreCard, card_of_one, interval_around
-from core.evaluation.sound import (
+from core.evaluation.analysis import (
+    Analysis,
     Figures,
     Goal,
-    Sound,
     figures,
     nearest_db,
     quality_figures,
     sound_figures,
+)
+from core.evaluation.score_card import (
+    Rows,
+    ScoreCard,
+    card_of_one,
+    interval_around,
+    unusual_figures,
+    usual_ranges,
 )
 from core.metrics import content, degradations, timbre, transcription
 from core.metrics.catalogue import (
@@ -44,21 +51,22 @@ if TYPE_CHECKING:
 
 PART_SECONDS = 5  # long enough for every figure, short enough for an interval
 MAX_PARTS = 24
-NOISE_SECONDS = 10  # as much as its quality needs; a distance takes the whole length
+NOISE_SECONDS = 10  # enough for its quality figures; a distance needs the whole length
 
 
 @dataclass(frozen=True)
 class SongFigures:
-    """What was found out about one piece of audio.
+    """The evaluation of one piece of audio.
 
     Attributes:
         seconds: Its length.
         target: The domain it should be in; None if unknown to the classifier.
-        source_domain: What the classifier takes the source for.
+        source_domain: The most probable domain of the source.
         heard: Probability of each domain; None for silence.
         source_heard: The same of the source; None without one.
-        card: Figures beside their yardsticks.
-        typical: The 5, 50 and 95 % points of each quality figure in the target's training audio.
+        card: Figures beside their baselines.
+        usual: By metric, the range that recordings usually show; see `usual_ranges`.
+        unusual: The metrics whose figure is outside that range.
     """
 
     seconds: float
@@ -67,28 +75,29 @@ class SongFigures:
     heard: dict[str, float] | None
     source_heard: dict[str, float] | None
     card: ScoreCard
-    typical: Mapping[str, tuple[float, float, float]]
+    usual: Mapping[str, Interval]
+    unusual: tuple[str, ...]
 
 
 def evaluate_song(
-    output: Sound,
+    output: Analysis,
     *,
-    source: Sound | None = None,
+    source: Analysis | None = None,
     target: str | None = None,
-    references: Sequence[Sound] = (),
+    references: Sequence[Analysis] = (),
 ) -> SongFigures:
-    """Measure a piece of audio, alone or against what it was made from and what it should be.
+    """Evaluate a piece of audio, alone or against its source and true renderings.
 
     Args:
-        output: What is judged.
+        output: What is evaluated.
         source: What it was translated from, aligned with it.
         target: The domain it should be in; one that the classifier does not know is left out.
         references: True renderings of the same music by the target. Of several, the last one is
-            kept out as a yardstick, and the others are what the distance is to.
+            kept as a baseline, and the distance is to the nearest of the others.
     """
     classifier = output.classifier
     known = target if target in classifier.domains else None
-    goal = Goal(source, known, _heard_as(source), references[:-1] or references)
+    goal = Goal(source, known, _likeliest_domain(source), references[:-1] or references)
     rows: Rows = {TRANSLATION: figures(output, goal)}
     if source is not None:
         rows[COPY] = figures(source, goal)
@@ -98,6 +107,7 @@ def evaluate_song(
     if len(references) > 1:
         rows[OTHER_RENDERING] = figures(references[-1], goal)
     rows[NOISE] = _noise(output, goal)
+    usual = usual_ranges(classifier, known)
     return SongFigures(
         seconds=len(output.waveform) / output.sample_rate,
         target=known,
@@ -105,17 +115,18 @@ def evaluate_song(
         heard=output.probabilities or None,
         source_heard=(source.probabilities or None) if source is not None else None,
         card=card_of_one(rows, {TRANSLATION: _intervals(output, goal, rows[TRANSLATION])}),
-        typical=dict(classifier.references[known].quality) if known else {},
+        usual={name: own for name, own in usual.items() if rows[TRANSLATION].get(name) is not None},
+        unusual=unusual_figures(rows[TRANSLATION], usual),
     )
 
 
-def _heard_as(source: Sound | None) -> str | None:
-    heard = source.probabilities if source is not None else {}
-    return max(heard, key=heard.__getitem__) if heard else None
+def _likeliest_domain(source: Analysis | None) -> str | None:
+    found = source.probabilities if source is not None else {}
+    return max(found, key=found.__getitem__) if found else None
 
 
-def _chance(output: Sound, source: Sound | None) -> Figures:
-    """Return what other music scores against the source: the output, rotated in time."""
+def _chance(output: Analysis, source: Analysis | None) -> Figures:
+    """Return the level of chance: the scores of the output rotated in time."""
     if source is None:
         return {}
     scores = content.compare(source.content, output.content)
@@ -135,33 +146,32 @@ def _typical(
     if target is None:
         return {}
     reference = classifier.references[target]
-    heard = classifier.probabilities_of(reference.samples) or {}
+    probabilities = classifier.probabilities_of(reference.samples) or {}
     found: Figures = {
-        "target_probability": heard.get(target),
+        "target_probability": probabilities.get(target),
         "frechet_distance": timbre.frechet_distance(reference.samples, reference),
         "kernel_distance": timbre.kernel_distance(reference.samples, reference),
     }
-    if source_domain not in (None, target):
-        found["source_probability"] = heard.get(str(source_domain))
+    if source_domain is not None and source_domain != target:
+        found["source_probability"] = probabilities.get(source_domain)
     return found | {name: middle for name, (_, middle, _) in reference.quality.items()}
 
 
-def _noise(output: Sound, goal: Goal) -> Figures:
+def _noise(output: Analysis, goal: Goal) -> Figures:
     length = None if goal.references else NOISE_SECONDS * output.sample_rate
-    heard = Sound(
-        degradations.noise(output.waveform[:length]), output.sample_rate, output.classifier
-    )
-    return sound_figures(heard, goal.target, goal.references)
+    waveform = degradations.noise(output.waveform[:length])
+    noise = Analysis(waveform, output.sample_rate, output.classifier)
+    return sound_figures(noise, goal.target, goal.references)
 
 
-def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval | None]:
+def _intervals(output: Analysis, goal: Goal, whole: Figures) -> dict[str, Interval | None]:
     """Return the intervals of all figures.
 
-    Seconds next to one another sound alike, so that they are drawn in stretches of five.
+    Adjacent seconds are alike and no independent observations, so stretches of five are drawn.
     """
-    heard = [output] if goal.source is None else [output, goal.source]
-    seconds = max(len(own.waveform) // own.sample_rate for own in heard)
-    # Also where the output is missing: no content is left there.
+    both = [output] if goal.source is None else [output, goal.source]
+    seconds = max(len(own.waveform) // own.sample_rate for own in both)
+    # Also beyond the output's end: the content that is missing there counts.
     parts = [_figures_of_part(output, goal, start) for start in _starts(seconds)]
     found = {
         name: interval_around(value, [own.get(name) for own in parts])
@@ -171,16 +181,16 @@ def _intervals(output: Sound, goal: Goal, whole: Figures) -> dict[str, Interval 
     return found | _target_intervals(output, goal)
 
 
-def _figures_of_part(output: Sound, goal: Goal, start: int) -> Figures:
+def _figures_of_part(output: Analysis, goal: Goal, start: int) -> Figures:
     first, last = (second * output.sample_rate for second in (start, start + PART_SECONDS))
     found: Figures = {}
     if last <= len(output.waveform):
-        sound = Sound(output.waveform[first:last], output.sample_rate, output.classifier)
-        found = quality_figures(sound, goal.target)
+        part = Analysis(output.waveform[first:last], output.sample_rate, output.classifier)
+        found = quality_figures(part, goal.target)
     source = goal.source
     if source is not None:
-        heard = (own.content.part(start, PART_SECONDS) for own in (source, output))
-        scores = content.compare(*heard, has_chance=False)
+        parts = (own.content.part(start, PART_SECONDS) for own in (source, output))
+        scores = content.compare(*parts, has_chance=False)
         found |= {name: score.value for name, score in scores.items()}
         if source.notes is not None and output.notes is not None:
             notes = (own.part(start, PART_SECONDS) for own in (source.notes, output.notes))
@@ -190,7 +200,7 @@ def _figures_of_part(output: Sound, goal: Goal, start: int) -> Figures:
 
 
 @torch.no_grad()
-def _target_intervals(output: Sound, goal: Goal) -> dict[str, Interval | None]:
+def _target_intervals(output: Analysis, goal: Goal) -> dict[str, Interval | None]:
     embeddings, classifier = output.embeddings, output.classifier
     if goal.target is None or not len(embeddings):
         return {}

@@ -4,7 +4,7 @@ Definition: Sakoe & Chiba 1978, "Dynamic programming algorithm optimization for 
 recognition", the symmetric form: a step of one frame in either sequence weighs 1, a step in both
 weighs 2, so that every path from corner to corner has the same total weight and none is favoured
 for being short. The band allows frame i of one sequence to meet frames i - radius to i + radius
-of the other: unlimited warping would let any two pieces of music agree on something.
+of the other: with unlimited warping, any two pieces of music would match somewhere.
 
 Cost: a table has n x (2 radius + 1) cells. All cells of one anti-diagonal are computed at once,
 for several tables together, since NumPy takes no longer for a few of them than for one. Ten
@@ -62,7 +62,7 @@ def _fill(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     two_before = before.copy()
     two_before[:, radius + 1] = 0  # a path starts as if it came from (-1, -1)
     for diagonal in range(2 * n - 1):
-        # Here live the offsets j - i of the diagonal's own parity that stay inside the square.
+        # The offsets j - i on this diagonal: those of its own parity that stay inside the square.
         reach = min(radius, diagonal, 2 * (n - 1) - diagonal)
         reach -= (reach - diagonal) % 2
         offsets = np.arange(-reach, reach + 1, 2)

@@ -1,14 +1,14 @@
-"""Ways to spoil a clean rendering, for yardsticks and for the calibration of metrics.
+"""Degradations of a clean rendering, for baselines and for the calibration of metrics.
 
-In: a waveform float [T]. Out: float32 [T], spoilt in one way that a listener hears at once. A
-metric is worth showing if it hears it too (`core.metrics.catalogue` says which should).
+In: a waveform float [T]. Out: float32 [T], degraded in one way that is obvious to a listener. A
+metric should respond to them; `core.metrics.catalogue` names the one that each has to detect.
 
-- `noise`: white noise as loud as the rendering; nothing of the music is left.
-- `smeared`: magnitudes blurred over 9 bins and 5 frames, phases random: notes melt together and
+- `noise`: white noise as loud as the rendering; no music is left.
+- `smear`: magnitudes blurred over 9 bins and 5 frames, phases random: notes melt together and
   attacks are gone, as in the output of an untrained spectral model.
-- `hissing`: with white noise 14 dB below.
-- `clipped`: raised until its peak would stand at four times full scale.
-- `interrupted`: with a gap of 250 ms in every second.
+- `add_hiss`: with white noise 14 dB below.
+- `clip`: amplified until its peak would be at four times full scale.
+- `interrupt`: with a gap of 250 ms in every second.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def noise(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
     return np.asarray(values * _level(waveform), dtype=np.float32)
 
 
-def smeared(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
+def smear(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
     """Return a waveform [T] with blurred magnitudes and random phases, as loud as before."""
     samples = torch.from_numpy(np.asarray(waveform, dtype=np.float32))
     if len(samples) < WINDOW:
@@ -49,29 +49,29 @@ def smeared(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
     )[0, 0]
     generator = torch.Generator().manual_seed(seed)
     phases = 2 * np.pi * torch.rand(blurred.shape, generator=generator)
-    spoilt = torch.istft(
+    degraded = torch.istft(
         torch.polar(blurred, phases), WINDOW, HOP, window=window, length=len(samples)
     ).numpy()[: len(waveform)]
-    return np.asarray(spoilt * _level(waveform) / max(_level(spoilt), 1e-9), dtype=np.float32)
+    return np.asarray(degraded * _level(waveform) / max(_level(degraded), 1e-9), dtype=np.float32)
 
 
-def hissing(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
+def add_hiss(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
     """Return a waveform [T] with noise 14 dB below it."""
     hiss = noise(waveform, seed=seed) * 10 ** (HISS_DB / 20)
     return np.asarray(waveform + hiss, dtype=np.float32)
 
 
-def clipped(waveform: npt.NDArray[np.floating]) -> Waveform:
-    """Return a waveform [T] driven into full scale."""
+def clip(waveform: npt.NDArray[np.floating]) -> Waveform:
+    """Return a waveform [T] amplified far beyond full scale and clipped there."""
     peak = max(float(np.abs(waveform).max()), 1e-9)
     return np.clip(np.asarray(waveform * (OVERDRIVE / peak), dtype=np.float32), -1, 1)
 
 
-def interrupted(waveform: npt.NDArray[np.floating], sample_rate: int) -> Waveform:
+def interrupt(waveform: npt.NDArray[np.floating], sample_rate: int) -> Waveform:
     """Return a waveform [T] that is silent for the first quarter of every second."""
-    spoilt = np.array(waveform, dtype=np.float32)
-    spoilt[np.arange(len(spoilt)) % sample_rate < GAP_SECONDS * sample_rate] = 0
-    return spoilt
+    degraded = np.array(waveform, dtype=np.float32)
+    degraded[np.arange(len(degraded)) % sample_rate < GAP_SECONDS * sample_rate] = 0
+    return degraded
 
 
 def _level(waveform: npt.NDArray[np.floating]) -> float:

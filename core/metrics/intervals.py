@@ -1,18 +1,17 @@
-"""How sure a mean is: bootstrap intervals, and how well two groups of figures are told apart.
+"""Uncertainty of figures: bootstrap intervals, and how well two groups of figures separate.
 
 `mean_interval`: the 2.5th and 97.5th percentiles of the mean over 2,000 resamplings, drawn with a
-    fixed seed. Efron 1979, "Bootstrap methods: another look at the jackknife". What belongs
-    together (all figures of one piece of music, all answers of one listener) is drawn together:
-    thirty translations of one piece are not thirty independent observations.
+    fixed seed. Efron 1979, "Bootstrap methods: another look at the jackknife". Values of one group
+    (all figures of one piece of music, all answers of one listener) are drawn together: thirty
+    translations of one piece are not thirty independent observations.
 `figure_interval`: the same for a figure that is no mean, such as the distance of a distribution,
-    from 200 resamplings. What is drawn twice makes a distribution look narrower than it is, so
-    that all of them are off to one side; only their spread is taken, around the figure itself.
-`separation`: the area under the receiver operating characteristic (AUC): the chance that a figure
-    of the better group beats one of the worse group, ties counting half. 0.5 is no better than a
-    coin, 1 is never wrong. Hanley & McNeil 1982.
+    from 200 resamplings. Repeated draws make a distribution look narrower than it is, which shifts
+    all resampled figures to one side; only their spread is used, around the figure itself.
+`separation`: the area under the receiver operating characteristic (AUC): the probability that a
+    figure of the better group beats one of the worse group, ties counting half. 0.5 is chance, 1 is
+    never wrong. Hanley & McNeil 1982, "The meaning and use of the area under a ROC curve".
 
-Empty input gives None, and so does an interval from a single group: one piece of music says
-nothing about the next.
+Conventions: empty input gives None, and so does an interval from a single group.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ def figure_interval(
     Args:
         value: The figure of all of them.
         groups: N labels; observations of one label are drawn together.
-        measure: The figure of the observations with the given numbers; None where they are too
-            few.
+        measure: Returns the figure of the observations at the given indices; None where there
+            are too few.
 
     Returns:
         Lower and upper end; None for fewer than two groups.

@@ -1,19 +1,20 @@
-"""What latents know: the music, one hopes, and not the instrument.
+"""What latents contain: ideally the music, and not the instrument.
 
-`probe_accuracy`: how often an independent probe names the domain of a held-out segment from its
+`probe_accuracy`: how often an independent probe finds the domain of a held-out segment from its
     latents. The probe is a linear classifier (multinomial logistic regression) on mean, spread and
-    mean absolute change over time of each channel. It is trained after the fact on latents of the
-    training split and was never an adversary of the encoder, which may defeat its own adversary
-    and still tell everything. Alain & Bengio 2017, "Understanding intermediate layers using
-    linear classifier probes". Range 0 to 1; chance is one over the number of domains, and every
-    domain counts alike. Lower means that the instrument was kept out.
+    mean absolute change over time of each channel. It is trained afterwards on latents of the
+    training split: the encoder may defeat its own domain confusion network and still encode the
+    domain. Alain & Bengio 2017, "Understanding intermediate layers using linear classifier
+    probes". Range 0 to 1; chance is one over the number of domains, and every domain counts alike.
+    Lower means that the latents hold less of the instrument.
 `note_test`: the paper's test (Mor et al. 2019, section 4): one note on many instruments against
     different notes on one instrument. `same_note` and `same_instrument` are mean cosine distances
     of latents averaged over a note, from their common mean; 0 to 2. `auc` is how often a pair of
-    one note is closer than a pair of different notes: 1 is a latent space of notes, 0.5 one where
-    the instrument counts as much. `core.metrics.tones` plays the notes.
+    one note is closer than a pair of different notes: 1 means that latents encode notes, 0.5 that
+    the instrument counts as much. `core.metrics.tones` synthesises the notes.
 
-Fewer than two domains, instruments or notes, and latents that do not differ at all, give None.
+Conventions: fewer than two domains, instruments or notes, and latents that do not differ at all,
+give None.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ N_ITERATIONS = 50
 def probe_accuracy(
     training: Sequence[torch.Tensor], heldout: Sequence[torch.Tensor]
 ) -> float | None:
-    """Return how often a probe names the domain of held-out segments.
+    """Return how often a probe finds the domain of held-out segments.
 
     Args:
         training: For each domain latents float [N, L, D] of training segments.

@@ -1,14 +1,15 @@
-"""How many bits a sample a small autoregressive model needs: a yardstick for large ones.
+"""Bits per sample of a small autoregressive model: a baseline for large ones.
 
 Definition: the next code is predicted from the 32 before it, linearly, with weights that minimise
-the squared error (Makhoul 1975, "Linear prediction: a tutorial review"). How far the prediction
-will be off is learnt as a table of counts: one row for each of eight levels of the last 16 errors
-and four regions of the prediction. All of it is learnt on training codes; the figure is the cross
-entropy of held-out codes.
+the squared error (Makhoul 1975, "Linear prediction: a tutorial review"). The distribution of the
+prediction error is estimated as a table of counts: one row for each of eight levels of the last 16
+errors and four regions of the prediction. Everything is fitted to training codes; the figure is the
+cross entropy of held-out codes.
 
 Unit: bits per sample. Range: 0 to a little above log2 of the number of classes; lower is better.
-A WaveNet that is not below it has learnt nothing that a linear filter does not know. Both inputs
-must have more than 48 codes a row; fewer give None.
+A WaveNet that is not below it predicts no better than a linear filter.
+
+Conventions: both inputs need more than 48 codes a row; fewer give None.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-ORDER = 32  # codes that the prediction sees
-MEMORY = 16  # errors whose size says how large the next one may be
+ORDER = 32  # codes that the prediction is made from
+MEMORY = 16  # errors whose mean size selects the row of the table
 N_LEVELS, N_REGIONS = 8, 4
 SMOOTHING = 0.05  # counts that every error has from the start
 RIDGE = 1e-6  # of the codes' variance
@@ -27,7 +28,7 @@ RIDGE = 1e-6  # of the codes' variance
 
 @dataclass(frozen=True)
 class LinearCoder:
-    """What is learnt from training codes.
+    """A fitted predictor with its table of errors.
 
     Attributes:
         weights: float64 [ORDER + 1], of the codes before, the last one last, and of 1.
@@ -58,11 +59,11 @@ def autoregressive_bits(
 
 
 def fit(codes: torch.Tensor, n_classes: int) -> LinearCoder:
-    """Learn a coder from codes int64 [N, T]."""
+    """Fit a coder to codes int64 [N, T]."""
     weights = _least_squares(codes.double() - n_classes / 2)
     predicted, errors = _errors(codes, weights, n_classes)
     sizes = _recent_sizes(errors)
-    # Evenly spread quantiles of what was seen: every level has enough errors to count.
+    # Evenly spread quantiles: every level then has enough errors to count.
     places = torch.linspace(0, 1, N_LEVELS + 1, dtype=torch.float64)[1:-1]
     edges = torch.quantile(sizes.flatten()[:: max(1, sizes.numel() // 100_000)], places)
     n_errors = 2 * n_classes - 1

@@ -8,11 +8,10 @@ decibels, no lower than 80 dB below each file's loudest cell. In each band the r
 difference over time is taken (textbooks take it over frequency), then the mean over bands.
 
 Unit: dB. Range: from 0 (identical) upwards; lower is better. To a silent reference it is not
-defined; `core.evaluation.sound` leaves that out.
+defined; `core.evaluation.analysis` leaves such a reference out.
 
-How well it tells another rendering from the unchanged input is in `docs/evaluation.md`. Smeared
-sound is nearer to its own original than the unchanged input is: `core.metrics.quality` hears that
-better.
+Limits: smeared sound is nearer to its own original than the unchanged input is;
+`core.metrics.quality` detects smearing more reliably (`docs/evaluation.md` has the figures).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def mel_decibels(waveform: Waveform, length: int) -> torch.Tensor:
 
     Args:
         waveform: float32 [T] at 16 kHz, cut or padded with silence to the length.
-        length: in samples, at least 1.
+        length: In samples, at least 1.
     """
     fitted = np.pad(waveform[:length], (0, max(0, length - len(waveform))))
     level = np.sqrt(np.mean(fitted**2)) + np.finfo(np.float32).eps

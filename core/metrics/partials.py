@@ -2,7 +2,7 @@
 
 In: power spectra of a waveform at 16 kHz, window 2048 samples (128 ms), hop 1024, with no cell at
 zero. Out: figures of `core.metrics.quality`, whose docstring defines them, and features of
-`core.metrics.timbre`.
+`core.metrics.timbre`. All functions return None or empty tensors for no frames.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def harmonic_share(power: torch.Tensor) -> float | None:
 
 
 def harmonic_power(power: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split off what is steady in power spectra [L, 1025].
+    """Separate the steady partials in power spectra [L, 1025].
 
     Returns:
         Their part below 6 kHz [L, 768], and the harmonic power in each cell of it.

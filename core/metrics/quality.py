@@ -1,27 +1,23 @@
-"""How a file sounds by itself; each figure is to be held against the target domain's own.
+"""How clean audio sounds by itself, to be compared with recordings of the target domain.
 
-`clipped_fraction`: share of samples at full scale, 0 to 1; clean audio has 0.
-`silence_fraction`: share of 50 ms frames below -60 dBFS, 0 to 1.
+`clipped_fraction`: fraction of samples at full scale, 0 to 1; clean audio has 0.
+`silence_fraction`: fraction of 50 ms frames below -60 dBFS, 0 to 1.
 `spectral_flatness`: geometric over arithmetic mean of the power spectrum from 100 Hz to 7 kHz, mean
-    over frames; from 0 (a pure tone) to about 0.56 (white noise). Johnston 1988.
+    over frames; from 0 (a pure tone) to about 0.56 (white noise). Johnston 1988, "Transform coding
+    of audio signals using perceptual noise criteria".
 `spectral_contrast_db`: level of the strongest over the weakest fifth of the bins in each octave,
     mean over octaves and frames, in dB from 0. Clear partials score high, smeared and noisy sound
     low. Jiang et al. 2002, "Music type classification by spectral contrast feature".
-`harmonic_share`: share of the energy below 6 kHz that median filtering gives to steady partials and
-    not to vertical strokes, 0 to 1. Sound whose partials waver and melt together scores low.
-    Fitzgerald 2010, "Harmonic/percussive separation using median filtering".
-`attack_sharpness_db`: the fastest rise within 20 ms of the level in 24 mel bands, mean over bands;
-    then the largest of each second, mean over the seconds that sound. dB, from 0.
+`harmonic_share`: share of the energy below 6 kHz that median filtering assigns to steady partials
+    and not to vertical strokes, 0 to 1. Sound whose partials waver and melt together scores low,
+    and so do drums. Fitzgerald 2010, "Harmonic/percussive separation using median filtering".
 `out_of_band_share`: share of the energy above the frequency below which 99 % of the target domain's
     energy lies; 0 to 1, and 0.01 in the domain itself.
 
-How well each of them tells clean sound from spoilt is in `docs/evaluation.md`. Attacks do not:
-smeared plucked and struck strings are told, but organs and bowed strings have no sharp attacks to
-lose.
-
-No samples are an error (AudioError). Silence has a silence_fraction of 1 and a clipped_fraction of
-0; whatever needs sound is None. Spectra are of frames no more than 40 dB below the file's loud
-ones, and of a file longer than two minutes they are of 12 excerpts of 10 s, evenly spread.
+Conventions: no samples are an error (AudioError). Silence has a silence_fraction of 1 and a
+clipped_fraction of 0; all other figures are None. Spectra are of frames no more than 40 dB below
+the file's loud ones; of a file longer than two minutes they are of 12 excerpts of 10 s, evenly
+spread.
 """
 
 from __future__ import annotations
@@ -31,7 +27,6 @@ import numpy.typing as npt
 import torch
 
 from core.metrics.partials import (
-    FLATNESS_HZ,
     HOP,
     WINDOW,
     harmonic_share,
@@ -43,7 +38,6 @@ from core.metrics.spectra import (
     Waveform,
     at_analysis_rate,
     frame_blocks,
-    mel_filters,
     power_blocks,
     sounding,
 )
@@ -57,10 +51,6 @@ MAX_EXCERPTS = 12
 
 SPECTRAL_FLOOR = 1e-7  # of the mean power of a bin
 
-ATTACK_WINDOW, ATTACK_HOP, ATTACK_MELS = 512, ANALYSIS_RATE // 100, 24
-ATTACK_FRAMES = 2  # 20 ms
-ATTACK_FLOOR = 1e-4  # of the mean band power; rises below it are inaudible
-
 ROLLOFF_SHARE = 0.99
 
 
@@ -68,34 +58,33 @@ def evaluate(waveform: npt.NDArray[np.floating], sample_rate: int) -> dict[str, 
     """Compute the figures that need the file alone: all but `out_of_band_share`.
 
     Args:
-        waveform: float [T]; clipping is looked for in it as it is.
-        sample_rate: in Hz.
+        waveform: float [T]; clipping is counted before any resampling.
+        sample_rate: In Hz.
 
     Returns:
-        The figures in the order of the module's docstring. None: not defined for silence.
+        The figures in the order of the module's docstring; None where undefined.
 
     Raises:
-        AudioError: not a mono waveform of finite floats with at least one sample.
+        AudioError: Not a mono waveform of finite floats with at least one sample.
     """
-    heard = at_analysis_rate(waveform, sample_rate, name="output")
-    power = spectrogram(heard)
+    resampled = at_analysis_rate(waveform, sample_rate, name="output")
+    power = spectrogram(resampled)
     return {
         "clipped_fraction": clipped_fraction(waveform),
-        "silence_fraction": silence_fraction(heard),
+        "silence_fraction": silence_fraction(resampled),
         "spectral_flatness": spectral_flatness(power),
         "spectral_contrast_db": spectral_contrast_db(power),
         "harmonic_share": harmonic_share(power),
-        "attack_sharpness_db": attack_sharpness_db(heard),
     }
 
 
 def clipped_fraction(waveform: npt.NDArray[np.floating]) -> float:
-    """Return the share of samples [T], at the file's own rate, that are at full scale."""
+    """Return the fraction of samples [T], at the file's own rate, that are at full scale."""
     return float(np.mean(np.abs(waveform) >= FULL_SCALE))
 
 
 def silence_fraction(waveform: Waveform) -> float:
-    """Return the share of 50 ms frames of a waveform [T] at 16 kHz that are below -60 dBFS."""
+    """Return the fraction of 50 ms frames of a waveform [T] at 16 kHz that are below -60 dBFS."""
     blocks = frame_blocks(waveform, SILENCE_HOP, SILENCE_HOP, centred=False)
     energy = torch.cat([frames.square().sum(dim=1) for frames in blocks])
     lengths = torch.full_like(energy, SILENCE_HOP)
@@ -106,13 +95,13 @@ def silence_fraction(waveform: Waveform) -> float:
 def spectrogram(waveform: Waveform) -> torch.Tensor:
     """Return power spectra [L, 1025] of the sounding frames of a waveform [T] at 16 kHz.
 
-    They are relative to their mean, on a floor of -70 dB: how deep a digital pause between two
-    partials is says something about number formats, nothing about sound.
+    They are relative to their mean, on a floor of -70 dB: how far the bins between two partials
+    fall below that depends on number formats and not on the sound.
     """
     spectra = [block for part in _excerpts(waveform) for block in power_blocks(part, WINDOW, HOP)]
     power = torch.cat(spectra)
-    heard = power[sounding(power.sum(dim=1), WINDOW)]
-    return heard / heard.mean() + SPECTRAL_FLOOR if len(heard) else heard
+    kept = power[sounding(power.sum(dim=1), WINDOW)]
+    return kept / kept.mean() + SPECTRAL_FLOOR if len(kept) else kept
 
 
 def _excerpts(waveform: Waveform) -> list[Waveform]:
@@ -120,29 +109,6 @@ def _excerpts(waveform: Waveform) -> list[Waveform]:
         return [waveform]
     starts = np.linspace(0, len(waveform) - EXCERPT, MAX_EXCERPTS).astype(int)
     return [waveform[start : start + EXCERPT] for start in starts]
-
-
-def attack_sharpness_db(waveform: Waveform) -> float | None:
-    """Return how fast sound sets in within a waveform [T] at 16 kHz; None if it is silent."""
-    fastest = [rises for part in _excerpts(waveform) for rises in _fastest_rises(part)]
-    return float(np.mean(fastest)) if fastest else None
-
-
-def _fastest_rises(waveform: Waveform) -> list[float]:
-    """Return the fastest rise in dB of each second in which something sounds."""
-    filters = mel_filters(ATTACK_WINDOW, ATTACK_MELS, *map(float, FLATNESS_HZ))
-    spectra = list(power_blocks(waveform, ATTACK_WINDOW, ATTACK_HOP))
-    cut = ATTACK_WINDOW // 2 // ATTACK_HOP + 1  # windows that reach beyond the ends
-    power = torch.cat([block.sum(dim=1) for block in spectra])[cut:-cut]
-    bands = torch.cat([block @ filters for block in spectra])[cut:-cut]
-    if len(bands) <= ATTACK_FRAMES or not power.any():
-        return []
-    levels = 10 * (bands / bands.mean() + ATTACK_FLOOR).log10()
-    rises = (levels[ATTACK_FRAMES:] - levels[:-ATTACK_FRAMES]).relu().mean(dim=1)
-    heard = sounding(power, ATTACK_WINDOW)[ATTACK_FRAMES:]
-    rate = ANALYSIS_RATE // ATTACK_HOP
-    seconds = zip(torch.split(rises, rate), torch.split(heard, rate), strict=True)
-    return [float(rise.max()) for rise, sounds in seconds if sounds.any()]
 
 
 def long_term_spectrum(waveform: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -1,18 +1,16 @@
-"""Waveforms and short-time spectra, as every metric hears them.
+"""Waveforms and short-time spectra, the input of every metric.
 
 In: a mono waveform at any rate. Out: the same at 16 kHz, and power spectra of its frames, made
 in blocks so that ten minutes of music never stand in memory as one spectrogram. All metrics
 work at 16 kHz: a translation at 16 kHz and a recording at 44.1 kHz are then compared over the
 same band, and no metric can tell them apart by what one of them cannot hold. Only the clipping
-and out-of-band figures of `core.metrics.quality` look at the waveform as it came.
-
-Nothing here judges: it makes no difference between music and noise.
+and out-of-band figures of `core.metrics.quality` use the waveform at its own rate.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +31,16 @@ SILENCE_DBFS = -80.0  # nothing below this is music, whatever surrounds it
 BLOCK_SAMPLES = 2**22  # of all frames in one block together: 16 MB of float32
 
 
-def validate_waveform(waveform: npt.NDArray[Any], sample_rate: int, *, name: str) -> None:
-    """Check that something is one channel of audio that can be measured.
+def validate_waveform(waveform: npt.NDArray[np.generic], sample_rate: int, *, name: str) -> None:
+    """Check that an array is one channel of audio that can be measured.
 
     Args:
         waveform: float [T], nominally in [-1, 1].
-        sample_rate: in Hz.
-        name: what the error message calls it, such as "source".
+        sample_rate: In Hz.
+        name: What the error message calls it, such as "source".
 
     Raises:
-        AudioError: a wrong shape or dtype, no samples, NaN or infinity, or an impossible rate.
+        AudioError: A wrong shape or dtype, no samples, NaN or infinity, or an impossible rate.
     """
     shape, dtype = np.shape(waveform), np.asarray(waveform).dtype
     if len(shape) != 1:
@@ -59,18 +57,18 @@ def validate_waveform(waveform: npt.NDArray[Any], sample_rate: int, *, name: str
         )
 
 
-def at_analysis_rate(waveform: npt.NDArray[Any], sample_rate: int, *, name: str) -> Waveform:
+def at_analysis_rate(waveform: npt.NDArray[np.generic], sample_rate: int, *, name: str) -> Waveform:
     """Return a validated waveform [T] at 16 kHz, float32.
 
     Raises:
-        AudioError: as `validate_waveform`.
+        AudioError: As `validate_waveform`.
     """
     validate_waveform(waveform, sample_rate, name=name)
     samples = np.asarray(waveform, dtype=np.float32)
     if sample_rate == ANALYSIS_RATE:
         return samples
     resampled: Waveform = soxr.resample(samples, sample_rate, ANALYSIS_RATE, quality="HQ")
-    # A handful of samples can resample to none at all; there is still one moment of sound.
+    # A few samples can resample to none at all, but the metrics need at least one.
     return resampled if len(resampled) else samples[:1]
 
 
@@ -81,9 +79,9 @@ def frame_blocks(
 
     Args:
         waveform: float32 [T].
-        frame_length: samples in a frame.
-        hop_length: samples from one frame to the next.
-        centred: frame i is centred on sample i * hop_length, with silence beyond both ends;
+        frame_length: Samples in a frame.
+        hop_length: Samples from one frame to the next.
+        centred: Frame i is centred on sample i * hop_length, with silence beyond both ends;
             otherwise it starts there and only the end is padded.
 
     Yields:
@@ -111,11 +109,11 @@ def power_blocks(waveform: Waveform, frame_length: int, hop_length: int) -> Iter
 
 
 def sounding(power: torch.Tensor, frame_length: int) -> torch.Tensor:
-    """Tell which frames of a file hold sound.
+    """Return which frames of a file hold sound.
 
     Args:
         power: float32 [L], each frame's power spectrum summed over its bins (`power_blocks`).
-        frame_length: the window's length in samples.
+        frame_length: The window's length in samples.
 
     Returns:
         bool [L]: at most 40 dB below the file's loud frames (the 95th percentile), so that the

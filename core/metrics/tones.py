@@ -1,7 +1,7 @@
-"""Single notes of instruments that nobody has to install: a few partials and an envelope each.
+"""Single notes of six synthetic instruments, for the note test of `core.metrics.latents`.
 
-In: a MIDI pitch and the name of an instrument. Out: a waveform. They are no imitations; they
-differ as instruments do, in their partials, their attack and their decay.
+In: a MIDI pitch and the name of an instrument. Out: a waveform. The instruments imitate none in
+particular; they differ as real ones do, in their partials, their attack and their decay.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ HIGHEST_SHARE = 0.45  # of the sample rate; partials above it are left out
 
 @dataclass(frozen=True)
 class Instrument:
-    """How a note sounds.
+    """Parameters of additive synthesis.
 
     Attributes:
         partials: Amplitude of each partial, the fundamental first.
-        attack_seconds: Until it is at its loudest.
+        attack_seconds: Time until full amplitude.
         decay: Nepers a second that the fundamental loses; partial k loses it k ** 0.5 times.
         vibrato_cents: Depth of a vibrato of 5.5 Hz.
     """
@@ -46,7 +46,9 @@ INSTRUMENTS = {
 TEST_PITCHES = tuple(range(48, 84, 3))  # C3 to A5
 
 
-def play(name: str, pitch: float, seconds: float, sample_rate: int) -> npt.NDArray[np.float32]:
+def synthesize(
+    name: str, pitch: float, seconds: float, sample_rate: int
+) -> npt.NDArray[np.float32]:
     """Return one note, float32 [T].
 
     Args:

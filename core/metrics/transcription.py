@@ -1,20 +1,20 @@
-"""Which notes are left in a translation, as a transcription network hears them. An extra.
+"""Which notes of the source a translation keeps, by automatic transcription. An optional extra.
 
-`pip install umtcli[transcription]` brings `onnxruntime` and `mir_eval`; without them there are no
-such figures. The network is basic-pitch's, shipped in `core/metrics/basic_pitch` with its licence:
-Bittner et al. 2022, "A lightweight instrument-agnostic model for polyphonic note transcription and
-multipitch estimation". It gives, for each of the 88 piano keys and 86 times a second, how likely
-the key sounds and how likely it is struck.
+`pip install umtcli[transcription]` installs `onnxruntime` and `mir_eval`; without them these
+figures are left out. The network is basic-pitch's, shipped in `core/metrics/basic_pitch` with its
+licence: Bittner et al. 2022, "A lightweight instrument-agnostic model for polyphonic note
+transcription and multipitch estimation". It gives, for each of the 88 piano keys and 86 times per
+second, the probability that the key sounds and that it is struck.
 
-`pitch_correlation`: correlation of what sounds in the two files, over all keys and frames. Range
-    -1 to 1, higher is better; identical audio gives 1.
-`note_f1_150ms`, `note_f1_50ms`: notes of the source that are found in the output, and the other way
-    round: F measure of matched notes, right within a quarter tone and so many milliseconds at
-    their start; ends do not count. Raffel et al. 2014, "mir_eval". Range 0 to 1, higher is better.
-    50 ms is the field's convention, and punishes instruments that speak slowly, even perfectly
-    played: read it beside the true rendering's.
+`pitch_correlation`: correlation of the two files' sounding probabilities, over all keys and frames.
+    Range -1 to 1, higher is better; identical audio gives 1.
+`note_f1_150ms`, `note_f1_50ms`: F measure of the notes of source and output, matched within a
+    quarter tone and 150 or 50 ms at their start; ends do not count. Raffel et al. 2014, "mir_eval:
+    a transparent implementation of common MIR metrics". Range 0 to 1, higher is better. 50 ms is
+    the field's convention; it penalises instruments with slow attacks even when perfectly played,
+    so compare it with the true rendering's.
 
-Conventions: the shorter file is followed by silence. A source in which nothing sounds has no notes
+Conventions: the shorter file is padded with silence. A source in which nothing sounds has no notes
 to keep: every value is None. An output in which nothing sounds has kept nothing: 0.
 """
 
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
-from core.metrics.content import ROTATIONS, far_enough
+from core.metrics.content import ROTATIONS, usable_rotations
 from core.metrics.spectra import ANALYSIS_RATE, Waveform
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ LOWEST_KEY = 21  # MIDI number of the first of 88
 
 # A note begins where a key is struck, and lasts while it sounds.
 STRUCK, SOUNDS = 0.5, 0.3
-LEAST_FRAMES = 11  # 128 ms; the network's own threshold for a note
-PATIENCE_FRAMES = 11  # of silence that do not end a note
+MIN_NOTE_FRAMES = 11  # 128 ms; the network's own threshold for a note
+MAX_GAP_FRAMES = 11  # of silence that do not end a note
 PITCH_TOLERANCE_CENTS = 50.0
 
 
@@ -61,28 +61,28 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the network hears in one file.
+class Transcription:
+    """The network's output for one file.
 
     Attributes:
         sounding: float32 [L, 88], probability that a key sounds.
-        notes: The notes made of it.
+        notes: The notes derived from it.
     """
 
     sounding: Posteriors
     notes: Notes
 
-    def part(self, first_second: int, n_seconds: int) -> Heard:
-        """Return what was heard in a stretch of the file, with the notes that begin in it."""
+    def part(self, first_second: int, n_seconds: int) -> Transcription:
+        """Return the transcription of a stretch of the file, with the notes that begin in it."""
         edges = np.array([first_second, first_second + n_seconds])
         first, last = (edges * MODEL_RATE / HOP).astype(int)
         starts = self.notes.intervals[:, 0]
         own = (edges[0] <= starts) & (starts < edges[1])
         notes = Notes(self.notes.intervals[own], self.notes.hertz[own])
-        return Heard(self.sounding[first:last], notes)
+        return Transcription(self.sounding[first:last], notes)
 
-    def rotated(self, share: float) -> Heard:
-        """Return the same, its end before its beginning, moved by a share of its length."""
+    def rotated(self, share: float) -> Transcription:
+        """Return the transcription of the file rotated in time by a fraction of its length."""
         shift = round(share * len(self.sounding))
         seconds = np.array([shift, len(self.sounding)]) * HOP / MODEL_RATE
         starts, ends = self.notes.intervals.T
@@ -90,7 +90,7 @@ class Heard:
         order = moved.argsort(kind="stable")
         intervals = np.stack([moved, moved + (ends - starts)], axis=1)
         notes = Notes(intervals[order], self.notes.hertz[order])
-        return Heard(np.roll(self.sounding, shift, axis=0), notes)
+        return Transcription(np.roll(self.sounding, shift, axis=0), notes)
 
 
 @cache
@@ -99,14 +99,14 @@ def is_available() -> bool:
     return all(find_spec(name) is not None for name in ("onnxruntime", "mir_eval"))
 
 
-def listen(waveform: Waveform) -> Heard:
-    """Hear a waveform [T] at 16 kHz."""
+def transcribe(waveform: Waveform) -> Transcription:
+    """Transcribe a waveform, float32 [T] at 16 kHz."""
     sounding, struck = _posteriors(soxr.resample(waveform, ANALYSIS_RATE, MODEL_RATE))
-    return Heard(sounding, find_notes(sounding, struck))
+    return Transcription(sounding, find_notes(sounding, struck))
 
 
 def _posteriors(waveform: Waveform) -> tuple[Posteriors, Posteriors]:
-    """Return how likely each key sounds and is struck, float32 [L, 88] each."""
+    """Return the probabilities that each key sounds and is struck, float32 [L, 88] each."""
     n_frames = 1 + len(waveform) // HOP
     n_windows = -(-n_frames // STEP_FRAMES)
     before = MARGIN_FRAMES * HOP
@@ -137,14 +137,14 @@ def _session() -> Any:
 
 
 def find_notes(sounding: Posteriors, struck: Posteriors) -> Notes:
-    """Make notes out of what the network says of each key and frame, float32 [L, 88] each."""
+    """Derive notes from the probabilities of each key and frame, float32 [L, 88] each."""
     found = []
     for key in range(sounding.shape[1]):
         onsets = _peaks(struck[:, key])
         for number, start in enumerate(onsets):
             limit = onsets[number + 1] if number + 1 < len(onsets) else len(sounding)
             end = _end_of_note(sounding[:, key], start, limit)
-            if end - start >= LEAST_FRAMES:
+            if end - start >= MIN_NOTE_FRAMES:
                 found.append((start, end, key))
     found.sort()
     frames = np.array([note[:2] for note in found], dtype=float).reshape(-1, 2)
@@ -159,17 +159,17 @@ def _peaks(struck: Posteriors) -> list[int]:
 
 
 def _end_of_note(sounding: Posteriors, start: int, limit: int) -> int:
-    """Return the frame at which a key [L] that was struck has fallen silent."""
+    """Return the frame at which a key [L] that was struck at `start` stops sounding."""
     end = start
     for frame in range(start, limit):
         if sounding[frame] >= SOUNDS:
             end = frame + 1
-        elif frame - end >= PATIENCE_FRAMES:
+        elif frame - end >= MAX_GAP_FRAMES:
             break
     return end
 
 
-def compare(source: Heard, output: Heard) -> dict[str, float | None]:
+def compare(source: Transcription, output: Transcription) -> dict[str, float | None]:
     """Compute every figure of this module, of an output that is aligned with its source."""
     return {
         "pitch_correlation": pitch_correlation(source.sounding, output.sounding),
@@ -178,14 +178,14 @@ def compare(source: Heard, output: Heard) -> dict[str, float | None]:
     }
 
 
-def chance(source: Heard, output: Heard) -> dict[str, float]:
-    """Return what other music scores against the source, as `core.metrics.content` defines it.
+def chance(source: Transcription, output: Transcription) -> dict[str, float]:
+    """Return the level of chance, as `core.metrics.content` defines it.
 
     Returns:
         Medians over the output rotated in time; empty below 8 s and for a source without notes.
     """
     seconds = len(output.sounding) * HOP // MODEL_RATE
-    found = [compare(source, output.rotated(own)) for own in far_enough(ROTATIONS, seconds)]
+    found = [compare(source, output.rotated(own)) for own in usable_rotations(ROTATIONS, seconds)]
     values = {name: [own[name] for own in found] for name in (found[0] if found else ())}
     return {
         name: float(np.median(known))
@@ -195,7 +195,7 @@ def chance(source: Heard, output: Heard) -> dict[str, float]:
 
 
 def pitch_correlation(source: Posteriors, output: Posteriors) -> float | None:
-    """Return the correlation of what sounds, float32 [L, 88] each; None where nothing does."""
+    """Return the correlation of sounding probabilities [L, 88]; None if the source is silent."""
     if source.max(initial=0) < SOUNDS:
         return None
     length = max(len(source), len(output))

@@ -61,7 +61,6 @@ COLUMNS = {
     "target_probability": "heard as the target",
     "log_spectral_distance_db": "distance, dB",
     "spectral_contrast_db": "contrast, dB",
-    "attack_sharpness_db": "attacks, dB",
 }
 ON_RECORDINGS = {
     "chroma": "chroma, recordings",

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.metrics.catalogue import METRICS, QUESTIONS, ROW_LABELS, TRUSTED_AUC, Metric, calibration
+from core.metrics.catalogue import (
+    METRICS,
+    QUESTIONS,
+    ROW_LABELS,
+    TRUSTED_AUC,
+    Metric,
+    RowStatistics,
+    calibration,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
 BEGIN, END = "<!-- {}: made by recipes/calibration/page.py -->", "<!-- end of {} -->"
 
 
 def metrics_table() -> str:
-    """Return which metrics there are and what their two ends are."""
-    lines = ["| figure | JSON name | better | 0 % | 100 % |", "|---|---|---|---|---|"]
+    """Return the metrics with the baselines of their normalised score."""
+    lines = ["| figure | JSON name | better | score 0 | score 1 |", "|---|---|---|---|---|"]
     for question, text in QUESTIONS.items():
         lines.append(f"| **{text}** | | | | |")
         for metric in METRICS.values():
@@ -26,14 +34,14 @@ def metrics_table() -> str:
                 unit = f", {metric.unit}" if metric.unit else ""
                 better = "higher" if metric.is_higher_better else "lower"
                 better = "as the true rendering" if metric.is_two_sided else better
-                full = ", else ".join(ROW_LABELS[row] for row in metric.full)
+                best = ", else ".join(ROW_LABELS[row] for row in metric.best)
                 name = f"{metric.label}{unit} | `{metric.name}`"
-                lines.append(f"| {name} | {better} | {ROW_LABELS[metric.zero]} | {full} |")
+                lines.append(f"| {name} | {better} | {ROW_LABELS[metric.worst]} | {best} |")
     return "\n".join(lines)
 
 
 def calibration_table() -> str:
-    """Return how well each metric tells its right pairs from its wrong ones."""
+    """Return how well each metric separates its right pairs from its wrong ones."""
     published = calibration()
     held_out = published["held_out_rendering"]
     lines = [
@@ -53,15 +61,16 @@ def calibration_table() -> str:
         ]
         alone = found["auc_held_out"]
         doubt = "" if found["auc"] >= TRUSTED_AUC else " **(!)**"
-        told = "-" if alone is None else f"{alone:.2f}"
+        alone_text = "-" if alone is None else f"{alone:.2f}"
         lines.append(
-            f"| {metric.label} | {' | '.join(cells)} | {found['auc']:.3f}{doubt} | {told} |"
+            f"| {metric.label} | {' | '.join(cells)} | {found['auc']:.3f}{doubt} | {alone_text} |"
         )
     return "\n".join(lines)
 
 
-def _cell(metric: Metric, row: str, found: dict[str, float]) -> str:
-    mean, low, high = (f"{found[key]:.{metric.digits}f}" for key in ("mean", "low", "high"))
+def _cell(metric: Metric, row: str, found: RowStatistics) -> str:
+    values = (found["mean"], found["low"], found["high"])
+    mean, low, high = (f"{value:.{metric.digits}f}" for value in values)
     return f"{ROW_LABELS.get(row, row)} {mean} ({low} to {high})"
 
 
@@ -83,7 +92,7 @@ TABLES = {"metrics": metrics_table, "calibration": calibration_table, "rows": ro
 
 
 def filled(page: str) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with its tables replaced."""
     for name, table in TABLES.items():
         begin, end = BEGIN.format(name), END.format(name)
         before, rest = page.split(begin)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from core.data.domain import Domain, load_domains
-from core.metrics.timbre_training import train_classifier
+from core.metrics.timbre.training import train_classifier
 from core.model_file import MODEL_FILE
 from core.translator import Translator
 

@@ -1,4 +1,4 @@
-"""`umt eval`: figures about a translation, or about a model; pages to look at and to listen to."""
+"""`umt eval`: figures about a translation or a model; pages with players; listening tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.evaluating.asked import Asked
+from umtcli.eval.options import EvalOptions
 
 EXAMPLES = """\
 umt translate song.wav --to piano | umt eval
@@ -20,18 +20,19 @@ umt eval out/*.wav --listening-test listen
 umt eval --ratings listen/answers-*.json
 
 \b
-Each figure stands beside its yardsticks, in columns:
-unchanged input    what the source itself scores
-other music        what another piece, played by the target, scores
+Each figure is shown beside baselines, in columns:
+unchanged input    the source itself
+other music        another piece, played by the target
 true rendering     the same music played by the target (--reference, --paired)
 another rendering  the same by another player or SoundFont
 noise              white noise
-share              of the way between the metric's two ends: content from
-                   other music, target from the input, quality from noise,
-                   each to the true rendering; without one, content to the
-                   input, the rest to other music
+score              normalised: 0 % is the worst baseline, 100 % the best.
+                   Worst: other music for content, the input for the target,
+                   noise for quality. Best: the true rendering; without one,
+                   the input for content, other music for the rest
+usual              what 90 % of recordings show; * marks figures outside
 
-docs/evaluation.md defines every figure and says how far it can be trusted.
+docs/evaluation.md defines every figure and how far it can be trusted.
 """
 
 
@@ -44,18 +45,20 @@ def run(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(metavar="S", help="What the input was translated from, if it does not say."),
+        typer.Option(
+            metavar="S", help="What the input was translated from; its own provenance otherwise."
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="D", help="The domain it should be in, if it does not say."),
+        typer.Option(metavar="D", help="The domain it should be in; its own provenance otherwise."),
     ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="R",
             help="The same music truly played by the target, aligned with the input; may be "
-            "given several times: the last one is then a yardstick.",
+            "given several times: the last one is then a baseline.",
         ),
     ] = None,
     model: options.Model = None,
@@ -64,7 +67,7 @@ def run(
         typer.Option(
             metavar="DATA",
             help="Prepared domains: to measure a model on them, or, with audio or --paired, to "
-            "learn what they sound like.",
+            "train the timbre classifier on them.",
         ),
     ] = None,
     paired: Annotated[
@@ -72,18 +75,18 @@ def run(
         typer.Option(
             metavar="DIR",
             help="Pieces rendered on several domains, PIECE/DOMAIN--RENDERING.EXTENSION, to "
-            "measure a model's translations against the truth.",
+            "measure a model's translations against true renderings.",
         ),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE", help="Write a page to look at and to listen to, too."),
+        typer.Option(metavar="PAGE", help="Also write a page with players and spectrograms."),
     ] = None,
     listening_test: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Measure nothing, and write a blind listening test of translations instead.",
+            help="Write a blind listening test of translations, and measure nothing.",
         ),
     ] = None,
     ratings: Annotated[
@@ -98,14 +101,14 @@ def run(
 ) -> None:
     """Measure a translation against its source, or a model on held-out music.
 
-    A file or pipe that umt made tells what it was made from, so that it is compared with its
-    source if that is still there and unchanged. With --data a whole model is measured: the
-    family's held-out figure (WaveNet: bits per sample, 8 is knowing nothing; spectral: STFT
-    distance, 0 is perfect) and how often the confusion network names the domain, beside chance.
-    With --paired its translations are held against the same notes truly played by the target.
+    A file or pipe that umt made names its source in its provenance, so it is compared with that
+    source if it is still there and unchanged. With --data a whole model is measured: the family's
+    held-out figure (WaveNet: bits per sample, 8 is a uniform guess; spectral: STFT distance, 0 is
+    perfect) and how often the confusion network finds the domain, beside chance. With --paired
+    its translations are compared with the same notes truly played by the target.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    asked = Asked(
+    given = EvalOptions(
         inputs=inputs or (),
         source=source,
         target=to,
@@ -113,42 +116,42 @@ def run(
         model=model,
         data=data,
         paired=paired,
-        page=html,
-        test=listening_test,
+        html=html,
+        listening_test=listening_test,
         device=device,
         force=force,
         is_json=is_json,
     )
-    _check(asked, ratings=ratings)
-    asked.check_page()
+    _check(given, ratings=ratings)
+    given.check_html()
     if ratings:
-        from umtcli.evaluating.listening import show_ratings as work
+        from umtcli.eval.listening import show_ratings as work
     elif listening_test is not None:
-        from umtcli.evaluating.listening import write_test as work
+        from umtcli.eval.listening import write_test as work
     elif paired is not None:
-        from umtcli.evaluating.pairs import measure_pairs as work
-    elif data is not None and not asked.is_about_audio:
-        from umtcli.evaluating.models import measure_model as work
+        from umtcli.eval.paired import evaluate_pairs as work
+    elif data is not None and not given.has_audio:
+        from umtcli.eval.model import evaluate_data as work
     else:
-        from umtcli.evaluating.songs import measure_songs as work
-    work(env, asked)
+        from umtcli.eval.audio import evaluate_audio as work
+    work(env, given)
 
 
-def _check(asked: Asked, *, ratings: bool) -> None:
-    """Refuse options that do not go together."""
-    is_about_model = asked.model is not None or asked.paired is not None
+def _check(given: EvalOptions, *, ratings: bool) -> None:
+    """Refuse options that exclude each other."""
+    measures_model = given.model is not None or given.paired is not None
     if ratings:
-        others = (asked.source, asked.target, asked.references, asked.data, asked.page, asked.test)
-        if any(others) or is_about_model or not asked.inputs:
+        others = (given.source, given.target, given.references, given.data, given.html)
+        if any(others) or given.listening_test or measures_model or not given.inputs:
             raise UsageError(
                 "--ratings takes the files that a listening test's page saved; name them as IN "
                 "and leave out --source, --to, --model, --data, --html, …"
             )
-    elif is_about_model and asked.is_about_audio:
+    elif measures_model and given.has_audio:
         raise UsageError("--model and --paired measure a model: leave out IN, --source, --to, …")
-    elif asked.test is not None and (asked.page or asked.is_json or asked.data):
+    elif given.listening_test is not None and (given.html or given.is_json or given.data):
         raise UsageError("--listening-test measures nothing: leave out --html, --json and --data")
-    elif asked.paired is None and asked.data is None and asked.model is not None:
+    elif given.paired is None and given.data is None and given.model is not None:
         raise UsageError("to measure a model, name prepared domains too: --data data")
-    elif asked.paired is None and asked.data and not asked.is_about_audio and asked.page:
+    elif given.paired is None and given.data and not given.has_audio and given.html:
         raise UsageError("--html is for audio and for --paired; --data has a table and --json")

@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 
 from core.data.domain import Domain, Part, Track, write_domain_file
 from core.evaluation.classifier_cache import CACHE_NAME, classifier_of, shipped_classifier
-from core.metrics import timbre_training
-from core.metrics.timbre import TimbreClassifier
+from core.metrics.timbre import TimbreClassifier, training
 from tests.sounds import RATE, melody, organ, piano
 
 SECONDS = 36
@@ -38,16 +37,16 @@ def prepared(tmp_path):
 
 
 def test_a_classifier_is_trained_once_and_kept_with_the_data(prepared, tmp_path):
-    told = []
-    first = classifier_of(prepared, tmp_path, notice=told.append)
-    again = classifier_of(prepared, tmp_path, notice=told.append)
-    assert told == ["learning what the prepared domains sound like, once"]
+    notices = []
+    first = classifier_of(prepared, tmp_path, notice=notices.append)
+    again = classifier_of(prepared, tmp_path, notice=notices.append)
+    assert notices == ["training a timbre classifier on the prepared domains, once"]
     assert (tmp_path / CACHE_NAME).is_file()
-    heard, expected = (
+    found, expected = (
         own.probabilities_of(own.embed(piano(melody(7, 6)), RATE)) for own in (again, first)
     )
-    assert heard["banjo"] > 0.8
-    assert heard == expected
+    assert found["banjo"] > 0.8
+    assert found == expected
 
 
 def other_recording(domains):
@@ -69,7 +68,7 @@ def other_name(domains):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Train nothing; tell what would have been trained on, as lengths by domain."""
+    """Train nothing; list what would have been trained on, as lengths by domain."""
     done = []
 
     def train(recordings, sample_rate):
@@ -77,7 +76,7 @@ def trainings(monkeypatch):
         known = shipped_classifier()
         return TimbreClassifier(known.network, known.domains, known.references, {})
 
-    monkeypatch.setattr(timbre_training, "train_classifier", train)
+    monkeypatch.setattr(training, "train_classifier", train)
     return done
 
 
@@ -108,12 +107,12 @@ def test_a_classifier_that_cannot_be_kept_is_used(
     if reason == "taken":
         (tmp_path / CACHE_NAME).mkdir()
     else:
-        monkeypatch.setattr("core.metrics.timbre_classifier.save_file", disk_full)
-    told = []
-    classifier = classifier_of(prepared, tmp_path, notice=told.append)
+        monkeypatch.setattr("core.metrics.timbre.classifier.save_file", disk_full)
+    notices = []
+    classifier = classifier_of(prepared, tmp_path, notice=notices.append)
     assert len(trainings) == 1
     assert classifier.training["data"]
-    assert f"{tmp_path / CACHE_NAME} cannot be written" in told[-1]
+    assert f"{tmp_path / CACHE_NAME} cannot be written" in notices[-1]
     assert not list(tmp_path.rglob("*.part"))
 
 

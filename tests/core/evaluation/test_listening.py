@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import product
 
 import numpy as np
@@ -12,12 +13,18 @@ from core.errors import DataError
 from core.evaluation.listening import (
     CLIP_RMS_DB,
     CLIP_SECONDS,
+    Answers,
+    Choice,
     Lineup,
-    Rated,
+    RatedClip,
+    Rating,
+    guessing_probability,
+    key_json,
     make_test,
     prepare_clip,
+    read_answers,
+    summarise_answers,
 )
-from core.evaluation.ratings import guessing_probability, read_answers, summarise_answers
 
 RATE = 8000
 
@@ -31,17 +38,17 @@ def sound(seed: int, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
 def made():
     source, output = sound(0), sound(1)
     rated = [
-        Rated("translation", "song", "piano", source, output),
-        Rated("copy", "song", "piano", source, source),
+        RatedClip("translation", "song", "piano", source, output),
+        RatedClip("copy", "song", "piano", source, source),
     ]
     return make_test(rated, [Lineup("song", source, (output, sound(2)))], RATE)
 
 
-def test_what_is_shown_tells_nothing_of_what_made_it(made):
-    shown = json.dumps(made.shown)
+def test_the_trials_give_away_nothing_of_the_key(made):
+    shown = json.dumps(asdict(made.trials))
     for secret in ("translation", "copy", "song", "original"):
         assert secret not in shown
-    assert {own["system"] for own in made.key["ratings"].values()} == {"translation", "copy"}
+    assert {own.system for own in made.key.ratings.values()} == {"translation", "copy"}
 
 
 def test_the_original_stands_anywhere_in_a_lineup():
@@ -50,8 +57,8 @@ def test_the_original_stands_anywhere_in_a_lineup():
         test = make_test(
             [], [Lineup("x", sound(seed), (sound(seed + 99), sound(seed + 199)))], RATE
         )
-        (trial,) = test.shown["lineups"]
-        places.append(trial["clips"].index(test.key["lineups"][trial["id"]]["original"]))
+        (trial,) = test.trials.lineups
+        places.append(trial.clips.index(test.key.lineups[trial.id].original))
     assert set(places) == {0, 1, 2}
 
 
@@ -63,29 +70,20 @@ def test_clips_are_equally_long_and_loud():
     assert not prepare_clip(np.zeros(RATE, np.float32), RATE).any()
 
 
-def test_nothing_to_ask_about_is_an_error():
+def test_a_test_without_clips_is_an_error():
     with pytest.raises(DataError, match="needs translations"):
         make_test([], [], RATE)
 
 
-def answers_of(test, listener: str, *, quality: dict[str, int], is_right: bool) -> dict:
+def answers_of(test, listener: str, *, quality: dict[str, int], is_right: bool) -> Answers:
     key = test.key
-    ratings = [
-        {"id": name, "quality": quality[own["system"]], "success": 3}
-        for name, own in key["ratings"].items()
-    ]
+    ratings = [Rating(name, quality[own.system], 3) for name, own in key.ratings.items()]
     lineups = []
-    for trial in test.shown["lineups"]:
-        original = key["lineups"][trial["id"]]["original"]
-        wrong = next(clip for clip in trial["clips"] if clip != original)
-        lineups.append({"id": trial["id"], "choice": original if is_right else wrong})
-    return {
-        "umt_listening_answers": 1,
-        "test": key["test"],
-        "listener": listener,
-        "ratings": ratings,
-        "lineups": lineups,
-    }
+    for trial in test.trials.lineups:
+        original = key.lineups[trial.id].original
+        wrong = next(clip for clip in trial.clips if clip != original)
+        lineups.append(Choice(trial.id, original if is_right else wrong))
+    return Answers(key.test, listener, ratings, lineups)
 
 
 def test_opinions_are_means_by_system_and_lineups_stand_beside_chance(made):
@@ -119,10 +117,12 @@ def test_guessing_is_a_sum_of_unequal_coins():
 
 @pytest.fixture
 def folder(made, tmp_path):
-    (tmp_path / "key.json").write_text(json.dumps(made.key))
+    (tmp_path / "key.json").write_text(key_json(made.key))
     for name in ("a", "b"):
         own = answers_of(made, name, quality={"translation": 2, "copy": 5}, is_right=True)
-        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"umt_listening_answers": 1, **asdict(own)})
+        )
     return tmp_path
 
 
@@ -162,13 +162,13 @@ def test_a_rating_off_the_scale_is_refused(folder):
         read_answers([folder / "a.json"])
 
 
-def test_a_file_that_is_no_key_is_told_by_name(folder):
+def test_a_file_that_is_no_key_is_refused_by_name(folder):
     (folder / "key.json").write_text("{}")
     with pytest.raises(DataError, match=r"key\.json: not the key of a listening test"):
         read_answers([folder / "a.json"])
 
 
-def test_a_missing_key_is_told(folder):
+def test_a_missing_key_is_an_error(folder):
     (folder / "key.json").unlink()
     with pytest.raises(DataError, match=r"no key\.json"):
         read_answers([folder / "a.json"])

@@ -6,10 +6,10 @@ import soundfile
 
 from core.audio.reader import read_audio
 from core.evaluation import EVALUATION_RATE
+from core.evaluation.analysis import Analysis
 from core.evaluation.classifier_cache import shipped_classifier
 from core.evaluation.paired import evaluate_paired, find_pieces
 from core.evaluation.song import evaluate_song
-from core.evaluation.sound import Sound
 from core.translator import Translator
 from tests.paired_music import DOMAINS, write_paired_music
 
@@ -21,17 +21,17 @@ def test_a_model_of_any_rate_has_the_figures_of_its_files(tmp_path, tiny_spectra
     output = tmp_path / "output.wav"
     soundfile.write(output, pair.output, model.sample_rate, subtype="FLOAT")
 
-    def heard(path):
-        return Sound(read_audio(path, EVALUATION_RATE), EVALUATION_RATE, shipped_classifier())
+    def analysis(path):
+        return Analysis(read_audio(path, EVALUATION_RATE), EVALUATION_RATE, shipped_classifier())
 
     rendered = [piece.files[name] for name in (piece.rendering, *piece.others)]
     of_file = evaluate_song(
-        heard(output),
-        source=heard(rendered[0][pair.source]),
+        analysis(output),
+        source=analysis(rendered[0][pair.source]),
         target=pair.target,
-        references=[heard(files[pair.target]) for files in rendered],
+        references=[analysis(files[pair.target]) for files in rendered],
     )
     for name, card in of_file.card.items():
         for row in {"translation", "copy", "true"} & set(card):
-            if name != "source_probability":  # a file's source is what it is heard as
+            if name != "source_probability":  # a file's source is its most probable domain
                 assert pair.rows[row][name] == card[row].value, (row, name)

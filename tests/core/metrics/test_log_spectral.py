@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.evaluation.sound import Sound, nearest_db
+from core.evaluation.analysis import Analysis, nearest_db
 from tests.sounds import RATE, melody, noise, organ, piano
 
 
@@ -15,8 +15,8 @@ def clean():
 
 
 def distance(output, *references):
-    heard, *others = (Sound(waveform, RATE, None) for waveform in (output, *references))
-    return nearest_db(heard, others)
+    first, *others = (Analysis(waveform, RATE, None) for waveform in (output, *references))
+    return nearest_db(first, others)
 
 
 def test_identical_audio_is_at_no_distance(clean):

@@ -1,4 +1,4 @@
-"""Notes as the shipped network hears them; the figures themselves are mir_eval's."""
+"""Notes from the shipped network's output; the figures themselves are mir_eval's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_network_is_the_published_one_and_its_licence_is_with_it():
 
 
 def figures_of(source, output):
-    return transcription.compare(transcription.listen(source), transcription.listen(output))
+    return transcription.compare(transcription.transcribe(source), transcription.transcribe(output))
 
 
 def posteriors(n_frames: int = 100) -> np.ndarray:
@@ -91,21 +91,21 @@ def test_silence_and_short_clips_have_figures_or_none():
 
 @needs_extra
 def test_an_output_without_notes_has_kept_none():
-    heard = Notes(np.array([[0.0, 1.0]]), np.array([440.0]))
+    notes = Notes(np.array([[0.0, 1.0]]), np.array([440.0]))
     empty = Notes(np.zeros((0, 2)), np.zeros(0))
-    assert transcription.note_f1(heard, empty, 0.05) == 0
-    assert transcription.note_f1(empty, heard, 0.05) is None
+    assert transcription.note_f1(notes, empty, 0.05) == 0
+    assert transcription.note_f1(empty, notes, 0.05) is None
 
 
 def test_notes_are_cut_and_rotated_with_what_sounds():
     sounding = posteriors(4 * 86)
     sounding[:86, 3], sounding[86:, 5] = 0.9, 0.5
     notes = Notes(np.array([[0.1, 0.9], [1.2, 3.5]]), np.array([220.0, 440.0]))
-    heard = transcription.Heard(sounding, notes)
-    second = heard.part(1, 2)
+    whole = transcription.Transcription(sounding, notes)
+    second = whole.part(1, 2)
     assert second.notes.hertz.tolist() == [440.0]
     assert not second.sounding[2:, 3].any()
-    turned = heard.rotated(0.5)
+    turned = whole.rotated(0.5)
     assert turned.notes.hertz.tolist() == [220.0, 440.0]
     assert turned.notes.intervals[0] == pytest.approx([2.1, 2.9], abs=0.01)
     assert turned.notes.intervals[1] == pytest.approx([3.2, 5.5], abs=0.01)
@@ -116,8 +116,8 @@ def test_notes_are_cut_and_rotated_with_what_sounds():
 @needs_extra
 def test_chance_is_below_what_the_right_notes_score():
     notes = melody(0, 12)
-    source, same = (transcription.listen(play(notes)) for play in (piano, organ))
+    source, same = (transcription.transcribe(play(notes)) for play in (piano, organ))
     scores, chances = transcription.compare(source, same), transcription.chance(source, same)
     assert list(chances) == list(scores)
     assert all(scores[name] > chances[name] + 0.1 for name in scores)
-    assert transcription.chance(source, transcription.listen(piano(notes)[: 7 * RATE])) == {}
+    assert transcription.chance(source, transcription.transcribe(piano(notes)[: 7 * RATE])) == {}

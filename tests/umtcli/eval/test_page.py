@@ -1,0 +1,102 @@
+"""The page of `umt eval --html`: what is in it, and what a real browser makes of it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.umtcli.browser import SPACE, TAB
+from tests.umtcli.conftest import write_tune
+
+# The last letters would turn the rest of its line around.
+NASTY = "<img src=x onerror=alert(1)>&\"'\u202egnp.wav"
+FOCUS = "document.querySelectorAll('audio')[{0}].focus()"
+TIME = "document.querySelectorAll('audio')[{0}].currentTime > 0.1"
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def test_the_page_carries_all_it_shows_and_escapes_names(umt, tmp_path):
+    write_tune(tmp_path / NASTY)
+    write_tune(tmp_path / "source.wav", decay=0)
+    options = ("--source", "source.wav", "--reference", "source.wav", "--to", "organ")
+    ran = umt("eval", NASTY, *options, "--html", "page.html")
+    assert ran.code == 0, ran.stderr
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.all("audio")) == 3  # source, translation, reference
+    for tag in ("audio", "img"):
+        assert all(attrs["src"].startswith("data:") for attrs in page.all(tag))
+    assert not any("onerror" in attrs for _, attrs in page.elements)
+    assert not re.search(r"""(src|href)=["']?(https?:|//)""", text)
+    assert "default-src 'none'" in text
+
+
+def test_an_existing_page_is_kept_unless_forced(umt, tmp_path):
+    tune = write_tune(tmp_path / "tune.wav")
+    (tmp_path / "page.html").write_text("mine")
+    ran = umt("eval", tune, "--html", "page.html")
+    assert ran.code == 1
+    assert (tmp_path / "page.html").read_text() == "mine"
+    assert umt("eval", tune, "--html", "page.html", "-f").code == 0
+    assert "<audio" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.browser
+def test_a_browser_plays_the_page_and_fetches_nothing(umt, tmp_path, browser):
+    write_tune(tmp_path / NASTY)
+    write_tune(tmp_path / "source.wav", decay=0)
+    assert umt("eval", NASTY, "--source", "source.wav", "--html", "page.html").code == 0
+    browser.open(tmp_path / "page.html")
+    browser.wait("[...document.querySelectorAll('audio')].every(a => a.duration > 3.9)")
+    browser.wait("[...document.querySelectorAll('img')].every(i => i.naturalWidth > 50)")
+    assert NASTY in browser.run("return document.querySelector('h2').textContent")
+    assert browser.run("return document.querySelector('h1 + p bdi').textContent") == NASTY
+    browser.run(FOCUS.format(0))
+    browser.press(SPACE)
+    browser.wait(TIME.format(0))
+    browser.run(FOCUS.format(1))
+    browser.press(SPACE)
+    browser.wait(TIME.format(1))
+    assert browser.run("return document.querySelectorAll('audio')[0].paused")
+    assert browser.run("return document.querySelector('.picture i').style.left") != "0%"
+    assert browser.fetched() == []
+    assert browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_the_matrix_works_by_keyboard(umt, tmp_path, paired_music, browser):
+    ran = umt("eval", "--paired", paired_music, "--html", "page.html")
+    assert ran.code == 0, ran.stderr
+    browser.open(tmp_path / "page.html")
+    browser.wait("document.querySelectorAll('.matrix button').length === 2")
+    cell = "document.querySelectorAll('.matrix button')[{}]"
+    before = browser.run(f"return {cell.format(0)}.textContent")
+    browser.run("document.getElementById('metric').focus()")
+    browser.press("log")  # a menu jumps to the entry that begins so
+    browser.wait("document.getElementById('metric').value === 'log_spectral_distance_db'")
+    assert browser.run(f"return {cell.format(0)}.textContent") != before
+    assert browser.run(f"return {cell.format(0)}.title").startswith("score ")
+    caption = "document.querySelector('#clip-translation figcaption').textContent"
+    assert browser.run(f"return {caption}") == "organ → piano, translated"
+    browser.press(TAB + TAB + SPACE)  # the second cell, pressed
+    browser.wait(f"{caption} === 'piano → organ, translated'")
+    browser.wait("document.querySelector('#clip-translation audio').duration > 3.9")
+    assert browser.run(f"return {cell.format(1)}.getAttribute('aria-pressed')") == "true"
+    assert browser.complaints() == []
+    assert browser.fetched() == []

@@ -1,1 +1,0 @@
-"""What `umt eval` does with what was measured: reads the inputs, shows tables, writes pages."""
