@@ -82,7 +82,7 @@ main() {
   local step preset
   for step in $STEPS; do
     case $step in
-      tests) limited "$LIMIT" "tests" "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests ;;
+      tests) limited "$LIMIT" "tests" "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests/core ;;
       sampling)
         for preset in $BENCHMARK_PRESETS; do
           local cases=cuda,cuda-album

@@ -60,7 +60,7 @@ def encode(encoder: WaveNetEncoder, inputs: Tensor) -> Tensor:
             leading_relu=layer.leading_relu,
         )
     pooled = x.view(len(x), -1, encoder.hop_length, x.shape[2]).mean(2)
-    return F.linear(pooled, encoder.output.weight[:, :, 0], encoder.output.bias)
+    return _pointwise(encoder.output, pooled)
 
 
 def predict(network: WaveNetDecoder, inputs: Tensor, latents: Tensor) -> Tensor:
@@ -77,11 +77,18 @@ def predict(network: WaveNetDecoder, inputs: Tensor, latents: Tensor) -> Tensor:
     layer_function = _compiled(gated_layer)
     x = network.input(inputs).transpose(1, 2).contiguous()
     skip_sum = _pointwise(network.input_skip, x)
-    for layer in cast("list[GatedLayer]", list(network.layers)):
+    layers = cast("list[GatedLayer]", list(network.layers))
+    # One product for all layers: each alone is so small that launching it takes longer.
+    condition = F.linear(
+        latents,
+        torch.cat([layer.condition.weight.flatten(1) for layer in layers]),
+        torch.cat([cast("Tensor", layer.condition.bias) for layer in layers]),
+    )
+    for layer, own_condition in zip(layers, condition.chunk(len(layers), 2), strict=True):
         x, skip_sum = layer_function(
             x,
             skip_sum,
-            _pointwise(layer.condition, latents),
+            own_condition,
             taps=layer.dilated.weight,
             taps_bias=layer.dilated.bias,
             outgoing=(layer.residual.weight, layer.skip.weight),
@@ -122,7 +129,7 @@ def residual_layer(
     heard = F.relu(x) if leading_relu else x
     before, after = (F.pad(heard, (0, 0, shift, -shift)) for shift in (dilation, -dilation))
     y = F.linear(torch.cat((before, heard, after), 2), _side_by_side(taps), taps_bias)
-    return x + F.linear(F.relu(y), mix[:, :, 0], mix_bias)
+    return x + F.linear(F.relu(y), mix.flatten(1), mix_bias)
 
 
 def gated_layer(
@@ -155,7 +162,7 @@ def gated_layer(
     both = F.linear(torch.cat((past, x), 2), _side_by_side(taps), taps_bias)
     gate, filtered = _add_condition(both, condition).chunk(2, dim=2)
     y = F.linear(
-        gate.sigmoid() * filtered.tanh(), torch.cat(outgoing)[:, :, 0], torch.cat(outgoing_bias)
+        gate.sigmoid() * filtered.tanh(), torch.cat(outgoing).flatten(1), torch.cat(outgoing_bias)
     )
     return x + y[..., : x.shape[2]], skip_sum + y[..., x.shape[2] :]
 
@@ -167,7 +174,7 @@ def _side_by_side(taps: Tensor) -> Tensor:
 
 def _pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
     """Apply a convolution of one tap to float [B, T, C]."""
-    return F.linear(x, layer.weight[:, :, 0], layer.bias)
+    return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 def _add_condition(x: Tensor, condition: Tensor) -> Tensor:
