@@ -57,6 +57,20 @@ def tiny_spectral() -> Config:
     )
 
 
+@pytest.fixture(scope="session")
+def small_model() -> Config:
+    """The spectral family at its own rate, with networks that are there and no more."""
+    return get_preset("fast").updated(
+        "model",
+        encoder_channels=8,
+        decoder_channels=8,
+        encoder_hidden=8,
+        decoder_hidden=8,
+        encoder_layers=1,
+        decoder_layers=1,
+    )
+
+
 @pytest.fixture(params=["wavenet", "spectral"])
 def any_family(request, tiny, tiny_spectral) -> Config:
     """Run the test with a tiny configuration of each family."""

@@ -1,163 +1,126 @@
-"""What the README shows, done as it is written there."""
+"""The README: short, word for word where users copy, and in step with the model card."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
+import runpy
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import soundfile
 
-from core import Translator
-from core.presets import get_preset
-from umtcli.app import COMMANDS
+from .documented_commands import furnish
+from .pages import ROOT, code_blocks, prose_of, shell_lines, text_of
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-SAMPLE_RATE = 22050
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def umt_calls() -> list[list[str]]:
-    """Every call of umt in the README's shell blocks, without pipes and redirections."""
-    calls = []
-    for line in "".join(code_blocks("sh")).splitlines():
-        words = shlex.split(line, comments=True)
-        for part in " ".join(words).replace("&&", "|").replace(">", "|").split("|"):
-            call = part.split()
-            program = next((i for i, word in enumerate(call) if re.search(r"umt(cli)?$", word)), -1)
-            if program >= 0 and len(call) > program + 1 and call[program + 1] != "==":
-                calls.append(call[program + 1 :])
-    return calls
+INSTALL = (
+    "python3 -m venv .venv && .venv/bin/pip install . && "
+    ".venv/bin/umt translate examples/song.wav --to piano -o song.piano.wav"
+)
+TESTS = (
+    'python3 -m venv .venv && .venv/bin/pip install ".[test]" && .venv/bin/python -m pytest -n 2'
+)
+USERS_LINES = (
+    "umt prep ./bach",
+    "accelerate launch -m umtcli train",
+    "umt translate song.wav --to piano | umt eval",
+)
 
 
-def melody(frequencies: list[float], seconds: float) -> np.ndarray:
-    """Return decaying tones with harmonics, float32 (T,)."""
-    t = np.arange(int(SAMPLE_RATE * seconds / len(frequencies))) / SAMPLE_RATE
-    tones = [
-        sum(np.sin(2 * np.pi * f * k * t) / k for k in (1, 2, 3)) * np.exp(-3 * t)
-        for f in frequencies
-    ]
-    return (0.2 * np.concatenate(tones)).astype(np.float32)
+def test_it_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= 120
+    assert [line for line in prose_of("README.md").splitlines() if len(line) > 120] == []
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A directory with `bach/`, `song.wav` and `umt` and `accelerate` on the PATH."""
-    (tmp_path / "bach").mkdir()
-    for name, base in (("prelude", 220.0), ("fugue", 262.0), ("air", 196.0)):
-        notes = [base * 2 ** (step / 12) for step in (0, 4, 7, 12, 7, 4, 2, 0)]
-        soundfile.write(tmp_path / "bach" / f"{name}.wav", melody(notes, 6.0), SAMPLE_RATE)
-    soundfile.write(tmp_path / "song.wav", melody([262, 330, 392, 523, 392, 330], 9.0), SAMPLE_RATE)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    umt = programs / "umt"
-    umt.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m umtcli "$@"\n')
-    umt.chmod(0o755)
-    return tmp_path
+def test_what_users_copy_stands_there_word_for_word() -> None:
+    install, tests, use = code_blocks("README.md", "sh")
+    assert (install.strip(), tests.strip()) == (INSTALL, TESTS)
+    lines = use.splitlines()
+    assert len(lines) == 6
+    assert [line for line in lines if line in USERS_LINES] == list(USERS_LINES)
 
 
-@pytest.fixture
-def shell_environment(workplace: Path) -> dict[str, str]:
-    path = [str(workplace / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    return {
-        **{name: value for name, value in os.environ.items() if name != "UMT_MODEL"},
-        "PATH": ":".join(path),
-        "PYTHONPATH": str(ROOT),
-    }
+def test_ci_installs_and_tests_as_the_readme_does() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for part in ('pip" install --quiet --disable-pip-version-check ".[test]"', "-m pytest -n 2"):
+        assert part in script
 
 
-def test_every_call_of_umt_in_the_readme_has_options_that_exist() -> None:
-    help_of: dict[str, str] = {}
-    calls = umt_calls()
-    assert len(calls) > 10
-    for call in calls:
-        command = call[0]
-        assert command in COMMANDS
-        if command not in help_of:
-            help_of[command] = subprocess.run(
-                [sys.executable, "-m", "umtcli", command, "--help"],
-                capture_output=True,
-                text=True,
-                check=True,
-                cwd=ROOT,
-            ).stdout
-        for option in (word for word in call if re.match(r"--?[a-z]", word)):
-            assert re.search(rf"(^|\s|,){option}\b", help_of[command]), (command, option)
+def test_it_quotes_the_figures_of_the_model_card() -> None:
+    card = text_of("core/pretrained/starter.md")
+
+    def row(label: str) -> list[float]:
+        """Return translation, unchanged input, other music and true rendering."""
+        (cells,) = re.findall(rf"^\| {label}[^|]*\|(.*)\|$", card, flags=re.MULTILINE)
+        return [float(cell.split("(")[0]) for cell in cells.split("|")[:4]]
+
+    heard, chroma = row("heard as the target"), row("chroma cosine")
+    distance = row("log-spectral distance")
+    readme = " ".join(text_of("README.md").split())
+    translation, unchanged, _, true = (f"{100 * share:.0f} %" for share in heard)
+    assert f"{translation} of the sound (true renderings: {true}, unchanged" in readme
+    assert f"unchanged input: {unchanged})" in readme
+    assert f"to {chroma[0]:.2f} (other music: {chroma[2]:.2f})" in readme
+    assert f"{distance[0]} dB, against {distance[1]} dB for the unchanged input" in readme
 
 
-def test_the_readme_python_example_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workplace / "runs" / "fast").mkdir(parents=True)
-    config = get_preset("fast").updated(
-        "model", encoder_channels=8, decoder_channels=8, encoder_layers=1, decoder_layers=1
-    )
-    model = Translator.create(config, ["piano", "organ"])
-    model.save(workplace / "runs" / "fast" / "model.safetensors")
-    monkeypatch.chdir(workplace)
-    song, sample_rate = soundfile.read("song.wav")
-    soundfile.write("song.wav", np.stack([song, song], axis=1), sample_rate)  # as songs are
-    (example,) = code_blocks("python")
-    found: dict[str, np.ndarray] = {}
-    exec(compile(example, "README.md", "exec"), found)
-    assert found["latents"].ndim == 2
-    assert len(found["piano"]) == len(found["latents"]) * model.hop_length
-    written, sample_rate = soundfile.read("song.piano.wav")
-    assert (written.shape, sample_rate) == (found["piano"].shape, model.sample_rate)
+def test_the_three_lines_of_the_user_run_in_order_in_one_directory(tmp_path: Path) -> None:
+    assert set(USERS_LINES) <= set(shell_lines("README.md"))
+    environment = furnish(tmp_path)
+    # Nothing is made small here but the batch.
+    (tmp_path / "bin" / "umt").write_text('#!/bin/sh\nexec python -m umtcli "$@"\n')
+    (tmp_path / "bin" / "accelerate").unlink()
 
-
-def test_the_three_lines_of_the_user_run_in_order_in_one_directory(
-    workplace: Path, shell_environment: dict[str, str]
-) -> None:
     def run(line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", line],
-            cwd=workplace,
-            env=shell_environment,
+            cwd=tmp_path,
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    prepared = run("umt prep ./bach")
+    prepare, train, translate = USERS_LINES
+    prepared = run(prepare)
     assert prepared.returncode == 0, prepared.stderr
     assert "bach" in prepared.stdout
 
     # Trains for hours as written; Ctrl-C, which reaches the whole process group, stops it.
     training = subprocess.Popen(
-        ["bash", "-c", "accelerate launch -m umtcli train --batch-size 2"],
-        cwd=workplace,
-        env=shell_environment,
+        ["bash", "-c", f"{train} --batch-size 1"],
+        cwd=tmp_path,
+        env=environment,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     assert training.stderr is not None
-    heard = []
+    shown = []
     for line in training.stderr:
-        heard.append(line)
+        shown.append(line)
         if "step 10/" in line:
             break
     os.killpg(training.pid, signal.SIGINT)
-    heard.append(training.stderr.read())
+    # The end of the stream is that of every process that holds it, the launched one's, too.
+    shown.append(training.stderr.read())
     training.wait(timeout=120)
-    model = workplace / "runs" / "fast" / "model.safetensors"
-    deadline = time.monotonic() + 60
-    while not model.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)  # the launcher may end before the process that it launched
-    assert model.exists(), "".join(heard)
+    model = tmp_path / "runs" / "fast" / "model.safetensors"
+    assert model.exists(), "".join(shown)
 
-    translated = run("umt translate song.wav --to piano | umt eval")
+    translated = run(translate)
     assert translated.returncode == 0, translated.stderr
     assert "chroma" in translated.stdout
     assert "song.wav" in translated.stdout
     assert "model starter" in translated.stderr
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_drawing_is_what_its_script_draws(theme: str) -> None:
+    script = runpy.run_path(str(ROOT / "docs/images/system.py"))
+    drawn = script["draw"](script["PALETTES"][theme]).svg()
+    assert (ROOT / f"docs/images/system-{theme}.svg").read_text(encoding="utf-8") == drawn

@@ -1,4 +1,4 @@
-"""The README's commands for several GPUs and nodes, as `accelerate launch` understands them."""
+"""The commands of docs/multi-gpu.md, as `accelerate launch` understands them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = re.findall(
-    r"^accelerate launch (--config_file .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
+    r"^accelerate launch (--config_file .*)$", (ROOT / "docs" / "multi-gpu.md").read_text(), re.MULTILINE
 )
 
 
@@ -37,6 +37,6 @@ def test_files_start_one_process_a_gpu_in_bfloat16(monkeypatch, command, n_proce
         assert (int(found.nnodes), found.rdzv_endpoint) == (2, "HOST:29500")
 
 
-def test_every_file_stands_in_the_readme():
+def test_every_file_stands_on_the_page():
     named = {re.search(r"accelerate/(\S+)", command).group(1) for command in COMMANDS}
     assert named == {path.name for path in (ROOT / "recipes" / "accelerate").iterdir()}
