@@ -77,7 +77,7 @@ SHORT_TRAINING = {"segment_seconds": 0.3, "validation_items": 1}
 
 
 def run_page(name: str, folder: Path) -> None:
-    """Run what stands in a page's shell blocks, line after line, as a user at a terminal; each has to succeed."""
+    """Run the lines of a page's shell blocks, as a user at a terminal does; each has to succeed."""
     environment = furnish(folder)
     for line in [*BEFORE.get(name, []), *shell_lines(name)]:
         if any(re.search(pattern, line) for pattern in NOT_RUN):
@@ -89,7 +89,7 @@ def run_page(name: str, folder: Path) -> None:
 
 
 def run_in_terminal(line: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a line whose stdout and stderr are a terminal; return its exit code and what it showed."""
+    """Run a line at a terminal; return its exit code and what it showed."""
     ours, theirs = os.openpty()
     shell = subprocess.Popen(
         ["bash", "-o", "pipefail", "-c", line],
@@ -205,7 +205,7 @@ def answer_listening_test(folder: Path) -> None:
 
 
 def shortened(arguments: Sequence[str]) -> list[str]:
-    """Return a call of umt as it is, but for training: that becomes one update of small networks."""
+    """Return a call of umt as it is, or of `umt train` with one update of small networks."""
     if arguments[:1] != ["train"]:
         return list(arguments)
     kept: list[str] = []

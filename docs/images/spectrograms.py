@@ -1,11 +1,12 @@
 """Draw the README's spectrograms: one PNG for each file of examples/ that is named.
 
-    python docs/images/spectrograms.py song.wav song.piano.ogg song.organ.ogg
+As in `python docs/images/spectrograms.py song.wav song.piano.ogg song.organ.ogg`.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def spectrum_db(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     magnitudes = np.abs(np.fft.rfft(frames * window, axis=1))
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, rows + 1) * n_fft / sample_rate
     levels = np.empty((rows, columns))
-    for row, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for row, (low, high) in enumerate(pairwise(edges)):
         # The loudest bin that the row touches, so that no thin partial is lost between rows.
         levels[rows - 1 - row] = magnitudes[:, int(low) : max(int(high), int(low)) + 1].max(axis=1)
     return 20 * np.log10(np.maximum(levels / levels.max(), 1e-6))
@@ -83,4 +84,3 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         target = HERE / f"{Path(name).stem}.png"
         picture(EXAMPLES / name).save(target, optimize=True)
-        print(target, target.stat().st_size)

@@ -126,7 +126,7 @@ def draw(palette: Palette) -> Drawing:
     it.arrow(f"M330 {middle}H370", stroke=palette.accent, width=2.5)
     # The latents: a piano roll, for what is left in them is the music.
     it.box(378, middle - 42, 146, 84, fill=palette.box, stroke=palette.faint, dash=False)
-    notes = random.Random(7)
+    notes = random.Random(7)  # noqa: S311
     for step in range(8):
         for row in sorted(notes.sample(range(9), 3)):
             length = notes.choice((11, 14, 30))
@@ -190,4 +190,3 @@ if __name__ == "__main__":
     for name, palette in PALETTES.items():
         path = Path(__file__).with_name(f"system-{name}.svg")
         path.write_text(draw(palette).svg(), encoding="utf-8")
-        print(path)

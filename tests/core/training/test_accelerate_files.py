@@ -11,9 +11,8 @@ from accelerate.commands import launch
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = re.findall(
-    r"^accelerate launch (--config_file .*)$", (ROOT / "docs" / "multi-gpu.md").read_text(), re.MULTILINE
-)
+PAGE = (ROOT / "docs" / "multi-gpu.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^accelerate launch (--config_file .*)$", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
