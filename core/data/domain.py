@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import unicodedata
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +34,7 @@ FORMAT_VERSION = 1
 SAMPLE_TYPE = "<i2"
 FULL_SCALE = 32768  # what soundfile divides by, so 16-bit sources at the same rate stay exact
 MAX_SAMPLE_RATE = 384_000  # Hz
+MAX_LEVEL_DB = 200.0  # far beyond what 16 bits hold; as a gain, floats still hold it
 LONGEST_NAME = 64
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -91,8 +91,8 @@ class Track:
             raise ValueError(f"parts of {self.source!r} overlap or leave the track")
         if Path(self.file).name != self.file or "\0" in self.file:
             raise ValueError(f"file = {self.file!r}: expected a name without a directory")
-        if not math.isfinite(self.level_db):
-            raise ValueError(f"level_db = {self.level_db}: expected a finite number")
+        if not -MAX_LEVEL_DB <= self.level_db <= MAX_LEVEL_DB:
+            raise ValueError(f"level_db = {self.level_db}: expected at most ±{MAX_LEVEL_DB:g} dBFS")
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,9 @@ def write_domain_file(domain: Domain) -> None:
 def cannot_write(path: Path, error: OSError) -> DataError:
     """Return the error for a file of a domain that cannot be written."""
     advice = "choose another --out"
-    if error.errno in DISK_FULL:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "allow more open files (ulimit -n), or add --jobs 1"
+    elif error.errno in DISK_FULL:
         advice = f"free some space and run this again, it goes on from here; or {advice}"
     return DataError(f"cannot write {path}: {error.strerror}; {advice}")
 

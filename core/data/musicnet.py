@@ -7,6 +7,7 @@ recordings make which domain. Does not read audio.
 from __future__ import annotations
 
 import csv
+import re
 from typing import TYPE_CHECKING
 
 from core.data.sync import Collection
@@ -84,7 +85,13 @@ def _list_recordings(table: Path) -> dict[str, list[str]]:
                 kind = tuple((row[key] or "").strip().lower() for key in ("composer", "ensemble"))
                 domain = MUSICNET_DOMAINS.get((kind[0], kind[1]))
                 if domain is not None:
-                    recordings[domain].append((row["id"] or "").strip())
+                    identifier = (row["id"] or "").strip()
+                    if not re.fullmatch(r"\d{1,9}", identifier, re.ASCII):  # it becomes a path
+                        raise DataError(
+                            f"{table} line {rows.line_num}: id {identifier[:40]!r} is no number; "
+                            "take the table that MusicNet comes with"
+                        )
+                    recordings[domain].append(identifier)
     except FileNotFoundError:
         raise DataError(
             f"{table} is missing; download it from the page of MusicNet and put it there"

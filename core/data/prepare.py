@@ -8,6 +8,7 @@ are made from these later, in training (`core.data.dataset`).
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ __all__ = [
 PREPARED_SAMPLE_RATE = 44100  # Hz
 SAMPLE_RATES = range(1000, MAX_SAMPLE_RATE + 1)  # Hz
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
+FILES_OF_PROGRAM, FILES_OF_JOB = 16, 8  # open at once, at most
 
 
 def _no_progress(label: str, n_done: int, n_total: int) -> None:
@@ -82,6 +84,7 @@ def prepare(
     Raises:
         UsageError: A directory is missing, two domains would have one name, or an option is
             out of range. Nothing was changed.
+        DataError: The working directory was removed.
     """
     if not directories:
         raise UsageError("no directory to prepare; name one for each domain")
@@ -126,7 +129,7 @@ def prepare_musicnet(
 
     Raises:
         UsageError: The directory is missing.
-        DataError: It is no MusicNet.
+        DataError: It is no MusicNet, or the working directory was removed.
     """
     _check_is_directory(root)
     log = PrepLog()
@@ -152,14 +155,16 @@ def _prepare_collections(
     progress: Callable[[str, int, int], None],
 ) -> PrepLog:
     shares = normalise_shares(split)
+    if not data.is_absolute():
+        _check_working_directory()
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: 1 or more is accepted")
     if sample_rate not in SAMPLE_RATES:
         accepted = f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}"
         raise UsageError(f"--rate {sample_rate}: {accepted} Hz are accepted")
     for collection in collections:
-        directory = data / collection.name
         try:
+            directory = _directory_of(data, collection.name)
             _check_rate(directory, sample_rate)
             with _domain_directory(directory):
                 DomainSync(
@@ -167,7 +172,7 @@ def _prepare_collections(
                     directory,
                     sample_rate=sample_rate,
                     shares=shares,
-                    jobs=_allowed_cores() if jobs is None else jobs,
+                    jobs=_n_threads(jobs),
                     log=log,
                     progress=progress,
                 ).run()
@@ -175,15 +180,28 @@ def _prepare_collections(
             log.failures.append((str(collection.root), str(error)))
             if is_disk_full(error):
                 break  # the next ones would be read for nothing
+        except OSError as error:  # in looking at what is there
+            log.failures.append((str(error.filename or collection.root), str(error.strerror)))
     return log
 
 
-def _allowed_cores() -> int:
-    """Return how many cores this process may use; `OMP_NUM_THREADS` lowers the number."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(wanted))) if wanted.isdecimal() else cores
+def _n_threads(jobs: int | None) -> int:
+    """Return how many recordings to convert at once."""
+    if jobs is None:
+        has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+        jobs = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+            jobs = min(jobs, int(wanted))
+    free_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_OF_PROGRAM
+    return max(1, min(jobs, free_files // FILES_OF_JOB))
+
+
+def _directory_of(data: Path, name: str) -> Path:
+    """Return a domain's directory, which may be there with its name's accents decomposed."""
+    composed = data / name
+    if composed.exists() or name.isascii() or not data.is_dir():
+        return composed
+    return next((found for found in data.iterdir() if directory_name(found) == name), composed)
 
 
 @contextmanager
@@ -234,18 +252,32 @@ def _name_domains(directories: Sequence[Path], name: str | None) -> dict[str, Pa
 
 
 def _collect(domain: str, root: Path, log: PrepLog) -> Collection:
+    skipped = []
+
     def skip(directory: Path, error: OSError) -> None:
-        log.failures.append((str(directory), f"cannot be listed: {error.strerror}"))
+        skipped.append((str(directory), f"cannot be listed: {error.strerror}"))
 
     files = tuple(find_audio([root], skip=skip))
-    if not files:
+    log.failures.extend(skipped)
+    if not files and not skipped:
         log.failures.append(
             (str(root), "holds no audio (.wav, .flac, .ogg, .mp3 …), also not further down")
         )
     return Collection(domain, root, files)
 
 
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise DataError(
+            "the working directory was removed; change to another one, or give absolute paths"
+        ) from None
+
+
 def _check_is_directory(root: Path) -> None:
+    if not root.is_absolute():
+        _check_working_directory()
     if not root.exists():
         raise UsageError(f"{root} does not exist; name the directory that holds the recordings")
     if not root.is_dir():

@@ -29,13 +29,13 @@ PRETRAINED = Path(__file__).resolve().parents[2] / "core" / "pretrained"
 
 def own_takes(domain: Domain) -> Iterator[np.ndarray]:
     """Yield a domain's own takes of its tracks of the train split, float32 [T] each."""
-    assert domain.takes is not None
-    takes = domain.takes_of_tracks()
+    assert domain.renditions is not None
+    takes = domain.renditions_of_tracks()
     for track in domain.tracks:
         if any(part.split == "train" for part in track.parts):
             for take in takes.get(track.source, ()):
                 if PurePosixPath(take.source).name.startswith(f"{domain.name}--"):
-                    stored = np.load(domain.takes.directory / take.file, mmap_mode="r")
+                    stored = np.load(domain.renditions.directory / take.file, mmap_mode="r")
                     yield stored.astype(np.float32) / 32768
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     Translator.load(options.run / MODEL_FILE).save(
         PRETRAINED / "starter.safetensors", dtype=torch.float16
     )
-    domains = load_domains(options.data, None, takes=options.takes)
+    domains = load_domains(options.data, None, renditions=options.takes)
     classifier = train_classifier(
         {domain.name: own_takes(domain) for domain in domains},
         domains[0].sample_rate,
