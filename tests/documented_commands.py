@@ -142,10 +142,10 @@ def furnish(folder: Path) -> dict[str, str]:
     )
     write_program(programs / "aplay", "cat > /dev/null")
     write_program(programs / "arecord", f"cat {folder}/a.wav")
-    path = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
+    search = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
     return {
         **{name: value for name, value in os.environ.items() if name != "UMT_MODEL"},
-        "PATH": ":".join(path),
+        "PATH": ":".join(search),
         "PYTHONPATH": str(ROOT),
         # Threads that spin while they wait take twenty times as long beside other tests.
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -147,6 +147,7 @@ def test_python_runs_as_it_stands_there(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_every_command_runs_as_it_stands_there(name: str, tmp_path: Path) -> None:
     run_page(name, tmp_path)

@@ -68,6 +68,7 @@ def test_it_quotes_the_figures_of_the_model_card() -> None:
     assert f"{distance[0]} dB, against {distance[1]} dB for the unchanged input" in readme
 
 
+@pytest.mark.timeout(900)  # trains, on a machine that may be busy
 def test_the_three_lines_of_the_user_run_in_order_in_one_directory(tmp_path: Path) -> None:
     assert set(USERS_LINES) <= set(shell_lines("README.md"))
     environment = furnish(tmp_path)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -173,7 +173,7 @@ def umt_command(*args: object) -> list[str]:
 def umt_process() -> Callable[..., Ran]:
     """Run the program as a process, its stdout and stderr pipes."""
 
-    def run(*args: object, **options: object) -> Ran:
+    def run(*args: object, **options: Any) -> Ran:
         done = subprocess.run(
             umt_command(*args), capture_output=True, timeout=120, check=False, **options
         )

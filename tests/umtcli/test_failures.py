@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,12 +213,13 @@ def test_interruptions_have_their_exit_codes(umt, song, monkeypatch, raised, cod
     assert (ran.code, ran.errors) == (code, [])
 
 
-def start_and_wait(*args: object, **options: object) -> subprocess.Popen[bytes]:
+def start_and_wait(*args: object, **options: Any) -> subprocess.Popen[bytes]:
     """Start a run whose input never ends, and wait until it writes its result."""
     process = subprocess.Popen(
         umt_command(*args), stdin=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )
     write_song(Path("long.wav"), 30.0, sample_rate=8000)
+    assert process.stdin is not None
     process.stdin.write(Path("long.wav").read_bytes()[:-1000])
     process.stdin.flush()
     deadline = time.monotonic() + 100

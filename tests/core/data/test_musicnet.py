@@ -87,7 +87,7 @@ def test_musicnet_logs_what_is_missing_and_goes_on(tmp_path):
         ),
         (lambda root: (root / "musicnet_metadata.csv").write_text(""), "no column composer, ens"),
         (lambda root: (root / "musicnet_metadata.csv").write_bytes(b"\xff\xfe"), "cannot read"),
-        (lambda root: [shutil.rmtree(f) for f in root.glob("t*_data")], "unpack musicnet.tar.gz"),
+        (lambda root: list(map(shutil.rmtree, root.glob("t*_data"))), "unpack musicnet.tar.gz"),
     ],
 )
 def test_what_is_no_musicnet_is_refused_clearly(tmp_path, damage, message):

@@ -203,7 +203,8 @@ def stop_after(n_calls: int, reason: str = "SIGTERM") -> Callable[[], str | None
 
 def make_loop(config: Config, domains: Sequence[Domain], run: Path, **options: Any) -> loop._Loop:
     """Return a loop to call update by update, which writes nothing."""
-    return loop._Loop(config, domains, run, Accelerator(cpu=True), reporter=Told(), **options)
+    reporter: Any = Told()
+    return loop._Loop(config, domains, run, Accelerator(cpu=True), reporter=reporter, **options)
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def main() -> None:
         moved = move(self, device)
         return replace(moved, source=moved.source.double(), target=moved.target.double())
 
-    Batch.to = move_in_float64
+    Batch.to = move_in_float64  # type: ignore[method-assign]
     # Stopped before a validation, which is in float32.
     loop.train(
         CONFIGS[family],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from core.translator import Translator
 from tests.sounds import melody, piano
 
 # The CUDA engine on the CPU does all that it does on a GPU, but it captures no graphs.
-ENGINES = {"reference": ReferenceEngine, "cpu": CpuEngine, "cuda": CudaEngine}
+ENGINES: dict[str, Any] = {"reference": ReferenceEngine, "cpu": CpuEngine, "cuda": CudaEngine}
 
 
 @pytest.fixture
