@@ -16,7 +16,7 @@ import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,3 +312,70 @@ def _report_lacking(directory: Path, what: str, error: OSError) -> None:
     if (directory, what) not in _reported:
         _reported.add((directory, what))
         _logger.warning("%s: the file system %s (%s)", directory, what, error.strerror)
+
+
+class TemporaryFile:
+    """A file in the temporary directory, written once and then read.
+
+    A full temporary directory is reported as such, with the variable that moves it: it need
+    not be on the disk that results are written to.
+
+    Attributes:
+        stream: The open file; its `name` is the path.
+    """
+
+    def __init__(self, stream: BinaryIO, error: type[UmtError]) -> None:
+        self.stream = stream
+        self._error = error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            UmtError: There is no room.
+        """
+        try:
+            self.stream.write(data)
+        except OSError as cause:
+            raise _no_room(cause, self._error) from None
+
+    def rewind(self) -> None:
+        """Complete the file and go to its beginning.
+
+        Raises:
+            UmtError: There is no room.
+        """
+        try:
+            self.stream.flush()
+        except OSError as cause:
+            raise _no_room(cause, self._error) from None
+        self.stream.seek(0)
+
+
+@contextmanager
+def temporary_file(*, error: type[UmtError]) -> Iterator[TemporaryFile]:
+    """Make a file in the temporary directory, and remove it at the end.
+
+    Args:
+        error: What is raised where there is no room for it.
+
+    Raises:
+        UmtError: As `error`.
+    """
+    try:
+        file = tempfile.NamedTemporaryFile(prefix="umt-")  # noqa: SIM115 - closed below
+    except OSError as cause:
+        raise _no_room(cause, error) from None
+    try:
+        yield TemporaryFile(cast("BinaryIO", file), error)
+    finally:
+        with suppress(OSError):  # of bytes that are still in the buffer
+            file.close()
+
+
+def _no_room(cause: OSError, error: type[UmtError]) -> UmtError:
+    # Raised without its cause: to that the command line adds advice about the results' disk.
+    return error(
+        f"cannot write to the temporary directory {tempfile.gettempdir()} ({cause.strerror}); "
+        "set TMPDIR to a directory with room"
+    )

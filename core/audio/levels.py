@@ -30,23 +30,24 @@ LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
 FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
 GUARD_SECONDS = 0.1
+SMALL_OFFSET_DB = -20.0  # of a constant offset beside the sound, below which it is left alone
 
 
 class Recording(Protocol):
-    """What can be levelled: an `AudioInput`, or a `Waveform` in memory.
-
-    Attributes:
-        sample_rate: Hz.
-        n_samples: Samples in all; None when not known in advance.
-        is_live: Can be read only once.
-    """
+    """What can be levelled: an `AudioInput`, or a `Waveform` in memory."""
 
     @property
-    def sample_rate(self) -> int: ...
+    def sample_rate(self) -> int:
+        """Hz."""
+
     @property
-    def n_samples(self) -> int | None: ...
+    def n_samples(self) -> int | None:
+        """Samples in all; None when not known in advance."""
+
     @property
-    def is_live(self) -> bool: ...
+    def is_live(self) -> bool:
+        """Whether it can be read only once."""
+
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Return blocks of float32 (T,), from the beginning."""
 
@@ -95,7 +96,8 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
 
     Gated as in ITU-R BS.1770, without its frequency weighting and overlap: the mean power of
     the 400 ms blocks that are above -80 dBFS and not more than 10 dB below the mean power of
-    those. An incomplete last block counts only if it is the only one.
+    those. The mean of each block is taken out first: a constant offset is not sound. An
+    incomplete last block counts only if it is the only one.
 
     Args:
         blocks: float32 (T,) each.
@@ -106,7 +108,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
     """
     length = max(1, round(GATE_BLOCK_SECONDS * sample_rate))
     powers = [
-        float(np.mean(np.square(block, dtype=np.float64)))
+        _power(block)
         for index, block in enumerate(_recut(blocks, length))
         if len(block) == length or index == 0
     ]
@@ -120,7 +122,8 @@ def level_input(
 
     A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
     are read here (after a minute of silence it is left as it is), or as it goes on, for who
-    plays along. A gain under 3 dB is not applied, and none is over 40 dB.
+    plays along. A gain under 3 dB is not applied, and none is over 40 dB. A constant offset that
+    is not far below the sound is taken out, except where the level is followed.
 
     Args:
         audio: The input; a live one is consumed.
@@ -140,14 +143,16 @@ def level_input(
         n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
     if audio.is_live and follows:
         return LevelledInput(follow_level(blocks, sample_rate, target_db), None, n_samples)
+    offset = _Offset()
     if audio.is_live:
-        opening, level_db = _read_opening(blocks, sample_rate)
+        opening, measured = _read_opening(blocks, sample_rate)
+        level_db = measure_level_db(offset.passed([measured]), sample_rate)
         blocks = chain(opening, blocks)
     else:
-        level_db = measure_level_db(blocks, sample_rate)
+        level_db = measure_level_db(offset.passed(blocks), sample_rate)
         blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
     gain_db = matching_gain_db(level_db, target_db)
-    return LevelledInput(_scaled(blocks, gain_db), gain_db, n_samples)
+    return LevelledInput(_scaled(blocks, gain_db, offset.beside(level_db)), gain_db, n_samples)
 
 
 def follow_level(
@@ -166,7 +171,7 @@ def follow_level(
     powers: list[float] = []
     before: float | None = None
     for block in _recut(blocks, max(1, round(FOLLOWED_SECONDS * sample_rate))):
-        powers.append(float(np.mean(np.square(block, dtype=np.float64))))
+        powers.append(_power(block))
         gain = 10 ** (matching_gain_db(_gated_db(np.array(powers)), target_db) / 20)
         gains = np.linspace(gain if before is None else before, gain, len(block), dtype=np.float32)
         yield block * gains
@@ -241,15 +246,40 @@ def _faded(block: NDArray[np.float32], start: float, stop: float) -> NDArray[np.
     return faded
 
 
-def _scaled(blocks: Iterable[NDArray[np.float32]], gain_db: float) -> Iterator[NDArray[np.float32]]:
+class _Offset:
+    """The mean of a stream that passes by."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._n_samples = 0
+
+    def passed(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Pass blocks on."""
+        for block in blocks:
+            self._total += float(np.sum(block, dtype=np.float64))
+            self._n_samples += len(block)
+            yield block
+
+    def beside(self, level_db: float) -> float:
+        """Return the mean if it matters beside sound of this level, else 0."""
+        mean = self._total / max(self._n_samples, 1)
+        is_small = mean == 0 or 20 * math.log10(abs(mean)) < level_db + SMALL_OFFSET_DB
+        return 0.0 if is_small else mean
+
+
+def _scaled(
+    blocks: Iterable[NDArray[np.float32]], gain_db: float, offset: float
+) -> Iterator[NDArray[np.float32]]:
     factor = np.float32(10 ** (gain_db / 20))
-    yield from (block if gain_db == 0 else block * factor for block in blocks)
+    for block in blocks:
+        centred = block - np.float32(offset) if offset else block
+        yield centred if gain_db == 0 else centred * factor
 
 
 def _read_opening(
     blocks: Iterator[NDArray[np.float32]], sample_rate: int
-) -> tuple[list[NDArray[np.float32]], float]:
-    """Read a live stream through its first 5 s of sound; return what was read and its level."""
+) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    """Read a live stream through its first 5 s of sound; return all of it, and that sound."""
     opening: list[NDArray[np.float32]] = []
     heard: list[NDArray[np.float32]] = []
     n_silent = n_heard = 0
@@ -263,8 +293,7 @@ def _read_opening(
             break
         if n_silent >= MAX_LIVE_SILENCE_SECONDS * sample_rate:
             break
-    measured = np.concatenate(heard)[: round(LIVE_SECONDS * sample_rate)]
-    return opening, measure_level_db([measured], sample_rate)
+    return opening, np.concatenate(heard)[: round(LIVE_SECONDS * sample_rate)]
 
 
 def _first_sound(block: NDArray[np.float32]) -> int:
@@ -279,6 +308,11 @@ def _gated_db(powers: NDArray[np.float64]) -> float:
     if not len(loud):
         return -math.inf
     return _to_db(_above(loud, _to_db(loud.mean()) + RELATIVE_GATE_DB).mean())
+
+
+def _power(block: NDArray[np.float32]) -> float:
+    """Return the mean square of a block without its mean: a constant offset is not sound."""
+    return float(np.var(block, dtype=np.float64))
 
 
 def _above(powers: NDArray[np.float64], gate_db: float) -> NDArray[np.float64]:

@@ -1,20 +1,30 @@
 """The note that umt leaves in each file it makes: from what, with which model and how.
 
-It is one line of JSON in the comment tag (ICMT in WAV). What it does not do: find or check the
-source it names; `umt eval` does that.
+It is one line of JSON in the comment tag (ICMT in WAV). Comments come from anybody's
+files, so every value is checked before it is used.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
+import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from core.errors import AudioError
+from core.parsing import build, parse_json
 
 _MARK = "umt_provenance"  # the key that tells our comments from anybody else's
 _VERSION = 1
+_MAX_SECONDS = 366 * 86_400.0
+_MAX_CHARACTERS = 1 << 15  # paths end at 4,096 bytes, each of which may take six characters
+_MAX_OPTIONS = 100
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,24 @@ class Provenance:
         """Return one line of ASCII: it survives any reader's idea of a comment's encoding."""
         return json.dumps({_MARK: _VERSION, **dataclasses.asdict(self)}, separators=(",", ":"))
 
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: A value that umt never writes.
+        """
+        for name in ("tool", "model_id", "model", "domain", "source"):
+            if len(getattr(self, name)) > _MAX_CHARACTERS:
+                raise ValueError(f"{name} has more than {_MAX_CHARACTERS} characters")
+        if not 0 <= self.start_seconds <= _MAX_SECONDS:
+            raise ValueError(f"start_seconds = {self.start_seconds:g}: expected 0 or more")
+        if self.seconds is not None and not 0 < self.seconds <= _MAX_SECONDS:
+            raise ValueError(f"seconds = {self.seconds:g}: expected more than 0")
+        if len(self.options) > _MAX_OPTIONS:
+            raise ValueError(f"{len(self.options)} options: expected at most {_MAX_OPTIONS}")
+        if self.source_sha256 is not None and not _SHA256.fullmatch(self.source_sha256):
+            raise ValueError("source_sha256: expected 64 hexadecimal digits")
+
     @classmethod
     def from_json(cls, text: str) -> Provenance | None:
         """Read a comment tag.
@@ -58,40 +86,32 @@ class Provenance:
 
         Returns:
             The provenance, or None when the comment is not one that umt wrote.
+
+        Raises:
+            AudioError: It claims to be umt's, and has values that umt does not write.
         """
+        if f'"{_MARK}"' not in text:
+            return None
+        values = parse_json(text, "", error=AudioError)
+        if not isinstance(values, dict) or not isinstance(values.get(_MARK), int):
+            return None
+        optional = {"seconds": None, "source_sha256": None}
+        return build(cls, optional | values, "", error=AudioError, ignores_unknown=True)
+
+    def find_source(self) -> Path | None:
+        """Return the file that this was made from, if it is there and unchanged.
+
+        Returns:
+            The path; None where it is missing, has changed, or is no regular file: a
+            comment may name any path.
+        """
+        path = Path(self.source)
+        if self.source_sha256 is None:
+            return None
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError):
+            return path if file_sha256(path) == self.source_sha256 else None
+        except (OSError, ValueError):
             return None
-        if not isinstance(fields, dict) or not isinstance(fields.get(_MARK), int):
-            return None
-        known: dict[str, Any] = {name: fields.get(name) for name in _ACCEPTED}
-        if not all(_is_one_of(known[name], kinds) for name, kinds in _ACCEPTED.items()):
-            return None
-        if not all(_is_one_of(value, _OPTION) for value in known["options"].values()):
-            return None
-        return cls(**known)
-
-
-_NUMBER = (int, float)
-_OPTION = (int, float, str, bool)
-_ACCEPTED: dict[str, tuple[type, ...]] = {
-    "tool": (str,),
-    "model_id": (str,),
-    "model": (str,),
-    "domain": (str,),
-    "seed": (int,),
-    "options": (dict,),
-    "start_seconds": _NUMBER,
-    "seconds": (*_NUMBER, type(None)),
-    "source": (str,),
-    "source_sha256": (str, type(None)),
-}
-
-
-def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
-    """`isinstance`, except that True and False are not numbers."""
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def file_sha256(path: str | Path) -> str:
@@ -104,7 +124,11 @@ def file_sha256(path: str | Path) -> str:
         SHA-256 in hexadecimal.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or device, which may have no end.
     """
-    with Path(path).open("rb") as stream:
+    # Without waiting: a named pipe would block until somebody writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,6 +6,7 @@ second, however long the source is. Levels are not touched here (`core.audio.lev
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
-from core.audio.formats import find_audio
+from core.audio.downmix import Downmix
 from core.audio.provenance import Provenance
-from core.audio.resampling import resample_blocks, resampled_length
-from core.audio.sources import decode_path, decode_stream
+from core.audio.resampling import resample_blocks
+from core.audio.sources import open_path, open_stream
 from core.errors import AudioError, UsageError, input_label
 
 if TYPE_CHECKING:
@@ -24,16 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from core.audio.decoders import Decoder
+    from core.audio.file_readers import FileReader
 
-__all__ = [
-    "AudioInput",
-    "find_audio",
-    "open_audio",
-    "read_audio",
-    "resample_blocks",
-    "resampled_length",
-]
+_logger = logging.getLogger(__name__)
 
 MIN_SAMPLE_RATE = 1_000  # Hz
 MAX_SAMPLE_RATE = 384_000  # Hz
@@ -49,16 +43,17 @@ class AudioInput:
         name: The path as typed, or "-" for stdin.
         path: The file; None for a stream.
         sample_rate: Native rate in Hz.
-        n_channels: Native channels, before the downmix (their mean).
+        n_channels: Native channels, before the downmix (see `core.audio.downmix`).
         n_samples: Native samples that `blocks` will give; None when not known in advance. A
             live stream that breaks off gives fewer.
         is_live: Can be read only once, in order.
-        provenance: Found in the file's tags when umt wrote it.
+        tags: Title, artist, album and comment.
+        provenance: From the comment, when umt wrote it.
     """
 
     def __init__(
         self,
-        decoder: Decoder,
+        reader: FileReader,
         *,
         name: str,
         path: Path | None,
@@ -68,16 +63,18 @@ class AudioInput:
     ) -> None:
         self.name = name
         self.path = path
-        self.sample_rate = decoder.sample_rate
-        self.n_channels = decoder.n_channels
-        self.is_live = decoder.is_live
-        self.provenance = Provenance.from_json(decoder.comment) if decoder.comment else None
-        self._decoder = decoder
+        self.sample_rate = reader.sample_rate
+        self.n_channels = reader.n_channels
+        self.is_live = reader.is_live
+        self.tags = reader.tags
+        self.provenance = _read_provenance(reader.tags.comment, input_label(name))
+        self._reader = reader
         self._was_read = False
+        self._reported_cancellation = False
         self._check_format()
         self._start = round(start_seconds * self.sample_rate)
         self._limit = None if seconds is None else max(1, round(seconds * self.sample_rate))
-        self.n_samples = self._known_length(decoder.n_samples)
+        self.n_samples = self._known_length(reader.n_samples)
         # Last: what is refused above is the caller's to close.
         self._resources = resources.pop_all()
 
@@ -106,15 +103,20 @@ class AudioInput:
         return self._read()
 
     def _read(self) -> Iterator[NDArray[np.float32]]:
-        position, chunks = self._decoder.read(self._start)
+        position, chunks = self._reader.read(self._start)
         stop = math.inf if self._limit is None else self._start + self._limit
+        downmix = Downmix(self.n_channels, self.sample_rate, self._report_cancellation)
         with closing(chunks):  # ffmpeg stops with it
             while position < stop and (chunk := self._next(chunks)) is not None:
                 first = max(self._start - position, 0)
                 last = int(min(stop - position, len(chunk)))
                 if first < last:
-                    yield self._to_mono(chunk[first:last], position + first)
+                    self._check_samples(chunk[first:last], position + first)
+                    if len(mono := downmix.push(chunk[first:last])):
+                        yield mono
                 position += len(chunk)
+        if len(mono := downmix.finish()):
+            yield mono
         n_missing = self._count_missing(position)
         if n_missing:
             yield np.zeros(n_missing, np.float32)
@@ -125,21 +127,25 @@ class AudioInput:
         except AudioError as error:
             raise AudioError(f"{input_label(self.name)}: {error}") from error
 
-    def _to_mono(self, chunk: NDArray[np.float32], position: int) -> NDArray[np.float32]:
-        """Average the channels of float32 (T, C), in a fixed order whatever T is."""
-        mono: NDArray[np.float32] = chunk[:, 0].copy()
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below, with a message
-            for channel in range(1, self.n_channels):
-                mono += chunk[:, channel]
-        if self.n_channels > 1:
-            mono /= np.float32(self.n_channels)
-        if not np.isfinite(mono).all():
-            seconds = (position + int(np.argmin(np.isfinite(mono)))) / self.sample_rate
+    def _check_samples(self, chunk: NDArray[np.float32], position: int) -> None:
+        """Check that all samples of float32 (T, C) are finite, and that their sum is."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_finite = np.isfinite(chunk.sum(axis=1))
+        if not is_finite.all():
+            seconds = (position + int(np.argmin(is_finite))) / self.sample_rate
             raise AudioError(
                 f"{input_label(self.name)}: NaN or infinite sample at {seconds:.3f} s; "
                 "the file is damaged: export it again"
             )
-        return mono
+
+    def _report_cancellation(self) -> None:
+        if not self._reported_cancellation:
+            _logger.warning(
+                "%s: its channels are of opposite polarity and cancel each other in the mix; one "
+                "is turned round where they do",
+                input_label(self.name),
+            )
+        self._reported_cancellation = True
 
     def _check_format(self) -> None:
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
@@ -220,11 +226,11 @@ def open_audio(
         name = "-" if path is None else str(source)
     with ExitStack() as resources:
         if isinstance(source, str | Path):
-            decoder = decode_path(Path(source), name, resources)
+            reader = open_path(Path(source), name, resources)
         else:
-            decoder = decode_stream(source, name, resources)
+            reader = open_stream(source, name, resources)
         return AudioInput(
-            decoder,
+            reader,
             name=name,
             path=path,
             start_seconds=start_seconds,
@@ -248,3 +254,12 @@ def read_audio(source: str | Path | BinaryIO, sample_rate: int) -> NDArray[np.fl
     """
     with open_audio(source) as audio:
         return np.concatenate(list(resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)))
+
+
+def _read_provenance(comment: str, label: str) -> Provenance | None:
+    """Read umt's note in a comment; one that is damaged is logged and ignored."""
+    try:
+        return Provenance.from_json(comment)
+    except AudioError as error:
+        _logger.warning("%s: what it says of its making is ignored (%s)", label, error)
+        return None

@@ -32,20 +32,43 @@ def resample_blocks(
     if source_rate == target_rate:
         yield from (block for block in blocks if len(block))
         return
-    resampler = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
-    n_read = n_written = 0
+    resampler = Resampler(source_rate, target_rate)
     for block in blocks:
-        n_read += len(block)
-        resampled = resampler.resample_chunk(np.ascontiguousarray(block, dtype=np.float32))
-        n_written += len(resampled)
-        if len(resampled):
+        if len(resampled := resampler.push(block)):
             yield resampled
-    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    # soxr rounds an exact half up or down; headers are written before it does.
-    n_missing = resampled_length(n_read, source_rate, target_rate) - n_written
-    rest = np.pad(rest[:n_missing], (0, max(n_missing - len(rest), 0)))
-    if len(rest):
+    if len(rest := resampler.finish()):
         yield rest
+
+
+class Resampler:
+    """A stream being resampled; give it blocks in order, then `finish`."""
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        """Begin a stream.
+
+        Args:
+            source_rate: Hz.
+            target_rate: Hz; another one.
+        """
+        self._rates = source_rate, target_rate
+        self._stream = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
+        self._n_read = self._n_written = 0
+
+    def push(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Resample float32 (T,); returns float32 (t,), which may be empty."""
+        self._n_read += len(block)
+        resampled: NDArray[np.float32] = self._stream.resample_chunk(
+            np.ascontiguousarray(block, dtype=np.float32)
+        )
+        self._n_written += len(resampled)
+        return resampled
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return what is left; then there are `resampled_length` samples in all."""
+        rest = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        # soxr rounds an exact half up or down; headers are written before it does.
+        n_missing = resampled_length(self._n_read, *self._rates) - self._n_written
+        return np.pad(rest[:n_missing], (0, max(n_missing - len(rest), 0)))
 
 
 def resampled_length(n_samples: int, source_rate: int, target_rate: int) -> int:

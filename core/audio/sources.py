@@ -1,49 +1,56 @@
 """Choose how to decode a path or a stream, and copy to disk what cannot be read in passing.
 
-In: what a user named or piped. Out: a `Decoder`, or an `AudioError` that says what is wrong.
+In: what a user named or piped. Out: a `FileReader`, or an `AudioError` that names what is wrong.
+WAV on a pipe is read as it arrives; any other stream that cannot seek is copied to a temporary
+file first.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from numpy.lib.format import MAGIC_PREFIX
 
-from core.audio.decoders import (
-    Decoder,
-    FfmpegDecoder,
-    LiveWavDecoder,
+from core.audio.ffmpeg import FfmpegReader
+from core.audio.file_readers import (
+    FileReader,
+    LiveWavReader,
     NotRecognisedError,
-    SndfileDecoder,
+    SndfileReader,
+    WavFileReader,
 )
 from core.audio.formats import FFMPEG_EXTENSIONS, SNDFILE_EXTENSIONS, has_ffmpeg
-from core.audio.wav import OtherEncodingError, WavStream
+from core.audio.wav import OtherEncodingError, WavReader
 from core.errors import AudioError, input_label
+from core.files import temporary_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager, ExitStack
 
 _SPOOL_BYTES = 1 << 20
+_SNIFFED_BYTES = 512
+_PLAYLISTS = {
+    **{b"#extm3u": "m3u", b"ffconcat version": "ffconcat", b"[playlist]": "pls"},
+    **{b"[reference]": "asx", b"<asx": "asx", b"<smil": "smil"},
+}
 _READABLE = f"{', '.join(SNDFILE_EXTENSIONS[:6])} …"
 
 
-def decode_path(path: Path, name: str, resources: ExitStack) -> Decoder:
+def open_path(path: Path, name: str, resources: ExitStack) -> FileReader:
     """Open a file, a named pipe or the shell's <(command).
 
     Args:
         path: The file.
         name: How messages call it.
-        resources: Gets what must live as long as the decoder.
+        resources: Gets what must live as long as the reader.
 
     Returns:
-        A decoder that has read the header.
+        A reader that has read the header.
 
     Raises:
         AudioError: Missing, empty, a directory, not audio, or in need of ffmpeg.
@@ -53,26 +60,26 @@ def decode_path(path: Path, name: str, resources: ExitStack) -> Decoder:
             raise AudioError(f"{name}: is a directory; name the files in it")
         stream = resources.enter_context(path.open("rb"))
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            return decode_stream(stream, name, resources)
+            return open_stream(stream, name, resources)
         if not stream.read(1):
             raise AudioError(f"{name}: is empty (0 bytes); an audio file is needed")
         stream.close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{name}: cannot be opened ({reason}); check the path") from error
-    return _decode_seekable(lambda: path.open("rb"), path, name, resources)
+    return _open_seekable(lambda: path.open("rb"), path, name, resources)
 
 
-def decode_stream(stream: BinaryIO, name: str, resources: ExitStack) -> Decoder:
+def open_stream(stream: BinaryIO, name: str, resources: ExitStack) -> FileReader:
     """Open a binary stream: in place if it can seek, live if it is WAV, else spooled.
 
     Args:
         stream: Not closed here.
         name: How messages call it.
-        resources: Gets what must live as long as the decoder.
+        resources: Gets what must live as long as the reader.
 
     Returns:
-        A decoder that has read the header.
+        A reader that has read the header.
 
     Raises:
         AudioError: Empty, not audio, or in need of ffmpeg; or no room to spool it.
@@ -81,14 +88,14 @@ def decode_stream(stream: BinaryIO, name: str, resources: ExitStack) -> Decoder:
         stream.seek(0)
         if not stream.read(1):
             raise AudioError(f"{input_label(name)}: is empty (0 bytes); audio was expected")
-        return _decode_seekable(lambda: nullcontext(_rewound(stream)), None, name, resources)
+        return _open_seekable(lambda: nullcontext(_rewound(stream)), None, name, resources)
     try:
-        return LiveWavDecoder(WavStream(stream, label=input_label(name)))
+        return LiveWavReader(WavReader(stream, label=input_label(name)))
     except OtherEncodingError as error:
         if not error.taken:
             raise AudioError(f"{input_label(name)}: is empty; audio was expected") from error
-        spooled = _spool(error.taken, stream, name, resources)
-    return _decode_seekable(lambda: spooled.open("rb"), spooled, name, resources)
+        spooled = _spool(error.taken, stream, resources)
+    return _open_seekable(lambda: spooled.open("rb"), spooled, name, resources)
 
 
 def _rewound(stream: BinaryIO) -> BinaryIO:
@@ -98,21 +105,22 @@ def _rewound(stream: BinaryIO) -> BinaryIO:
     return stream
 
 
-def _decode_seekable(
-    open_stream: Callable[[], AbstractContextManager[BinaryIO]],
+def _open_seekable(
+    reopen: Callable[[], AbstractContextManager[BinaryIO]],
     path: Path | None,
     name: str,
     resources: ExitStack,
-) -> Decoder:
-    """Choose libsndfile, or ffmpeg for what it does not know."""
-    with open_stream() as stream:
-        is_array = stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
-    if is_array:  # long ones hold what an MP3 decoder takes for frames
-        raise AudioError(
-            f"{input_label(name)}: is a NumPy array, not audio; `umt decode` takes latents"
-        )
+) -> FileReader:
+    """Choose our own WAV parser, libsndfile, or ffmpeg for what neither knows."""
+    label = input_label(name)
+    with reopen() as stream:
+        _refuse_by_content(stream.read(_SNIFFED_BYTES), label)
     try:
-        return SndfileDecoder(open_stream)
+        return WavFileReader(reopen, label)
+    except OtherEncodingError:
+        pass
+    try:
+        return SndfileReader(reopen, label)
     except NotRecognisedError as error:
         reason = str(error).removeprefix("Error : ").rstrip(".")
     if not has_ffmpeg():
@@ -120,29 +128,34 @@ def _decode_seekable(
             hint = "install ffmpeg, through which it can be read, or convert it to wav"
         else:
             hint = f"readable: {_READABLE}; install ffmpeg to read other containers"
-        raise AudioError(f"{input_label(name)}: cannot be read as audio ({reason}); {hint}")
+        raise AudioError(f"{label}: cannot be read as audio ({reason}); {hint}")
     if path is None:  # ffmpeg is given a name, never our stdin
-        with open_stream() as stream:
-            path = _spool(b"", stream, name, resources)
+        with reopen() as stream:
+            path = _spool(b"", stream, resources)
     try:
-        return FfmpegDecoder(path)
-    except NotRecognisedError:
+        return FfmpegReader(path, label)
+    except NotRecognisedError as error:
         raise AudioError(
-            f"{input_label(name)}: cannot be read as audio ({reason}); "
-            f"readable: {_READABLE}, and whatever ffmpeg reads"
+            f"{label}: cannot be read as audio ({error}); "
+            f"readable: {_READABLE}, and the sound of films and other containers"
         ) from None
 
 
-def _spool(taken: bytes, stream: BinaryIO, name: str, resources: ExitStack) -> Path:
+def _refuse_by_content(head: bytes, label: str) -> None:
+    """Raise an error for what decoders would take for audio, or for a list of it."""
+    if head.startswith(MAGIC_PREFIX):  # long ones hold what an MP3 decoder takes for frames
+        raise AudioError(f"{label}: is a NumPy array, not audio; `umt decode` takes latents")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, kind in _PLAYLISTS.items():
+        if text.startswith(start):
+            raise AudioError(f"{label}: is a playlist ({kind}), not audio; name the files it lists")
+
+
+def _spool(taken: bytes, stream: BinaryIO, resources: ExitStack) -> Path:
     """Copy a stream, and the bytes already read from it, to a file that goes with the input."""
-    try:
-        file = resources.enter_context(tempfile.NamedTemporaryFile(prefix="umt-"))  # noqa: SIM115 - it is one
-        file.write(taken)
-        shutil.copyfileobj(stream, file, _SPOOL_BYTES)
-        file.flush()
-    except OSError as error:
-        raise AudioError(
-            f"{input_label(name)}: cannot be copied to {tempfile.gettempdir()} "
-            f"({error.strerror}); set TMPDIR to a directory with room"
-        ) from error
-    return Path(file.name)
+    file = resources.enter_context(temporary_file(error=AudioError))
+    file.write(taken)
+    while piece := stream.read(_SPOOL_BYTES):
+        file.write(piece)
+    file.rewind()
+    return Path(file.stream.name)

@@ -1,19 +1,25 @@
 """Write mono audio, block by block, to files and pipes.
 
-In: float32 (T,) blocks. Out: 16-bit WAV, or any format libsndfile writes; how the bytes look
-is `core.audio.encoders`. Existing files are replaced: names are the caller's business.
+In: float32 (T,) blocks. Out: 16-bit WAV through `core.audio.wav`, or any other format that
+libsndfile writes. Existing files are replaced: names are the caller's business.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import dataclasses
+import errno
+import fcntl
+import os
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
 import numpy as np
 import soundfile
 
-from core.audio.encoders import Encoder, SndfileEncoder, WavEncoder, can_seek
+from core.audio.resampling import Resampler
+from core.audio.tags import NO_TAGS, Tags
+from core.audio.wav import WavWriter
 from core.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +47,16 @@ _FORMATS: dict[str, tuple[str, str] | None] = {
     "w64": ("W64", "PCM_16"),
     "wave": None,
 }
+# The only rates of an encoding, ascending. At others the sound is resampled to the next one up.
+_RATES = {
+    "OPUS": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "MPEG_LAYER_III": (
+        *(8_000, 11_025, 12_000, 16_000, 22_050, 24_000),
+        *(32_000, 44_100, 48_000),
+    ),
+}
+_WRITE_SAMPLES = 1 << 16  # libsndfile's Vorbis encoder keeps a whole write on the stack
+_PROBE_BYTES = 1 << 12
 
 
 def output_format(path: Path) -> str:
@@ -62,17 +78,93 @@ def output_format(path: Path) -> str:
     return extension
 
 
+class FileWriter(Protocol):
+    """One output being written."""
+
+    def write(self, codes: NDArray[np.int16]) -> None:
+        """Append int16 (T,)."""
+
+    def finish(self) -> None:
+        """Complete the file."""
+
+    def abandon(self) -> None:
+        """Leave the file as it is, after an error."""
+
+
+class SndfileWriter:
+    """Any format but WAV, through libsndfile; the stream must be able to seek."""
+
+    def __init__(
+        self, stream: BinaryIO, *, sample_rate: int, coding: tuple[str, str], tags: Tags
+    ) -> None:
+        file, encoding = coding
+        stream.flush()
+        # A descriptor where there is one: errors in soundfile's callbacks become tracebacks on
+        # the terminal, and the sound is lost.
+        try:
+            self._descriptor: int | None = stream.fileno()
+        except OSError:
+            self._descriptor = None
+        target = stream if self._descriptor is None else os.dup(self._descriptor)
+        with self._with_true_reason():
+            self._file = soundfile.SoundFile(
+                target, "w", sample_rate, 1, format=file, subtype=encoding
+            )
+        for item in dataclasses.fields(tags):
+            text = getattr(tags, item.name)
+            if text:
+                with suppress(soundfile.LibsndfileError):  # au, voc and w64 have none
+                    setattr(self._file, item.name, text)
+
+    def write(self, codes: NDArray[np.int16]) -> None:
+        """Append int16 (T,)."""
+        with self._with_true_reason():
+            for start in range(0, len(codes), _WRITE_SAMPLES):
+                self._file.write(codes[start : start + _WRITE_SAMPLES])
+
+    def finish(self) -> None:
+        """Write what libsndfile still holds, and the header."""
+        with self._with_true_reason():
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Let libsndfile go."""
+        with suppress(soundfile.LibsndfileError):
+            self._file.close()
+
+    @contextmanager
+    def _with_true_reason(self) -> Iterator[None]:
+        """Find out why the system refused to write; libsndfile forgets its error number."""
+        try:
+            yield
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            # The assertion is soundfile's, when fewer samples were written than given.
+            if self._descriptor is not None:
+                os.write(self._descriptor, bytes(_PROBE_BYTES))  # fails as libsndfile's did
+            if isinstance(error, AssertionError):
+                raise OSError(errno.EIO, "fewer samples written than given") from error
+            raise
+
+
 class AudioWriter:
     """An audio file being written; a context manager, made by `open_writer`.
 
     Attributes:
-        n_written: Samples written so far.
+        n_written: Samples written so far, at the rate that they are given in.
     """
 
-    def __init__(self, encoder: Encoder, *, label: str, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        writer: FileWriter,
+        *,
+        label: str,
+        resampler: Resampler | None,
+        resources: ExitStack,
+    ) -> None:
         self.n_written = 0
-        self._encoder = encoder
+        self._writer = writer
         self._label = label
+        self._resampler = resampler
         self._resources = resources
 
     def __enter__(self) -> Self:
@@ -81,10 +173,12 @@ class AudioWriter:
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         with _as_audio_error(self._label), self._resources:
             # After an error the file is of no use, and completing it could fail again.
-            if error_type is None:
-                self._encoder.finish()
-            else:
-                self._encoder.abandon()
+            if error_type is not None:
+                self._writer.abandon()
+                return
+            if self._resampler is not None:
+                self._writer.write(_to_codes(self._resampler.finish()))
+            self._writer.finish()
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Append samples.
@@ -98,10 +192,10 @@ class AudioWriter:
         """
         if not np.isfinite(block).all():
             raise AudioError(f"{self._label}: the sound to be written has NaN or infinite samples")
-        codes = np.clip(np.rint(block * np.float32(32768)), -32768, 32767).astype(np.int16)
+        self.n_written += len(block)
+        resampled = block if self._resampler is None else self._resampler.push(block)
         with _as_audio_error(self._label):
-            self._encoder.write(codes)
-        self.n_written += len(codes)
+            self._writer.write(_to_codes(resampled))
 
 
 def open_writer(
@@ -110,6 +204,7 @@ def open_writer(
     sample_rate: int,
     n_samples: int | None,
     provenance: Provenance | None,
+    tags: Tags = NO_TAGS,
     format: str = "wav",  # noqa: A002 - the word that users and soundfile use
 ) -> AudioWriter:
     """Start an audio file.
@@ -117,10 +212,11 @@ def open_writer(
     Args:
         destination: A path, or a binary stream, which stays the caller's to close. Streams
             need not be able to seek for WAV.
-        sample_rate: Hz.
+        sample_rate: Hz; where the format does not have that rate, the file gets the next one up.
         n_samples: How many samples will be written; None when not known. A file is corrected
             at the end if it was wrong; a pipe cannot be, and takes at most as many.
         provenance: Put into the file's comment tag, if the format has one.
+        tags: Title, artist and album for the file; the comment is left to the provenance.
         format: As `output_format` returns it.
 
     Returns:
@@ -134,23 +230,47 @@ def open_writer(
         raise UsageError(f"cannot write {format!r}; writable: {', '.join(_FORMATS)}")
     coding = _FORMATS[format]
     label = str(destination) if isinstance(destination, Path) else "the output"
+    tags = dataclasses.replace(tags, comment="" if provenance is None else provenance.to_json())
     with ExitStack() as resources, _as_audio_error(label):
         if isinstance(destination, Path):
             stream: BinaryIO = resources.enter_context(destination.open("wb"))
         else:
             stream = destination
-        encoder: Encoder
+        writer: FileWriter
+        file_rate = sample_rate
         if coding is None:
-            encoder = WavEncoder(
-                stream, sample_rate=sample_rate, n_samples=n_samples, provenance=provenance
+            writer = WavWriter(
+                stream,
+                sample_rate=sample_rate,
+                n_samples=n_samples,
+                tags=tags,
+                software="" if provenance is None else provenance.tool,
+                can_seek=can_seek(stream),
             )
         elif can_seek(stream):
-            encoder = SndfileEncoder(
-                stream, sample_rate=sample_rate, coding=coding, provenance=provenance
-            )
+            rates = _RATES.get(coding[1], (sample_rate,))
+            file_rate = next((rate for rate in rates if rate >= sample_rate), rates[-1])
+            writer = SndfileWriter(stream, sample_rate=file_rate, coding=coding, tags=tags)
         else:
             raise UsageError(f"cannot write {format} to a pipe; write wav, or name a file with -o")
-        return AudioWriter(encoder, label=label, resources=resources.pop_all())
+        resampler = Resampler(sample_rate, file_rate) if file_rate != sample_rate else None
+        return AudioWriter(writer, label=label, resampler=resampler, resources=resources.pop_all())
+
+
+def can_seek(stream: BinaryIO) -> bool:
+    """Whether a header can be corrected: not on a pipe, and not after the shell's >>."""
+    if not stream.seekable():
+        return False
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a stream in memory
+        return True
+    return not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+
+
+def _to_codes(block: NDArray[np.float32]) -> NDArray[np.int16]:
+    codes = np.clip(np.rint(block * np.float32(32768)), -32768, 32767)
+    return cast("NDArray[np.int16]", codes.astype(np.int16))
 
 
 @contextmanager

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from core.audio.formats import FFMPEG_EXTENSIONS, find_audio, readable_formats
 from core.audio.provenance import Provenance, file_sha256
+from core.audio.reader import open_audio
+from core.errors import AudioError
 
 
 def make(root: Path, *names: str) -> None:
@@ -101,15 +107,50 @@ def test_other_comments_are_not_provenance(text):
     [
         ("tool", None), ("seed", "7"), ("seed", True), ("options", [1]), ("options", {"a": [1]}),
         ("start_seconds", None), ("seconds", "3"), ("source", 3), ("source_sha256", 3),
+        ("start_seconds", -1), ("start_seconds", 1e300), ("start_seconds", 10**40),
+        ("start_seconds", math.inf), ("seconds", 0), ("seconds", math.nan), ("seed", 10**30),
+        ("domain", "x" * 99_999), ("options", {"a": [[[1]]]}), ("source_sha256", "../etc"),
     ],
 )  # fmt: skip
-def test_damaged_provenance_is_none(provenance, field, value):
+def test_damaged_provenance_is_an_error_that_names_the_field(provenance, field, value):
     fields = {**json.loads(provenance.to_json()), field: value}
-    assert Provenance.from_json(json.dumps(fields)) is None
+    with pytest.raises(AudioError, match=rf"{field}|finite number"):
+        Provenance.from_json(json.dumps(fields))
     del fields[field]
-    assert (Provenance.from_json(json.dumps(fields)) is None) == (
-        field not in ("seconds", "source_sha256")
-    )
+    if field in ("seconds", "source_sha256"):
+        assert getattr(Provenance.from_json(json.dumps(fields)), field) is None
+    else:
+        with pytest.raises(AudioError, match=f"{field} is missing"):
+            Provenance.from_json(json.dumps(fields))
+
+
+def test_a_damaged_note_is_logged_and_does_not_keep_the_file_from_being_read(
+    tmp_path, provenance, caplog
+):
+    text = provenance.to_json().replace('"start_seconds":1.5', '"start_seconds":-1e300')
+    with soundfile.SoundFile(tmp_path / "x.flac", "w", 16_000, 1) as file:
+        file.comment = text
+        file.write(np.zeros(99))
+    with open_audio(tmp_path / "x.flac") as audio:
+        assert audio.provenance is None
+    assert "start_seconds" in caplog.text
+
+
+def test_a_source_that_is_no_regular_file_is_not_waited_for(tmp_path, provenance):
+    os.mkfifo(tmp_path / "fifo")
+    named = dataclasses.replace(provenance, source=str(tmp_path / "fifo"))
+    assert named.find_source() is None
+    with pytest.raises(OSError, match="regular"):
+        file_sha256("/dev/zero")
+
+
+def test_a_source_is_found_as_long_as_it_is_unchanged(tmp_path, provenance):
+    path = tmp_path / "x"
+    path.write_bytes(b"umt")
+    named = dataclasses.replace(provenance, source=str(path), source_sha256=file_sha256(path))
+    assert named.find_source() == path
+    path.write_bytes(b"other")
+    assert named.find_source() is None
 
 
 def test_a_hash_is_that_of_the_bytes(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from core.audio.reader import open_audio
-from core.audio.wav import WavStream
+from core.audio.wav import WavReader
 from core.errors import AudioError
 
 from .conftest import join
@@ -204,7 +204,7 @@ def test_a_named_pipe_is_a_live_stream(tmp_path, pipe):
 
 def test_a_live_header_keeps_no_bytes_once_the_format_is_known(pipe):
     content = wav(FMT, chunk(b"JUNK", bytes(500_000)), chunk(b"data", CODES.tobytes()))
-    stream = WavStream(pipe(content), label="x")
+    stream = WavReader(pipe(content), label="x")
     assert not stream._taken
     assert stream.n_samples == len(CODES)
 
