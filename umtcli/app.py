@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None, env: Environment | None = None) -> i
     args = list(sys.argv[1:] if argv is None else argv)
     own_streams = env is None
     env = env or Environment.from_process()
-    with sigterm_raises():
+    with sigterm_raises(), env.log_shown():
         try:
             _dispatch(args, env)
             env.stdout.flush()

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import stat
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import RenderableType
 
@@ -79,6 +81,20 @@ class Environment:
     def error(self, text: str) -> None:
         """Say on stderr, in one line, what went wrong."""
         self._say("error: ", text)
+
+    @contextmanager
+    def log_shown(self) -> Iterator[None]:
+        """Show as notices what `core` logs meanwhile, each line once.
+
+        A file that is opened again to be read would else be remarked on twice.
+        """
+        handler = _NoticeHandler(self)
+        logger = logging.getLogger("core")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def write_text(self, text: str) -> None:
         """Write a textual result to stdout."""
@@ -151,6 +167,22 @@ class Environment:
         self.stderr.flush()
         if self.bar is not None:
             self.bar.refresh()
+
+
+class _NoticeHandler(logging.Handler):
+    """Turns log records into notices."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(logging.WARNING)
+        self._env = env
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, unless the same text was shown before."""
+        text = record.getMessage()
+        if text not in self._shown:
+            self._shown.add(text)
+            self._env.notice(text)
 
 
 class Progress:

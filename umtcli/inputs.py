@@ -6,12 +6,11 @@ before they are made.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
-from core.errors import AudioError, LatentsError, input_label
+from core.errors import AudioError, LatentsError, UmtError, input_label
 from umtcli.outputs import STREAM
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def in_blocks(latents: Latents) -> Iterator[Latents]:
 
 
 def spool(blocks: Iterable[Latents], latent_dim: int) -> Latents:
-    """Store latents in an unnamed temporary file, so that no input is too long for memory.
+    """Store latents in a temporary file, so that no input is too long for memory.
 
     Args:
         blocks: float32 (L, D) each.
@@ -188,21 +187,27 @@ def spool(blocks: Iterable[Latents], latent_dim: int) -> Latents:
 
     Returns:
         float32 (L, D), all blocks, mapped from the file.
+
+    Raises:
+        UmtError: There is no room in the temporary directory.
     """
     import numpy as np
 
-    with tempfile.TemporaryFile(prefix="umt-") as file:
+    from core.files import temporary_file
+
+    n_frames = 0
+    with temporary_file(error=UmtError) as file:
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=np.float32).data)
-        file.flush()
-        n_frames = file.tell() // (4 * latent_dim)
-        mapped = np.memmap(file, dtype=np.float32, mode="r", shape=(n_frames, latent_dim))
+            file.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+            n_frames += len(block)
+        file.rewind()
+        mapped = np.memmap(file.stream, dtype=np.float32, mode="r", shape=(n_frames, latent_dim))
     return cast("Latents", mapped)
 
 
 def find_sources(batch: Batch, inputs: Sequence[str]) -> list[str]:
     """Replace directories by the audio files in them; one without any is a failed item."""
-    from core.audio.reader import find_audio
+    from core.audio.formats import find_audio
 
     sources: list[str] = []
     for name in inputs:

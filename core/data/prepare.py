@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.audio.reader import find_audio
+from core.audio.formats import find_audio
 from core.data.domain import (
     DOMAIN_FILE,
     MAX_SAMPLE_RATE,

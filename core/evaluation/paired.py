@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.audio.reader import read_audio, resample_blocks, resampled_length
+from core.audio.reader import read_audio
+from core.audio.resampling import resample_blocks, resampled_length
 from core.errors import DataError
 from core.evaluation import EVALUATION_RATE
 from core.evaluation.analysis import Analysis, Figures, Goal, figures, sound_figures

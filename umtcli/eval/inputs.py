@@ -102,7 +102,7 @@ def _read_source(
 def _read(audio: AudioInput) -> NDArray[np.float32]:
     import numpy as np
 
-    from core.audio.reader import resample_blocks
+    from core.audio.resampling import resample_blocks
 
     blocks = list(resample_blocks(audio.blocks(), audio.sample_rate, EVALUATION_RATE))
     if not sum(map(len, blocks)):
