@@ -23,7 +23,7 @@ from torch import Tensor
 
 from core.audio.levels import matching_gain_db, measure_level_db
 from core.audio.reader import read_audio
-from core.families.wavenet import mulaw
+from core.families.wavenet.mulaw import MuLaw
 from core.families.wavenet.sampling.batch import StreamBatch
 from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
@@ -58,7 +58,7 @@ def places(model: Translator, songs: list[Path], each: int) -> tuple[Tensor, Ten
             latents.append(encoded[frame : frame + FRAMES])
             start = frame * model.hop_length
             heard = torch.from_numpy(waveform[start : start + FRAMES * model.hop_length])
-            codes.append(mulaw.encode(heard))
+            codes.append(MuLaw("round").encode(heard))
     return torch.stack(latents), torch.stack(codes)
 
 
@@ -106,7 +106,7 @@ def rounded_logits(
         return values.to(dtype).float() if part in parts else values
 
     n_places, n_samples = codes.shape
-    history = F.pad(codes[:, :-1], (2, 0), value=mulaw.SILENCE)
+    history = F.pad(codes[:, :-1], (2, 0), value=weights.silence)
     rows = weights.newest[history[:, 1:]] + weights.second[history[:, :-1]]
     added = latents @ weights.condition + weights.condition_bias
     added = added.repeat_interleave(n_samples // latents.shape[1], dim=1)

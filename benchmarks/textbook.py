@@ -26,7 +26,7 @@ class TextbookLoop:
         self.network = network
         zeros = torch.zeros(1, network.input.out_channels, 1)
         self.queues = [deque([zeros] * layer.dilation) for layer in network.layers]
-        self.codes = [mulaw.SILENCE, mulaw.SILENCE]
+        self.codes = [network.mu_law.silence] * 2
 
     @torch.no_grad()
     def generate(self, frame: Tensor, count: int) -> list[int]:

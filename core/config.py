@@ -31,6 +31,8 @@ class WaveNetConfig:
 
     Attributes:
         sample_rate: Hz.
+        mu_law: Grid of the 8-bit codes: `round` takes the nearest, `floor` truncates as the
+            authors' code does (`core.families.wavenet.mulaw`).
         hop_length: Samples per latent frame, the width of the encoder's average pooling.
         latent_dim: Channels of a latent frame.
         encoder_channels: Channels of the encoder's residual layers.
@@ -56,6 +58,7 @@ class WaveNetConfig:
     family: ClassVar[str] = "wavenet"
 
     sample_rate: int = 16000
+    mu_law: Literal["round", "floor"] = "round"
     hop_length: int = 800
     latent_dim: int = 64
     encoder_channels: int = 128

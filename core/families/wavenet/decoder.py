@@ -20,6 +20,7 @@ from core.families.base import Decoder
 from core.families.wavenet import channels_last, mulaw
 from core.families.wavenet.history import is_spoilt, spoil
 from core.families.wavenet.layers import GatedLayer, add_condition
+from core.families.wavenet.mulaw import MuLaw
 from core.families.wavenet.sampling import WaveNetOptions, generate
 from core.families.wavenet.spectrum import SpectrumReader
 
@@ -36,6 +37,7 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
         config: Channels, blocks, layers and the hop length.
 
     Attributes:
+        mu_law: The codec of its samples.
         receptive_field: Samples that the dilated stack sees, as the paper counts them (4,093
             for 4 blocks of 10 layers); the first convolution adds one.
     """
@@ -47,6 +49,7 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
         self.config = config
         residual, skip = config.residual_channels, config.skip_channels
         self.hop_length = config.hop_length
+        self.mu_law = MuLaw(config.mu_law)
         self.checkpoint_activations = config.checkpoint_activations
         self.input = nn.Conv1d(1, residual, 2)
         self.input_skip = nn.Conv1d(residual, skip, 1)
@@ -72,12 +75,11 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
         Returns:
             Logits, float [B, Q, T].
         """
-        shifted = F.pad(codes[:, :-1], (1, 0), value=mulaw.SILENCE)
+        shifted = F.pad(codes[:, :-1], (1, 0), value=self.mu_law.silence)
         x = mulaw.to_input(shifted).to(latents.dtype).unsqueeze(1)
         # Silence comes before the first sample, here as in the sampler: the two agree from the
         # start only if both begin with the same past.
-        silence = mulaw.SILENCE / (mulaw.N_CLASSES - 1) - 0.5
-        x = F.pad(x, (1, 0), value=silence)
+        x = F.pad(x, (1, 0), value=mulaw.silence_input(self.mu_law))
         if channels_last.is_wanted(x) and not self.checkpoint_activations:
             return channels_last.predict(self, x, latents)
         latents = latents.transpose(1, 2)
@@ -99,8 +101,10 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
         The configuration may have the past altered (`history`) and the loss of reading the
         `spectrum` off the latents added.
         """
-        codes = mulaw.encode(waveform)
-        heard = mulaw.encode(spoil(waveform, self.config)) if is_spoilt(self.config) else codes
+        codes = self.mu_law.encode(waveform)
+        heard = (
+            self.mu_law.encode(spoil(waveform, self.config)) if is_spoilt(self.config) else codes
+        )
         loss = F.cross_entropy(self(heard, latents).float(), codes)
         if self.config.spectrum_weight:
             loss = loss + self.config.spectrum_weight * self.spectrum.loss(latents, waveform)
@@ -108,19 +112,19 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in bits a sample, after the unaltered past."""
-        codes = mulaw.encode(waveform)
+        codes = self.mu_law.encode(waveform)
         return F.cross_entropy(self(codes, latents).float(), codes) / math.log(2)
 
     def baselines(self, waveform: Tensor) -> dict[str, float]:
         """Return bits a sample of a uniform guess, and of the codes' own frequencies."""
-        counts = mulaw.encode(waveform).flatten().bincount(minlength=mulaw.N_CLASSES)
+        counts = self.mu_law.encode(waveform).flatten().bincount(minlength=mulaw.N_CLASSES)
         share = counts / counts.sum()
         entropy = -torch.xlogy(share, share).sum() / math.log(2)
         return {"uniform": math.log2(mulaw.N_CLASSES), "unigram": float(entropy)}
 
     def codes(self, waveform: Tensor) -> Tensor:
         """Return mu-law codes, int64 [B, T]."""
-        return mulaw.encode(waveform)
+        return self.mu_law.encode(waveform)
 
     def generate(
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: WaveNetOptions

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.families.base import Encoder
 from core.families.wavenet import channels_last, mulaw
 from core.families.wavenet.layers import ResidualLayer
+from core.families.wavenet.mulaw import MuLaw
 
 if TYPE_CHECKING:
     from core.config import WaveNetConfig
@@ -31,6 +32,7 @@ class WaveNetEncoder(Encoder):
         super().__init__()
         channels = config.encoder_channels
         self.hop_length = config.hop_length
+        self.mu_law = MuLaw(config.mu_law)
         self.input = nn.Conv1d(1, channels, 3, padding=1)
         self.layers = nn.ModuleList(
             ResidualLayer(channels, 2**i, leading_relu=config.encoder_leading_relu)
@@ -45,7 +47,7 @@ class WaveNetEncoder(Encoder):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
-        x = mulaw.to_input(mulaw.encode(waveform)).to(self.input.weight.dtype)
+        x = mulaw.to_input(self.mu_law.encode(waveform)).to(self.input.weight.dtype)
         if x.device.type == "cpu" and not torch.is_grad_enabled():
             return torch.stack([self._encode_in_tiles(item) for item in x])
         if channels_last.is_wanted(x):

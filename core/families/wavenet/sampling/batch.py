@@ -195,7 +195,7 @@ class StreamBatch:
             # The network pads with zeros; on this path, which lacks the offset, that is its
             # negative.
             layer.ring[:, stream] = -weights.offset
-        self.history[:, stream] = mulaw.SILENCE
+        self.history[:, stream] = self.weights.silence
 
     @torch.inference_mode()
     def advance(self, frames: Tensor, uniforms: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.families.wavenet import mulaw
 from core.families.wavenet.sampling import batch
 from core.families.wavenet.sampling.engine import Engine
 from core.families.wavenet.sampling.weights import prepare
@@ -103,7 +102,7 @@ class _RecordedBatch(batch.StreamBatch):
         self.record = recorder(self.history.device)
         self.conditions = [torch.zeros_like(condition) for condition in conditions]
         self.uniforms = self.ends.mix.new_zeros(piece, n_streams, dtype=torch.float64)
-        self.codes = self.history.new_full((piece, n_streams), mulaw.SILENCE)
+        self.codes = self.history.new_full((piece, n_streams), self.weights.silence)
         self.never = torch.tensor(False)  # a graph cannot branch on a value
         # cuBLAS and others allocate at first use, which cannot be captured.
         self._steps(0)

@@ -15,7 +15,6 @@ import torch
 
 from core.errors import UsageError
 from core.families.base import GenerationOptions
-from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.families.wavenet.sampling.cuda import CudaEngine
 from core.families.wavenet.sampling.engine import draw_uniforms
@@ -71,10 +70,10 @@ def generate(
         if options.exact:
             for blocks in sequences:
                 engine.restart(0)
-                yield _generate_chain(engine, blocks, seed, network.hop_length)
+                yield _generate_chain(engine, network, blocks, seed)
         else:
             with Prefetcher(sequences) as prefetcher:
-                scheduler = Scheduler(engine, prefetcher, seed, network.hop_length)
+                scheduler = Scheduler(engine, network, prefetcher, seed)
                 for number in range(len(sequences)):
                     yield scheduler.play(number)
 
@@ -99,13 +98,13 @@ def open_engine(network: WaveNetDecoder, options: WaveNetOptions) -> Engine:
 
 
 def _generate_chain(
-    engine: Engine, blocks: Iterator[Tensor], seed: int, hop_length: int
+    engine: Engine, network: WaveNetDecoder, blocks: Iterator[Tensor], seed: int
 ) -> Iterator[Tensor]:
     """Generate one unbroken chain of samples, a frame at a time."""
-    n_samples = 0
+    n_samples, hop_length = 0, network.hop_length
     for block in blocks:
         for frame in block:
             uniforms = torch.from_numpy(draw_uniforms(seed, 0, n_samples, hop_length))
             codes = engine.advance(frame.unsqueeze(0), uniforms.unsqueeze(0))
             n_samples += hop_length
-            yield mulaw.decode(codes[0])
+            yield network.mu_law.decode(codes[0])

@@ -100,7 +100,7 @@ class _Stream:
         self.mix = _Pointwise(network.mix)
         self.mix_condition = _Pointwise(network.mix_condition)
         self.output = _Pointwise(network.output)
-        self.history = torch.full((2,), mulaw.SILENCE, device=self.input.device)
+        self.history = torch.full((2,), network.mu_law.silence, device=self.input.device)
 
     @torch.no_grad()
     def advance(self, frame: Tensor, uniforms: Tensor, temperature: float) -> Tensor:

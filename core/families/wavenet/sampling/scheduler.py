@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from core.families.wavenet import mulaw
 from core.families.wavenet.sampling.batch import BLOCK
 from core.families.wavenet.sampling.chunks import Chunk, plan
 from core.families.wavenet.sampling.crossfade import Crossfader
@@ -25,6 +24,7 @@ from core.families.wavenet.sampling.engine import draw_uniforms
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from core.families.wavenet.decoder import WaveNetDecoder
     from core.families.wavenet.sampling.engine import Engine
     from core.families.wavenet.sampling.prefetch import Prefetcher
 
@@ -110,17 +110,20 @@ class Scheduler:
     """Generates chunk by chunk, as many side by side as the engine has streams.
 
     Args:
-        engine: Generates the samples.
+        engine: Generates the codes.
+        network: The network that the engine runs; gives the hop length and the codec.
         prefetcher: Gives the latents.
         seed: Seed of the draws, the same for every sequence.
-        hop_length: Samples per latent frame.
     """
 
-    def __init__(self, engine: Engine, prefetcher: Prefetcher, seed: int, hop_length: int) -> None:
+    def __init__(
+        self, engine: Engine, network: WaveNetDecoder, prefetcher: Prefetcher, seed: int
+    ) -> None:
         self.engine = engine
         self.prefetcher = prefetcher
         self.seed = seed
-        self.hop_length = hop_length
+        self.hop_length = network.hop_length
+        self.mu_law = network.mu_law
         # By number, in order; those before have been played.
         self.sequences: dict[int, SequenceState] = {}
         self.streams: list[ActiveChunk | None] = [None] * engine.n_streams
@@ -171,7 +174,7 @@ class Scheduler:
                 return
             self._begin_frame()
         try:
-            waveform = mulaw.decode(self.engine.advance(self.frames, self.parts.popleft()))
+            waveform = self.mu_law.decode(self.engine.advance(self.frames, self.parts.popleft()))
         except BaseException as error:
             self.failure = error
             raise

@@ -60,6 +60,7 @@ class Weights:
         mix: float [S, S].
         output: float [S, Q].
         output_bias: float [Q].
+        silence: The code that a stream's past consists of when it starts.
     """
 
     layers: list[LayerWeights]
@@ -70,6 +71,7 @@ class Weights:
     mix: Tensor
     output: Tensor
     output_bias: Tensor
+    silence: int
 
     @property
     def condition_widths(self) -> list[int]:
@@ -110,6 +112,7 @@ def prepare(network: WaveNetDecoder) -> Weights:
         mix=mix,
         output=output,
         output_bias=output_bias,
+        silence=network.mu_law.silence,
     )
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.encoder import WaveNetEncoder
 from core.families.wavenet.layers import TILE, GatedLayer
@@ -183,7 +182,7 @@ def test_skip_sum_starts_with_the_first_activation(decoder, tiny):
 
 def test_decoder_loss_is_in_nats_and_its_figure_in_bits(decoder, tiny):
     waveform, latents = torch.rand(2, 1600) * 2 - 1, torch.randn(2, 2, tiny.model.latent_dim)
-    codes = mulaw.encode(waveform)
+    codes = decoder.mu_law.encode(waveform)
     likelihoods = decoder(codes, latents).softmax(1).gather(1, codes.unsqueeze(1))
     nats = -likelihoods.log().mean()
     torch.testing.assert_close(decoder.reconstruction_loss(latents, waveform), nats)
@@ -234,10 +233,12 @@ def test_encoder_averages_the_projection_of_each_frames_samples(generator, tiny)
     torch.testing.assert_close(latents, expected.transpose(1, 2))
 
 
-def test_encoder_hears_codes_not_the_waveform(generator, tiny):
-    encoder = WaveNetEncoder(tiny.model)
+@pytest.mark.parametrize("grid", ["round", "floor"])
+def test_encoder_sees_codes_not_the_waveform(generator, tiny, grid):
+    encoder = WaveNetEncoder(replace(tiny.model, mu_law=grid))
+    assert encoder.mu_law.grid == grid
     waveform = torch.rand(1, 800) * 2 - 1
-    quantised = mulaw.decode(mulaw.encode(waveform))
+    quantised = encoder.mu_law.decode(encoder.mu_law.encode(waveform))
     assert torch.equal(encoder(waveform), encoder(quantised))
 
 

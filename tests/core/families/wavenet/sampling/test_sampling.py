@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from core.errors import UsageError
-from core.families.wavenet import mulaw
 from core.families.wavenet.decoder import WaveNetDecoder
+from core.families.wavenet.mulaw import MuLaw
 from core.families.wavenet.sampling import WaveNetOptions, batch, generation, scheduler
 from core.families.wavenet.sampling.chunks import WARMUP_FRAMES, plan
 from core.families.wavenet.sampling.engine import choose, draw_uniforms
@@ -154,7 +154,9 @@ def test_torchs_own_random_numbers_play_no_part(decoder, short_hop, options):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_temperature_zero_takes_the_likeliest_code(decoder, short_hop, monkeypatch):
+@pytest.mark.parametrize("grid", ["round", "floor"])
+def test_temperature_zero_takes_the_likeliest_code(short_hop, trained, monkeypatch, grid):
+    decoder = trained(WaveNetDecoder(replace(short_hop, mu_law=grid)))
     latents, likeliest = torch.randn(2, short_hop.latent_dim), []
 
     def watched(logits, uniform, temperature):
@@ -165,7 +167,7 @@ def test_temperature_zero_takes_the_likeliest_code(decoder, short_hop, monkeypat
     monkeypatch.setattr(batch, "compiled", lambda: batch.advance)
     greedy = replace(EXACT, temperature=0)
     samples = generate(decoder, latents, options=greedy)
-    assert mulaw.encode(samples).tolist() == likeliest
+    assert torch.equal(samples, MuLaw(grid).decode(torch.tensor(likeliest)))
     assert torch.equal(samples, generate(decoder, latents, options=greedy, seed=9))
 
 
