@@ -324,7 +324,12 @@ class Config:
         return cls(preset, build(kinds[family], model, "[model] ", error=UsageError), **built)
 
     def updated(self, section: str, **changes: Any) -> Config:
-        """Return a copy with some values of one section changed, checked like a file's."""
+        """Return a copy with some values of one section changed, checked like a file's.
+
+        Example:
+            >>> Config("mine", SpectralConfig()).updated("training", steps=100).training.steps
+            100
+        """
         values = self.to_dict()
         values[section] |= changes
         return Config.from_dict(values)

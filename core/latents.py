@@ -80,6 +80,11 @@ def blend(
     Raises:
         LatentsError: Arrays of different width.
         UsageError: An overlap that is negative or longer than an input.
+
+    Example:
+        >>> a, b = np.zeros((3, 1), np.float32), np.full((3, 1), 4, np.float32)
+        >>> blend(a, b, overlap_frames=1)[:, 0].tolist()
+        [0.0, 0.0, 2.0, 4.0, 4.0]
     """
     _check_widths(first, second)
     longest = min(len(first), len(second))
@@ -110,6 +115,11 @@ def mix(
     Raises:
         LatentsError: Arrays of different width.
         UsageError: A weight outside 0..1.
+
+    Example:
+        >>> a, b = np.zeros((3, 1), np.float32), np.full((2, 1), 4, np.float32)
+        >>> mix(a, b, 0.25)[:, 0].tolist()
+        [1.0, 1.0]
     """
     _check_widths(first, second)
     if not 0 <= weight <= 1:

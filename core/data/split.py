@@ -30,6 +30,10 @@ def normalise_shares(split: tuple[float, float, float]) -> dict[str, float]:
 
     Raises:
         UsageError: A share is negative or not finite, or training gets none.
+
+    Example:
+        >>> normalise_shares((8, 1, 1))
+        {'train': 0.8, 'validation': 0.1, 'test': 0.1}
     """
     finite = len(split) == len(SPLITS) and all(math.isfinite(x) and x >= 0 for x in split)
     if not finite or split[0] == 0:

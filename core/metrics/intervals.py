@@ -88,7 +88,12 @@ def figure_interval(
 
 
 def separation(better: Sequence[float], worse: Sequence[float]) -> float | None:
-    """Return how often a value of `better` is above one of `worse`; None if either is empty."""
+    """Return how often a value of `better` is above one of `worse`; None if either is empty.
+
+    Example:
+        >>> separation([3, 4], [1, 2]), separation([1, 2], [1, 2])
+        (1.0, 0.5)
+    """
     if not better or not worse:
         return None
     ordered = np.sort(np.asarray(worse, dtype=float))

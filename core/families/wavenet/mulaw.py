@@ -31,6 +31,11 @@ class MuLaw:
     Attributes:
         grid: As given.
         silence: The code of a zero sample, with which networks and samplers start.
+
+    Example:
+        >>> import torch
+        >>> MuLaw("round").encode(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+        [0, 128, 255]
     """
 
     def __init__(self, grid: Literal["round", "floor"]) -> None:
