@@ -296,9 +296,8 @@ def open_samples(path: Path) -> NDArray[np.int16]:
         samples = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         reason = "is missing"
-    # What the parser of NumPy's headers makes of foreign bytes.
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, TypeError, MemoryError) as e:
-        reason = f"cannot be read ({_first_line(e)})"
+    except Exception as error:  # whatever NumPy's parser of headers makes of foreign bytes
+        reason = f"cannot be read ({_first_line(error)})"
     else:
         if samples.dtype.str == SAMPLE_TYPE and samples.ndim == 1:
             return samples
