@@ -205,6 +205,8 @@ class DomainSync:
                     self._notice(source, f"was {track.source} before; its split stays")
                     self._moved.add(track.source)
             else:
+                if track:  # damaged, and not to be taken for what an interrupted run left
+                    (self._directory / track.file).unlink(missing_ok=True)
                 to_store.append((recording, sha256))
             owners.setdefault(sha256, source)
         return to_store

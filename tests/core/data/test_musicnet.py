@@ -63,7 +63,7 @@ def test_musicnet_makes_the_six_domains_of_the_paper(tmp_path, inner):
     assert [cello.n_tracks(split) for split in SPLITS] == [1, 1, 0]
 
 
-def test_musicnet_logs_what_is_missing_and_goes_on(tmp_path):
+def test_musicnet_reports_what_is_missing_and_goes_on(tmp_path):
     root = write_musicnet(tmp_path / "musicnet")
     for number in (2186, 2075, 2076):
         next(root.glob(f"*/{number}.wav")).unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from core.data import sync
 from core.data.domain import check_domain_name, load_domain, load_domains
 from core.data.prepare import prepare
-from core.errors import UsageError
+from core.errors import DataError, UsageError
 
 from .conftest import RATE, prep, splits, tree, write_tone, write_tones
 
@@ -21,12 +22,12 @@ from .conftest import RATE, prep, splits, tree, write_tone, write_tones
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("text.wav", b"hello, this is no audio", "Format not recognised"),
+        ("text.wav", b"hello, this is no audio", "cannot be read as audio"),
         ("empty.mp3", b"", "empty"),
         ("random.flac", b"fLaC" + bytes(range(200)), "cannot be"),
     ],
 )
-def test_unreadable_file_is_loged_with_its_reason_and_the_others_go_on(
+def test_unreadable_file_is_reported_with_its_reason_and_the_others_go_on(
     tmp_path, name, content, reason
 ):
     write_tones(tmp_path / "bach", 2)
@@ -46,6 +47,60 @@ def test_dangling_link_is_a_failure_and_the_others_go_on(tmp_path):
     log = prep(tmp_path / "bach", tmp_path / "data")
     assert log.failures == [(str(tmp_path / "bach/gone.wav"), "No such file or directory")]
     assert len(log.domains[0].domain.tracks) == 2
+
+
+def test_devices_pipes_and_loops_are_failures_and_the_others_go_on(tmp_path):
+    directory = write_tones(tmp_path / "bach", 2)
+    os.mkfifo(tmp_path / "pipe")
+    (directory / "pipe.wav").symlink_to(tmp_path / "pipe")
+    (directory / "zero.wav").symlink_to("/dev/zero")
+    (directory / "loop.wav").symlink_to("loop.wav")
+    (directory / "above").symlink_to(directory)
+    log = prep(directory, tmp_path / "data")
+    assert log.failures == [
+        (str(directory / "loop.wav"), "Too many levels of symbolic links"),
+        (str(directory / "pipe.wav"), "is a device or a pipe, not a file"),
+        (str(directory / "zero.wav"), "is a device or a pipe, not a file"),
+    ]
+    assert splits(log.domains[0].domain).keys() == {"0.wav", "1.wav"}
+
+
+def test_directory_that_cannot_be_listed_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
+    directory = write_tones(tmp_path / "bach", 2)
+    write_tone(directory / "secret" / "3.wav")
+
+    def iterdir(path, real=Path.iterdir):
+        if path.name == "secret":  # root may list anything
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    log = prep(directory, tmp_path / "data")
+    assert log.failures == [(str(directory / "secret"), "cannot be listed: Permission denied")]
+    assert splits(log.domains[0].domain).keys() == {"0.wav", "1.wav"}
+
+
+def test_domain_that_fails_does_not_keep_the_others_from_being_prepared(tmp_path):
+    directories = [write_tones(tmp_path / name, 2) for name in ("bach", "cello", "organ")]
+    (tmp_path / "data" / "bach").mkdir(parents=True)
+    (tmp_path / "data" / "bach" / "domain.json").write_text("{")
+    (tmp_path / "data" / "cello").write_text("a file")
+    log = prepare(directories, data=tmp_path / "data", sample_rate=RATE)
+    assert [place for place, _ in log.failures] == [str(path) for path in directories[:2]]
+    assert [prepared.domain.name for prepared in log.domains] == ["organ"]
+
+
+@pytest.mark.parametrize("is_relative", ["directory", "data"])
+def test_removed_working_directory_is_one_clear_error(tmp_path, monkeypatch, is_relative):
+    directory = write_tones(tmp_path / "bach", 1)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DataError, match="working directory was removed"):
+        prep(
+            Path("../bach") if is_relative == "directory" else directory,
+            Path("data") if is_relative == "data" else tmp_path / "data",
+        )
 
 
 @pytest.mark.parametrize(
@@ -161,6 +216,16 @@ def test_names_are_composed(tmp_path):
     ]
 
 
+def test_decomposed_directory_of_a_domain_is_used_and_not_made_twice(tmp_path):
+    """As it is after copying the data from a file system that decomposes names."""
+    directory = write_tones(tmp_path / "Händel", 2)
+    prep(directory, tmp_path / "data")
+    (tmp_path / "data" / "H\u00e4ndel").rename(tmp_path / "data" / "Ha\u0308ndel")
+    log = prep(directory, tmp_path / "data")
+    assert log.domains[0].n_converted == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["Ha\u0308ndel"]
+
+
 def test_name_option_names_a_single_directory(tmp_path):
     write_tones(tmp_path / "v1.2", 2)
     prep(tmp_path / "v1.2", tmp_path / "data", name="bach")
@@ -210,3 +275,14 @@ def test_jobs_are_the_cores_that_may_be_used(tmp_path, monkeypatch, cores, threa
     )
     prep(write_tones(tmp_path / "bach", 1), tmp_path / "data")
     assert set(seen) == {expected}
+
+
+def test_jobs_are_no_more_than_open_files_allow(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        sync, "ThreadPoolExecutor", lambda n: seen.append(n) or ThreadPoolExecutor(n)
+    )
+    for limit in (8, 40, 1024):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        prep(write_tones(tmp_path / "bach", 1), tmp_path / f"data{limit}", jobs=20)
+    assert seen == [1, 1, 3, 3, 20, 20]

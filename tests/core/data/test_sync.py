@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.data.domain import load_domain
+from core.data.domain import load_domain, reading, track_samples
 from core.errors import DataError
 
 from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone
@@ -116,19 +116,6 @@ def test_recording_that_became_silent_is_dropped(bach):
     assert "3.wav" not in splits(load_domain(data / "bach"))
 
 
-def test_lost_samples_are_restored(bach):
-    directory, data = bach
-    before = load_domain(data / "bach")
-    lost = data / "bach" / before.tracks[2].file
-    content = lost.read_bytes()
-    lost.write_bytes(content[:1000])
-    with pytest.raises(DataError, match="run the same `umt prep` again"):
-        load_domain(data / "bach")
-    prep(directory, data)
-    assert load_domain(data / "bach") == before
-    assert lost.read_bytes() == content
-
-
 def test_directory_emptied_later_leaves_the_domain_as_it_was(bach):
     directory, data = bach
     before = load_domain(data / "bach")
@@ -164,3 +151,41 @@ def test_another_rate_is_refused_and_says_what_to_do(bach):
     assert place == str(directory)
     assert "--rate 8000, another --out, or delete" in reason
     assert tree(data) == before
+
+
+def test_samples_that_a_training_reads_stay_until_it_has_ended(bach):
+    directory, data = bach
+    domain = load_domain(data / "bach")
+    write_tone(directory / "3.wav", hz=900)
+    (directory / "4.wav").unlink()
+    with reading([domain]):
+        log = prep(directory, data)
+        assert "samples that are no longer needed stay" in log.notices[-1]
+        load_samples(domain)
+    assert load_domain(data / "bach") != domain
+    assert not prep(directory, data).notices
+    with pytest.raises(DataError, match="is missing"):
+        load_samples(domain)
+
+
+def load_samples(domain):
+    for track in domain.tracks:
+        track_samples(domain.directory, track)
+
+
+def test_training_does_not_begin_with_samples_that_were_removed_meanwhile(bach):
+    directory, data = bach
+    domain = load_domain(data / "bach")
+    (directory / "4.wav").unlink()
+    prep(directory, data)
+    with pytest.raises(DataError, match=r"4-.*npy is missing"), reading([domain]):
+        pytest.fail("training began")
+
+
+def test_a_training_does_not_keep_prep_from_adding_recordings(bach):
+    directory, data = bach
+    write_tone(directory / "new.wav", hz=900)
+    with reading([load_domain(data / "bach")]):
+        log = prep(directory, data)
+    assert log.domains[0].n_converted == 1
+    assert log.notices == []
