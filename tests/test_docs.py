@@ -115,7 +115,7 @@ def test_calls_of_umt_named_in_prose_are_understood() -> None:
                 given = {word for word in options if word.startswith("-")}
                 assert given <= known | {"--help"}, (name, words)
                 n_found += 1
-    assert n_found > 10
+    assert n_found > 5
 
 
 def test_every_reason_not_to_run_a_command_is_still_needed() -> None:
