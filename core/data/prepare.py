@@ -17,7 +17,6 @@ from core.audio.formats import find_audio
 from core.data.domain import (
     DOMAIN_FILE,
     MAX_SAMPLE_RATE,
-    SPLITS,
     WRITE_LOCK,
     cannot_write,
     check_domain_name,
@@ -33,15 +32,6 @@ from core.files import exclusive_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-__all__ = [
-    "DEFAULT_SPLIT",
-    "PREPARED_SAMPLE_RATE",
-    "SPLITS",
-    "PrepLog",
-    "prepare",
-    "prepare_musicnet",
-]
 
 PREPARED_SAMPLE_RATE = 44100  # Hz
 SAMPLE_RATES = range(1000, MAX_SAMPLE_RATE + 1)  # Hz

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from core.data import convert
-from core.data.domain import load_domain
+from core.data.domain import load_domain, reading
+from core.data.prepare import prepare
 
 from ..core.data.conftest import prep, tree, write_tone, write_tones
 
@@ -177,8 +181,6 @@ def test_full_disk_keeps_what_is_finished_and_the_next_run_goes_on(
 
 
 def test_full_disk_ends_the_run_for_all_domains(tmp_path, full_disk):
-    from core.data.prepare import prepare
-
     directories = [write_tones(tmp_path / name, 1, seconds=20) for name in "abc"]
     with full_disk(50_000):
         log = prepare(directories, data=tmp_path / "data", sample_rate=8000)
@@ -190,3 +192,69 @@ def test_data_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "data").write_text("a file")
     ((_, reason),) = prep(tmp_path / "bach", tmp_path / "data").failures
     assert "choose another --out" in reason
+
+
+def fail_with(code):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace", "mkdir"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_failing_call_is_one_clear_error_and_the_next_run_finishes(
+    tmp_path, monkeypatch, function, code
+):
+    directory = write_tones(tmp_path / "bach", 2)
+    prep(directory, tmp_path / "data")
+    write_tone(directory / "new.wav", hz=900)
+    before = tree(tmp_path / "data")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, function, fail_with(code))
+        ((place, reason),) = prep(directory, tmp_path / "data").failures
+    assert place == str(directory)
+    assert re.fullmatch(
+        rf"cannot write {tmp_path}/data/bach/\S+: {os.strerror(code)}; .*--(out|jobs).*", reason
+    )
+    assert tree(tmp_path / "data") == before
+    assert prep(directory, tmp_path / "data").domains[0].n_converted == 1
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_recording_that_cannot_be_read_is_a_failure_and_the_others_go_on(
+    tmp_path, monkeypatch, code, call
+):
+    """The first call hashes it, the others look at it and decode it."""
+    directory = write_tones(tmp_path / "bach", 3)
+    calls = []
+
+    def open_path(path, *args, real=Path.open, **options):
+        if path.name == "1.wav":
+            calls.append(path)
+            if len(calls) >= call:
+                raise OSError(code, os.strerror(code), str(path))
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", open_path)
+        log = prep(directory, tmp_path / "data")
+    ((place, reason),) = log.failures
+    assert place == str(directory / "1.wav")
+    assert os.strerror(code) in reason
+    assert len(log.domains[0].domain.tracks) == 2
+    assert prep(directory, tmp_path / "data").domains[0].n_converted == 1
+
+
+@pytest.mark.parametrize("code", [errno.EBADF, errno.ENOLCK, errno.ENOSYS])
+def test_file_system_without_locks_costs_a_notice(tmp_path, monkeypatch, caplog, code):
+    monkeypatch.setattr(fcntl, "flock", fail_with(code))
+    directory = write_tones(tmp_path / "bach", 2)
+    for _ in range(2):
+        log = prep(directory, tmp_path / "data")
+        assert log.failures == []
+        with reading([log.domains[0].domain]):
+            pass
+    (message,) = caplog.messages
+    assert f"{tmp_path}/data/bach: the file system has no locks" in message

@@ -118,7 +118,7 @@ def _parse_split(text: str) -> tuple[float, float, float]:
 
 
 def _describe(prepared: PreparedDomain) -> dict[str, object]:
-    from core.data.prepare import SPLITS
+    from core.data.domain import SPLITS
 
     domain = prepared.domain
     return {
@@ -135,7 +135,7 @@ def _describe(prepared: PreparedDomain) -> dict[str, object]:
 def _show_table(env: Environment, log: PrepLog) -> None:
     from rich.table import Table
 
-    from core.data.prepare import SPLITS
+    from core.data.domain import SPLITS
 
     table = Table("domain", box=None, title="minutes (tracks)", title_justify="left")
     for heading in (*SPLITS, "new"):

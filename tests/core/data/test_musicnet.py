@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.data.domain import load_domain
-from core.data.prepare import SPLITS, prepare_musicnet
+from core.data.domain import SPLITS, load_domain
+from core.data.prepare import prepare_musicnet
 from core.errors import DataError
 
 from .conftest import RATE, write_tone

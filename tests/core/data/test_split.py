@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from core.data.domain import Part, load_domain
-from core.data.prepare import SPLITS
+from core.data.domain import SPLITS, Part, load_domain
 from core.data.split import assign_tracks, carry_over, cut_track, normalise_shares, stable_order
 
 from .conftest import SHARES, prep, splits, write_tone, write_tones

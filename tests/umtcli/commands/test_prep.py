@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import write_song
+from ..conftest import write_song
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_table_of_minutes_is_the_result(umt, recordings):
 
 def test_json_has_the_same_facts(umt, recordings):
     ran = umt(*PREP, recordings, "--name", "bach", "--out", "elsewhere", "--json")
-    told = json.loads(ran.stdout)
-    assert (told["command"], told["version"], told["failures"]) == ("prep", 1, [])
-    (domain,) = told["results"]
+    answer = json.loads(ran.stdout)
+    assert (answer["command"], answer["version"], answer["failures"]) == ("prep", 1, [])
+    (domain,) = answer["results"]
     assert domain["tracks"] == {"train": 1, "validation": 1, "test": 1}
     assert sum(domain["minutes"].values()) == pytest.approx(21 / 60, abs=0.01)
     assert domain["directory"] == "elsewhere/bach"
@@ -44,8 +44,8 @@ def test_json_has_the_same_facts(umt, recordings):
 
 def test_second_run_converts_nothing(umt, recordings):
     umt(*PREP, recordings, "--name", "bach")
-    told = json.loads(umt(*PREP, recordings, "--name", "bach", "--json").stdout)
-    assert told["results"][0]["converted"] == 0
+    answer = json.loads(umt(*PREP, recordings, "--name", "bach", "--json").stdout)
+    assert answer["results"][0]["converted"] == 0
 
 
 def test_unreadable_file_is_reported_skipped_and_fails_the_run(umt, recordings):
