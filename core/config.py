@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 
 
 SHORTEST_SEGMENT_SECONDS = 0.25
+# Largest numbers by the end of their names: a configuration of a few bytes, maybe somebody
+# else's, must not ask for more memory or time than anybody has.
+LARGEST = {
+    "sample_rate": 384_000,
+    "hop_length": 1 << 16,
+    "frame_length": 1 << 14,
+    "downsampling": 64,
+    "n_fft": 1 << 16,
+    "noise_bands": 1 << 12,
+    "kernel_size": 1 << 10,
+    "latent_dim": 1 << 14,
+    "channels": 1 << 14,
+    "_hidden": 1 << 14,
+    "_blocks": 64,
+    "_layers": 32,
+}
 # Keys that stored configurations may have and that no longer mean anything.
 RETIRED_KEYS = {"training": ("adversarial_weight", "adversarial_start")}
 
@@ -148,6 +164,9 @@ class SpectralConfig:
             raise _impossible("model", "n_fft", self.n_fft, "an even multiple of frame_length")
         if self.kernel_size % 2 == 0:
             raise _impossible("model", "kernel_size", self.kernel_size, "an odd number")
+        if self.hop_length > LARGEST["hop_length"]:
+            accepted = f"{LARGEST['hop_length']:,} or less with frame_length"
+            raise _impossible("model", "downsampling", self.downsampling, accepted)
 
     @property
     def hop_length(self) -> int:
@@ -343,15 +362,18 @@ _SECTIONS: dict[str, type[ConfusionConfig | DistortionConfig | TrainingConfig]] 
 
 
 def _check_numbers(config: Any, section: str, **lowest: float) -> None:
-    """Raise unless the numbers of a section are large enough.
+    """Raise unless the numbers of a section are large enough, and not too large.
 
-    Integers are counts of 1 or more and other numbers 0 or more where `lowest` says nothing.
+    Integers are counts of 1 or more and other numbers 0 or more where `lowest` has no entry.
     """
     for name, hint in get_type_hints(type(config)).items():
         if hint in (int, float):
             value, least = getattr(config, name), lowest.get(name, 1 if hint is int else 0)
             if value < least:
                 raise _impossible(section, name, value, f"{least:g} or more")
+            for ending, most in LARGEST.items():
+                if name.endswith(ending) and value > most:
+                    raise _impossible(section, name, value, f"{most:,} or less")
 
 
 def _impossible(section: str, name: str, value: object, accepted: str) -> UsageError:

@@ -6,55 +6,134 @@ a model; it holds no losses and no optimizers.
 
 from __future__ import annotations
 
+import math
+import os
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.audio.levels import Waveform, level_input
+from core.audio.levels import Waveform, guard_peaks, level_input
+from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from core.config import Config
 from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.windows import run_in_windows
-from core.files import atomic_write
-from core.model_file import ModelHeader, identify, part_of, read_header
-from core.weights import checksums_of, read_weights
+from core.latents import as_array, as_latents
+from core.model_file import (
+    ModelHeader,
+    find_domain,
+    locate_model,
+    open_model,
+    part_of,
+    write_model,
+)
+from core.parsing import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
+    from numpy.typing import ArrayLike, NDArray
+
+    from core.audio.levels import Recording
     from core.families.base import Decoder, Encoder, GenerationOptions
+
+    Array = NDArray[np.float32]
 
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
 # For sound that comes in while the result is heard. A window's context is worked on again with
 # each window, so short ones cost more.
 LIVE_WINDOW_SECONDS = 0.25
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
+LARGEST_SAMPLE = 16.0  # beyond, floats are integers that nobody has scaled
 
 
 class Decoders(nn.Module):
-    """Decoders by domain name, also by names such as `train` that `nn.ModuleDict` refuses."""
+    """Decoders by domain name; their state-dict keys are `NAME.…`.
+
+    Not an `nn.ModuleDict`, which refuses names that it has methods or attributes of, such as
+    `train` and `keys`.
+    """
 
     def __init__(self, decoders: Mapping[str, Decoder[GenerationOptions]]) -> None:
         super().__init__()
-        # Past `add_module`, which looks for attributes of that name; they are not in the way,
-        # since decoders are never looked up as attributes.
-        self._modules.update(decoders)
+        self.names = tuple(decoders)
+        self.networks = nn.ModuleList(decoders.values())
+        self.register_state_dict_post_hook(_key_by_name)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_key_by_index)  # type: ignore[no-untyped-call]
 
     def __getitem__(self, name: str) -> Decoder[GenerationOptions]:
-        return cast("Decoder[GenerationOptions]", self._modules[name])
+        return cast("Decoder[GenerationOptions]", self.networks[self.names.index(name)])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(self.names)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._modules
+        return name in self.names
+
+
+def _key_by_name(
+    decoders: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: object
+) -> None:
+    """Rename `networks.INDEX.…` to `NAME.…`, as stored models have it."""
+    assert isinstance(decoders, Decoders)
+    start = f"{prefix}networks."
+    renamed = {}
+    for key in [key for key in state if key.startswith(start)]:
+        index, rest = key.removeprefix(start).split(".", 1)
+        renamed[f"{prefix}{decoders.names[int(index)]}.{rest}"] = state.pop(key)
+    state.update(renamed)  # at once: a domain may be called "networks"
+
+
+def _key_by_index(decoders: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Undo `_key_by_name`."""
+    assert isinstance(decoders, Decoders)
+    renamed = {}
+    for key in [key for key in state if key.startswith(prefix)]:
+        name, rest = key.removeprefix(prefix).split(".", 1)
+        if name in decoders.names:
+            index = decoders.names.index(name)
+            renamed[f"{prefix}networks.{index}.{rest}"] = state.pop(key)
+    state.update(renamed)
+
+
+@dataclass
+class LatentStream:
+    """Latents in the making. What is not known in advance is set before the first block comes.
+
+    Attributes:
+        blocks: float32 [l, D] each; can be taken once.
+        n_samples: Samples that the audio will have at the model's rate; None when not known
+            before it ends.
+        n_encoded: Samples encoded so far; None for latents that stand for whole frames.
+        gain_db: By how much the audio was raised before it was encoded; None when the gain follows
+            the input.
+    """
+
+    blocks: Iterator[Array]
+    n_samples: int | None = None
+    n_encoded: int | None = None
+    gain_db: float | None = 0.0
+
+
+@dataclass
+class AudioStream:
+    """A decoded waveform in the making.
+
+    Attributes:
+        blocks: float32 [t] each, within [-1, 1]; can be taken once.
+        latents: What it is made of.
+        peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
+    """
+
+    blocks: Iterator[Array]
+    latents: LatentStream
+    peak_gain_db: float = 0.0
 
 
 class Translator(nn.Module):
@@ -127,55 +206,67 @@ class Translator(nn.Module):
 
     @classmethod
     def load(
-        cls, path: str | Path, *, domains: Iterable[str] | None = None, device: str = "cpu"
+        cls, source: str | Path, *, domains: Iterable[str] | None = None, device: str = "cpu"
     ) -> Translator:
         """Load a model file; runs no code from it.
 
         Args:
-            path: The file.
+            source: The file, the directory of a training run, or a bundled name: "starter".
             domains: Decoders to load; None for all, empty for the encoder alone.
-            device: torch device to put the weights on.
+            device: "auto", "cpu", "cuda" or "cuda:N".
 
         Raises:
-            ModelError: The file is missing, damaged, or newer than this program.
-            UsageError: A domain is unknown.
+            ModelError: The file is damaged, or newer than this program.
+            UsageError: There is no such model or device, or the model lacks a domain.
         """
-        path = Path(path)
-        header = read_header(path)
-        try:
+        chosen = resolve_device(device)
+        path = locate_model(os.fspath(source)).path
+        with open_model(path) as file:
+            header = file.header
             config = Config.from_dict(header.config)
-        except UsageError as error:
-            raise ModelError(f"{path}: {error}; is this umt older than the model?") from error
-        wanted = header.domains if domains is None else tuple(dict.fromkeys(domains))
-        for name in wanted:
-            check_domain(name, header.domains)
+            names = header.domains if domains is None else domains
+            wanted = tuple(dict.fromkeys(find_domain(name, header.domains) for name in names))
+
+            def build() -> Translator:
+                return cls(config, header.domains, wanted, classified=header.classified)
+
+            # A small file can announce networks of any size: compare before memory is taken.
+            with torch.device("meta"):
+                expected = build().state_dict()
+            for name, tensor in expected.items():
+                if file.shape(name) != tuple(tensor.shape):
+                    raise ModelError(
+                        f"{path}: damaged: {name} has shape {file.shape(name)}, and its "
+                        f"configuration makes that {tuple(tensor.shape)}"
+                    )
+            stored = file.read(expected.keys())
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, only to be replaced
-            model = cls(config, header.domains, wanted, classified=header.classified)
-        model.load_state_dict(read_weights(path, header, model.state_dict().keys()))
-        model.level_db, model.training_record, model.id = (
-            header.level_db,
-            header.training,
-            header.id,
+            model = build()
+        model.load_state_dict(
+            {name: torch.from_numpy(values).float() for name, values in stored.items()}
         )
-        return model.eval().requires_grad_(requires_grad=False).to(device)
+        model.level_db = header.level_db
+        model.training_record = header.training
+        model.id = header.id
+        return model.eval().requires_grad_(requires_grad=False).to(chosen)
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write the model file, complete or not at all.
 
         Args:
             path: The file; its directory exists.
-            dtype: How weights are stored; they are always computed with in float32.
+            dtype: How weights are stored, torch.float32 or torch.float16; they are always
+                computed with in float32.
+
+        Raises:
+            OSError: The file cannot be written.
         """
         tensors = {
-            name: tensor.detach().to("cpu", self.stored_as.get(part_of(name), dtype)).contiguous()
+            name: tensor.detach().to("cpu", self.stored_as.get(part_of(name), dtype)).numpy()
             for name, tensor in self.state_dict().items()
         }
-        checksums = checksums_of(tensors)
-        config = self.config.to_dict()
-        self.id = identify(config, self.domains, checksums)
         model = self.config.model
         header = ModelHeader(
-            id=self.id,
             family=model.family,
             preset=self.config.preset,
             domains=self.domains,
@@ -183,14 +274,12 @@ class Translator(nn.Module):
             hop_length=model.hop_length,
             latent_dim=model.latent_dim,
             level_db=self.level_db,
-            config=config,
+            config=self.config.to_dict(),
             training=self.training_record,
+            checksums={},
             classified=self.classified,
-            checksums=checksums,
-            n_parameters={},
         )
-        with atomic_write(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata=header.metadata())
+        self.id = write_model(Path(path), tensors, header)
 
     @property
     def sample_rate(self) -> int:
@@ -240,64 +329,183 @@ class Translator(nn.Module):
                 )
         return self.family_description.build_options(given)
 
-    def encode(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    def encode(self, waveform: ArrayLike, sample_rate: int) -> Array:
         """Encode a waveform that fits into memory.
 
         Quiet audio is brought up to the training level first, as the commands do.
 
         Args:
-            waveform: float [T], mono, -1..1.
+            waveform: Mono samples [T], floats in -1..1, or int16 or int32, which are scaled as
+                in WAV files; an array, a list or a tensor.
             sample_rate: Its rate in Hz; resampled if it is not the model's.
 
         Returns:
             Latents, float32 [L, D].
 
         Raises:
-            AudioError: The waveform is not mono.
+            AudioError: The waveform is not mono, of another type, out of range or not finite.
         """
-        if waveform.ndim != 1:
-            raise AudioError(
-                f"waveform of shape {waveform.shape}, (samples,) is expected: mix it down to mono, "
-                "or read the file with core.audio.reader.read_audio"
-            )
-        levelled = level_input(Waveform(waveform, sample_rate), self.sample_rate, self.level_db)
-        latents = self.encode_blocks(levelled.blocks)
-        return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *latents])
+        return self._joined_latents(self.encode_stream(as_waveform(waveform, sample_rate)))
 
     def decode(
         self,
-        latents: np.ndarray,
+        latents: ArrayLike,
         *,
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
-    ) -> np.ndarray:
-        """Decode latents into a domain.
+    ) -> Array:
+        """Decode latents into a domain; peaks above full scale are lowered.
 
         Args:
-            latents: float [L, D].
+            latents: Finite floats [L, D]; an array, a list or a tensor.
             to: The domain.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
 
         Returns:
-            Waveform, float32 [L * hop_length], at the model's rate.
+            Waveform, float32 [L * hop_length] in -1..1, at the model's rate.
 
         Raises:
             UsageError: The domain is unknown or was not loaded.
-            LatentsError: The latents have another number of channels.
+            LatentsError: The latents have another number of channels or another type.
         """
-        blocks = self.decode_blocks([latents], to=to, seed=seed, options=options)
-        return np.concatenate([np.zeros(0, np.float32), *blocks])
+        stream = LatentStream(iter([as_latents(latents)]))
+        return _joined_waveform(self.decode_streams([stream], to=to, seed=seed, options=options))
 
     def translate(
-        self, waveform: np.ndarray, sample_rate: int, *, to: str, seed: int = 0
-    ) -> np.ndarray:
-        """Translate a waveform into a domain: `decode(encode(...))`."""
-        return self.decode(self.encode(waveform, sample_rate), to=to, seed=seed)
+        self,
+        waveform: ArrayLike,
+        sample_rate: int,
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> Array:
+        """Translate a waveform into a domain.
+
+        The samples are those of `decode(encode(...))`, cut to the length of the input.
+
+        Args:
+            waveform: As for `encode`.
+            sample_rate: As for `encode`.
+            to: As for `decode`.
+            seed: As for `decode`.
+            options: As for `decode`.
+
+        Returns:
+            Waveform, float32 [T] in -1..1, at the model's rate; as long as the input.
+
+        Raises:
+            AudioError: As for `encode`.
+            UsageError: As for `decode`.
+        """
+        recording = as_waveform(waveform, sample_rate)
+        return _joined_waveform(
+            self.translate_streams([recording], to=to, seed=seed, options=options)
+        )
+
+    def encode_stream(self, recording: Recording, *, follows: bool = False) -> LatentStream:
+        """Encode a recording of any length as it arrives, brought to the training level.
+
+        Nothing is read before the first block is taken.
+
+        Args:
+            recording: For example an `AudioInput` of `core.audio.reader.open_audio`.
+            follows: Whether the gain of a live recording follows what is heard; else it waits
+                for the first seconds of sound.
+        """
+        stream = LatentStream(iter(()))
+
+        def encoded() -> Iterator[Array]:
+            levelled = level_input(recording, self.sample_rate, self.level_db, follows=follows)
+            stream.gain_db, stream.n_samples = levelled.gain_db, levelled.n_samples
+            stream.n_encoded = 0
+            yield from self.encode_blocks(counted(levelled.blocks))
+
+        def counted(blocks: Iterator[Array]) -> Iterator[Array]:
+            for block in blocks:
+                stream.n_encoded = (stream.n_encoded or 0) + len(block)
+                yield block
+
+        stream.blocks = encoded()
+        return stream
+
+    def decode_streams(
+        self,
+        streams: Sequence[LatentStream],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> Generator[AudioStream]:
+        """Decode several streams of latents: peaks lowered, cut to their audio's length.
+
+        Args:
+            streams: Of latents, each to be taken once.
+            to: The domain.
+            seed: Seed of random draws, the same for each.
+            options: From `generation_options`; None for the defaults.
+
+        Yields:
+            The waveform of each, to be taken before that of the next; errors as `decode_all`.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: Where a waveform is taken: its latents have another number of channels.
+        """
+        made = self.decode_all(
+            [stream.blocks for stream in streams], to=to, seed=seed, options=options
+        )
+        with closing(made):
+            for stream, blocks in zip(streams, made, strict=True):
+                audio = AudioStream(iter(()), stream)
+                audio.blocks = self._finished(blocks, audio)
+                yield audio
+
+    def translate_streams(
+        self,
+        recordings: Iterable[Recording],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> Generator[AudioStream]:
+        """Translate several recordings of any length as they arrive.
+
+        Args:
+            recordings: As for `encode_stream`.
+            to: As for `decode_streams`.
+            seed: As for `decode_streams`.
+            options: As for `decode_streams`.
+
+        Yields:
+            As `decode_streams`.
+        """
+        streams = [self.encode_stream(recording) for recording in recordings]
+        yield from self.decode_streams(streams, to=to, seed=seed, options=options)
+
+    def _finished(self, blocks: Iterator[Array], audio: AudioStream) -> Iterator[Array]:
+        """Lower the peaks of decoded blocks, and cut off what the last frame was filled up with."""
+
+        def report(gain_db: float) -> None:
+            audio.peak_gain_db = gain_db
+
+        n_done = 0
+        for block in guard_peaks(blocks, self.sample_rate, report):
+            # What a block stands for was encoded before it was decoded, so the count of samples
+            # cuts nothing before the input has ended.
+            n_encoded = audio.latents.n_encoded
+            kept = block if n_encoded is None else block[: n_encoded - n_done]
+            n_done += len(kept)
+            if len(kept):
+                yield kept
+
+    def _joined_latents(self, stream: LatentStream) -> Array:
+        return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *stream.blocks])
 
     @torch.inference_mode()
-    def encode_blocks(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def encode_blocks(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """Encode a waveform of any length as it arrives.
 
         The result is that of encoding the whole at once, however it is cut into blocks. The
@@ -322,12 +530,12 @@ class Translator(nn.Module):
 
     def decode_blocks(
         self,
-        blocks: Iterable[np.ndarray],
+        blocks: Iterable[Array],
         *,
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[Array]:
         """Decode latents of any length as they arrive.
 
         Args:
@@ -348,12 +556,12 @@ class Translator(nn.Module):
 
     def decode_all(
         self,
-        sequences: Iterable[Iterable[np.ndarray]],
+        sequences: Iterable[Iterable[Array]],
         *,
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
-    ) -> Generator[Iterator[np.ndarray]]:
+    ) -> Generator[Iterator[Array]]:
         """Decode several sequences of latents, each to the samples that it gets alone.
 
         Models of the WaveNet family work on several at a time, which is faster. Memory does not
@@ -375,8 +583,8 @@ class Translator(nn.Module):
             UsageError: The domain is unknown or was not loaded.
             LatentsError: Where a waveform is taken: its latents have another number of channels.
         """
-        check_domain(to, self.decoders)
-        made = self.decoders[to].generate_all(
+        name = find_domain(to, self.decoders.names)
+        made = self.decoders[name].generate_all(
             [self._latents(blocks) for blocks in sequences],
             window=self._window(self.window_seconds),
             seed=seed,
@@ -390,7 +598,7 @@ class Translator(nn.Module):
         """Return how many latent frames to work on at a time."""
         return max(1, round(seconds * self.latent_rate))
 
-    def _frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    def _frames(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
         """Cut a stream of samples into frames, float32 [l, hop_length]."""
         rest = np.zeros(0, np.float32)
         for block in blocks:
@@ -402,7 +610,7 @@ class Translator(nn.Module):
         if len(rest):
             yield self._to_device(np.pad(rest, (0, self.hop_length - len(rest)))).view(1, -1)
 
-    def _latents(self, blocks: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    def _latents(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
         for block in blocks:
             if block.ndim != 2 or block.shape[1] != self.latent_dim:
                 raise LatentsError(
@@ -411,18 +619,80 @@ class Translator(nn.Module):
                 )
             yield self._to_device(block.astype(np.float32, copy=False))
 
-    def _to_device(self, values: np.ndarray) -> Tensor:
+    def _to_device(self, values: Array) -> Tensor:
         # A copy: torch warns about sharing an array that is read-only, as mapped ones are.
         return torch.tensor(np.ascontiguousarray(values), device=self.device)
 
 
 @torch.inference_mode()
-def _arrays(blocks: Iterator[Tensor]) -> Iterator[np.ndarray]:
+def _arrays(blocks: Iterator[Tensor]) -> Iterator[Array]:
     for block in blocks:
         yield block.cpu().numpy()
 
 
-def check_domain(name: str, known: Iterable[str]) -> None:
-    """Raise a UsageError that lists the known domains unless `name` is one of them."""
-    if name not in known:
-        raise UsageError(f"unknown domain {name!r}; this model knows: {', '.join(known)}")
+def _joined_waveform(streams: Generator[AudioStream]) -> Array:
+    """Return the waveform of the only stream; the next is not asked for, which would end it."""
+    with closing(streams):
+        return np.concatenate([np.zeros(0, np.float32), *next(streams).blocks])
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine as `Translator.load` takes them, the default one first.
+
+    Apple's GPUs are none of them: they have no float64, which the phases of the spectral decoder
+    and the draws of WaveNets need.
+    """
+    return [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
+
+
+def resolve_device(device: str) -> str:
+    """Return the device that a name stands for.
+
+    Raises:
+        UsageError: This machine has no such device.
+    """
+    available = available_devices()
+    if device == "auto":
+        return available[0]
+    if device not in available and not (device == "cuda" and "cuda:0" in available):
+        raise UsageError(f"device {shortened(device)}: this machine has {', '.join(available)}")
+    return device
+
+
+def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
+    """Check a mono waveform in memory, and return it as float32.
+
+    Args:
+        waveform: As for `Translator.encode`.
+        sample_rate: Hz.
+
+    Raises:
+        AudioError: As for `Translator.encode`.
+    """
+    samples = as_array(waveform, "waveform", error=AudioError)
+    if samples.ndim != 1:
+        raise AudioError(
+            f"waveform of shape {samples.shape}, (samples,) is expected: mix it down to mono, "
+            "or read the file with core.audio.reader.read_audio"
+        )
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer):
+        raise AudioError(f"sample_rate {shortened(sample_rate)}: expected an int, in Hz")
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioError(
+            f"sample_rate {sample_rate}: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+        )
+    if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
+        full_scale = -float(np.iinfo(samples.dtype).min)
+        return Waveform((samples / full_scale).astype(np.float32), int(sample_rate))
+    if samples.dtype.kind != "f" or samples.dtype.itemsize not in (2, 4, 8):
+        raise AudioError(
+            f"waveform of dtype {samples.dtype}: expected floats in -1..1, int16 or int32"
+        )
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not math.isfinite(peak):
+        raise AudioError("waveform has NaN or infinite samples")
+    if peak > LARGEST_SAMPLE:
+        raise AudioError(
+            f"waveform with a peak of {peak:g}: expected floats in -1..1; divide by the full scale"
+        )
+    return Waveform(samples.astype(np.float32), int(sample_rate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from umtcli.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OPTION_WITH_HOME = re.compile(r"(--[\w-]+=|-[a-z])(~(?:/.*)?)", re.DOTALL)
 # In the order of `umt --help`. Each is `run` of the module of that name in umtcli.commands,
 # with EXAMPLES below its help; torch and the like are imported inside functions there, never
 # at the top, because every `umt --help` and every TAB imports them all.
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None, env: Environment | None = None) -> i
     env = env or Environment.from_process()
     with sigterm_raises(), env.log_shown():
         try:
-            _dispatch(args, env)
+            _dispatch([_expand_home(arg) for arg in args], env)
             env.stdout.flush()
             code: int = ExitCode.DONE
         except BaseException as error:
@@ -84,6 +86,12 @@ def main(argv: Sequence[str] | None = None, env: Environment | None = None) -> i
     if own_streams:
         _flush_or_discard()
     return code
+
+
+def _expand_home(arg: str) -> str:
+    """Replace the ~ of `--out=~/data` and `-o~/x`, which shells leave as it is."""
+    option, path = match.groups() if (match := _OPTION_WITH_HOME.fullmatch(arg)) else ("", arg)
+    return option + os.path.expanduser(path)  # noqa: PTH111 - keeps "./" and a slash at the end
 
 
 def _dispatch(args: list[str], env: Environment) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002 (Typer reads the annotations)
+
+from umtcli.models import working_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -15,14 +22,14 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
 
     offered: dict[str, None] = {}
     requested = ctx.params.get("model") or os.environ.get("UMT_MODEL")
-    with suppress(Exception):  # whatever is wrong, the command itself will say it
+    with suppress(Exception):  # the command itself will report what is wrong
         # Without a request, the lookup takes a model that has the domain: any of them may be.
-        cwd = Path.cwd()
+        cwd = working_directory()
         models = [find_model(requested, [], cwd=cwd)] if requested else list_models(cwd)
         for model in models:
             with suppress(Exception):
                 offered |= dict.fromkeys(read_header(model.path).domains)
-    return [domain for domain in offered if domain.startswith(incomplete)]
+    return _starting(offered, incomplete)
 
 
 def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -31,9 +38,9 @@ def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]
 
     offered: tuple[str, ...] = ()
     with suppress(Exception):
-        found = find_model(ctx.params.get("from_model"), [], cwd=Path.cwd())
+        found = find_model(ctx.params.get("from_model"), [], cwd=working_directory())
         offered = read_header(found.path).domains
-    return [domain for domain in offered if domain.startswith(incomplete)]
+    return _starting(offered, incomplete)
 
 
 def complete_models(incomplete: str) -> list[str]:
@@ -42,7 +49,7 @@ def complete_models(incomplete: str) -> list[str]:
 
     offered: list[str] = []
     with suppress(Exception):
-        offered = [model.name for model in list_models(Path.cwd())]
+        offered = [model.name for model in list_models(working_directory())]
     return [name for name in offered if name.startswith(incomplete)] + _paths(incomplete)
 
 
@@ -54,6 +61,11 @@ def complete_devices(incomplete: str) -> list[str]:
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
     return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]
+
+
+def _starting(domains: Iterable[str], incomplete: str) -> list[str]:
+    typed = unicodedata.normalize("NFC", incomplete)
+    return [name for name in domains if unicodedata.normalize("NFC", name).startswith(typed)]
 
 
 def _paths(incomplete: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The streams around the program, what is said on stderr, and progress.
+"""The streams around the program, lines on stderr, and progress.
 
 Commands never touch `sys.stdin`, `sys.stdout` or `sys.stderr`: they are given an
 `Environment`, so a test decides what is a terminal and what is a pipe. The result goes to
@@ -33,7 +33,7 @@ StreamKind = Literal["terminal", "data", "other"]
 
 @dataclass
 class Environment:
-    """The program's streams and how much it says.
+    """The program's streams, and which lines it shows.
 
     Attributes:
         stdin: Bytes that a command may read.
@@ -74,13 +74,13 @@ class Environment:
         )
 
     def notice(self, text: str) -> None:
-        """Say something on stderr that the user may like to know; not when quiet."""
+        """Write one line of information to stderr; not when quiet."""
         if not self.is_quiet:
-            self._say("", text)
+            self._write_line("", text)
 
     def error(self, text: str) -> None:
-        """Say on stderr, in one line, what went wrong."""
-        self._say("error: ", text)
+        """Write to stderr, in one line, what went wrong."""
+        self._write_line("error: ", text)
 
     @contextmanager
     def log_shown(self) -> Iterator[None]:
@@ -107,18 +107,30 @@ class Environment:
         self.write_text(json.dumps(envelope, indent=2) + "\n")
 
     def write_table(self, table: RenderableType) -> None:
-        """Write a rich table to stdout: drawn for a terminal, whole lines for a pipe."""
+        """Write a rich table to stdout: drawn for a terminal, whole lines for a pipe.
+
+        Its texts are shown as they are: brackets are no markup, and control characters do not
+        reach the terminal.
+        """
         from rich.console import Console
+        from rich.segment import Segment, Segments
 
         is_terminal = self.stdout_kind == "terminal"
         text = io.StringIO()
-        Console(
+        console = Console(
             file=text,
             force_terminal=is_terminal,
             width=None if is_terminal else 10_000,
             no_color="NO_COLOR" in os.environ,
             highlight=False,
-        ).print(table, soft_wrap=not is_terminal)
+            markup=False,
+            emoji=False,
+        )
+        drawn = [
+            Segment(printable(own.text, keep="\n"), own.style, own.control)
+            for own in console.render(table)
+        ]
+        console.print(Segments(drawn), soft_wrap=not is_terminal)
         self.write_text("\n".join(line.rstrip() for line in text.getvalue().split("\n")))
 
     def open_bar(self, label: str, total: float | None, *, unit: str, layout: str) -> None:
@@ -151,8 +163,8 @@ class Environment:
             self.bar.close()
             self.bar = None
 
-    def _say(self, prefix: str, text: str) -> None:
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace("\n", " "))
+    def _write_line(self, prefix: str, text: str) -> None:
+        line = printable(text.replace("\n", " "))
         if self.bar is not None:
             self.bar.clear()
         if self.stderr_is_terminal and "NO_COLOR" not in os.environ:
@@ -255,8 +267,18 @@ class Progress:
         return f"{100 * self.done / self.total:.0f} %{time_left}"
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Return text that a terminal only shows: control characters are written out.
+
+    Args:
+        text: Anything, also from files and names.
+        keep: Characters that stay all the same.
+    """
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
 def format_seconds(seconds: float) -> str:
-    """Return a length of time as a person would say it.
+    """Return a length of time, rounded for reading.
 
     Example:
         >>> format_seconds(42), format_seconds(200), format_seconds(9000)

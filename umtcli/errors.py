@@ -1,4 +1,4 @@
-"""From exceptions to one line on stderr and an exit code; batches that go on past them."""
+"""From exceptions to one line on stderr and an exit code; runs that go on past failed items."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,7 @@ from core.errors import (
     is_out_of_gpu_memory,
     is_out_of_memory,
 )
+from umtcli.console import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +60,18 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         advice = FULL_ADVICE if error.errno in DISK_FULL else ""
+        if not place and error.errno == errno.ENOENT and not _has_working_directory():
+            return "the working directory was removed; change to one that exists"
         return f"{place}{error.strerror or error}{advice}"
     return f"unexpected {type(error).__name__}: {error}; run with -v for the traceback"
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def exit_code(error: BaseException) -> int:
@@ -80,19 +92,19 @@ def exit_code(error: BaseException) -> int:
 
 
 def is_item_failure(error: Exception) -> bool:
-    """Tell whether an exception spoils one item of a batch and not the whole run."""
+    """Return whether an exception ends one item of a run and not the whole."""
     if isinstance(error, UsageError | BrokenPipeError):
         return False
     return isinstance(error, UmtError | OSError) or is_out_of_memory(error)
 
 
 @dataclass
-class Batch:
+class ItemResults:
     """The items of one run: each is done or fails by itself, and the failures are listed.
 
     Attributes:
         env: Where failures are reported.
-        results: What the done items have to say, for `--json`.
+        results: Facts about the finished items, for `--json`.
         failures: The failed items and why.
     """
 
@@ -102,7 +114,7 @@ class Batch:
 
     @contextmanager
     def item(self, name: str) -> Iterator[None]:
-        """Do one item; its failure is reported and kept, and the batch goes on."""
+        """Do one item; its failure is reported and kept, and the run goes on."""
         try:
             yield
         except Exception as error:
@@ -136,9 +148,10 @@ class Batch:
 
 
 def show_traceback(env: Environment, error: BaseException) -> None:
-    """Write the traceback to stderr if the user asked for it with -v."""
+    """Write the traceback to stderr if -v was given."""
     if env.is_verbose:
-        traceback.print_exception(error, file=env.stderr)
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        env.stderr.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 @contextmanager

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
+def working_directory() -> Path:
+    """Return the working directory, also where it was removed: nothing is found in it then."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
+
+
 def choose_model(
     env: Environment, requested: str | None, domains: Sequence[str]
 ) -> tuple[FoundModel, ModelHeader]:
@@ -28,15 +36,15 @@ def choose_model(
         UsageError: A domain that the model does not have; the message lists those it has.
         ModelError: No such model, or a damaged file.
     """
-    from core.model_file import find_model, read_header
+    from core.model_file import find_domain, find_model, read_header
 
-    found = find_model(requested, domains, cwd=Path.cwd())
+    found = find_model(requested, domains, cwd=working_directory())
     header = read_header(found.path)
     for domain in domains:
-        if domain not in header.domains:
-            known = ", ".join(header.domains)
-            raise UsageError(f"unknown domain {domain!r}; {found.name} has {known}")
+        find_domain(domain, header.domains, model=found.name)
     env.notice(f"model {found.name} ({found.reason})")
+    if found.warning:
+        env.notice(f"warning: {found.name} {found.warning}: expect noise; name another with -m")
     return found, header
 
 
@@ -64,27 +72,7 @@ def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> T
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
-        from core.translator import Translator
+        from core.translator import Translator, resolve_device
 
-        chosen = _resolve_device(device)
+        chosen = resolve_device(device)
     return Translator.load(found.path, domains=domains, device=chosen)
-
-
-def available_devices() -> list[str]:
-    """Return the devices of this machine as --device takes them, the default one first.
-
-    Apple's GPUs are none of them: they have no float64, which the phases of the spectral decoder
-    and the draws of WaveNets need.
-    """
-    import torch
-
-    return [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
-
-
-def _resolve_device(device: str) -> str:
-    available = available_devices()
-    if device == "auto":
-        return available[0]
-    if device not in available and not (device == "cuda" and "cuda:0" in available):
-        raise UsageError(f"--device {device}: this machine has {', '.join(available)}")
-    return device

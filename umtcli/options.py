@@ -24,7 +24,7 @@ Model = Annotated[
         metavar="MODEL",
         autocompletion=complete_models,
         help="A model file, a run (runs/NAME) or a bundled name. Default: $UMT_MODEL, else the "
-        "newest run under ./runs that has every domain asked for, else starter.",
+        "newest trained run under ./runs that has every domain, else starter.",
     ),
 ]
 To = Annotated[
@@ -93,7 +93,7 @@ Json = Annotated[bool, typer.Option("--json", help="Describe the results as JSON
 
 
 def settle(ctx: typer.Context, *, quiet: bool, verbose: bool) -> Environment:
-    """Return the run's streams, told how much to say."""
+    """Return the run's streams, with the lines to show chosen by -q and -v."""
     env: Environment = ctx.obj
     env.is_quiet = quiet
     env.is_verbose = verbose

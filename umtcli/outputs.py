@@ -1,27 +1,30 @@
-"""Where bytes come from and where they go: stdin, pipes, named files, whole or not at all.
+"""Where results go: stdout, or files that are named after their inputs and told apart.
 
-The rules are those of the contract: `-` is a stream; a result goes to stdout when that is a
-pipe or a file, else to a file named after the input; nothing is overwritten unasked, and a
-file appears under its name only when it is complete.
+The rules are those of the contract: a result goes to stdout when that is a pipe or a file, else
+to a file named after the input; nothing is overwritten unasked, and a file appears under its
+name only when it is complete.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from core.errors import UmtError, UsageError
+from core.files import atomic_write
+from umtcli.inputs import STREAM, Input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from umtcli.console import Environment
 
-STREAM = "-"
 NAME_FIELDS = ("stem", "domain", "seed")
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # to be written to, not replaced
 
 
 @dataclass(frozen=True)
@@ -42,41 +45,82 @@ class Destination:
     @property
     def is_device(self) -> bool:
         """Whether it is there and neither file nor directory: /dev/null, a named pipe."""
-        path = self.path
-        return path is not None and path.exists() and not path.is_file() and not path.is_dir()
+        return self.path is not None and _is_device(self.path)
 
 
-def choose_inputs(env: Environment, given: Sequence[str]) -> list[str]:
-    """Return the inputs to read, which is stdin if none were given and something is on it.
+def name_results(
+    items: Sequence[tuple[Input, str | None]], template: str, *, seed: int, is_given: bool
+) -> list[str]:
+    """Return the names of files for results, from the names of their inputs.
 
-    Raises:
-        UsageError: Nothing to read, stdin named twice, or stdin is a terminal.
-    """
-    if not given and env.stdin_kind != "data":
-        raise UsageError("no input: name a file, or pipe one in")
-    inputs = list(given) or [STREAM]
-    if inputs.count(STREAM) > 1:
-        raise UsageError("- is named twice, but stdin can be read only once")
-    if STREAM in inputs and env.stdin_kind == "terminal":
-        raise UsageError("stdin is a terminal; name a file, or pipe one in")
-    return inputs
-
-
-def result_name(template: str, source: str, **fields: object) -> str:
-    """Return the name of the file that holds a result, from the name of its input.
+    A file found in a directory keeps its place below it. Names that would meet get what tells
+    their inputs apart: the directories that differ, else the extension. With the user's own
+    template they are left as they are.
 
     Args:
+        items: Inputs, with the domain of the result if it has one.
         template: With some of `NAME_FIELDS` in braces; may lead into subdirectories.
-        source: The input as typed.
-        **fields: Values of the fields, apart from `stem`.
+        seed: The user's seed.
+        is_given: Whether the template is the user's.
 
     Raises:
         UsageError: The template has another field, or makes no file name.
     """
-    stem = "stdin" if source == STREAM else Path(source).stem
+
+    def name(place: Path, domain: str | None) -> str:
+        made = _fill(template, stem=place.name, domain=domain, seed=seed)
+        return made if is_given else str(place.parent / made)
+
+    def rename_meeting(places: Callable[[list[Input]], list[Path]]) -> None:
+        meeting: dict[str, list[int]] = defaultdict(list)
+        for index, own in enumerate(names):
+            meeting[own].append(index)
+        for indices in meeting.values():
+            if len(indices) > 1:
+                found = places([items[index][0] for index in indices])
+                for index, place in zip(indices, found, strict=True):
+                    names[index] = name(place, items[index][1])
+
+    names = [name(_place(own), domain) for own, domain in items]
+    if not is_given:
+        rename_meeting(_with_directories)
+        rename_meeting(lambda own: _with_directories(own, keep_extension=True))
+    return names
+
+
+def _place(own: Input, *, keep_extension: bool = False) -> Path:
+    """Return an input's place below the directory that the user named, without extension."""
+    if own.name == STREAM:
+        return Path("stdin")
+    path = Path(own.name)
+    below = path.relative_to(own.directory).parent if own.directory else Path()
+    return below / (path.name if keep_extension else path.stem)
+
+
+def _with_directories(inputs: list[Input], *, keep_extension: bool = False) -> list[Path]:
+    """Return the places of inputs below the directory that all of them share."""
+    parents = [
+        os.path.abspath(own.directory or os.path.dirname(own.name))  # noqa: PTH100, PTH120 - keeps links
+        for own in inputs
+        if own.name != STREAM
+    ]
+    if not parents:
+        return [_place(own) for own in inputs]
+    shared = os.path.commonpath(parents)
+    below = iter(Path(os.path.relpath(parent, shared)) for parent in parents)
+    return [
+        _place(own)
+        if own.name == STREAM
+        else next(below) / _place(own, keep_extension=keep_extension)
+        for own in inputs
+    ]
+
+
+def _fill(template: str, **fields: object) -> str:
+    """Return a template with its fields filled in."""
     try:
-        name = template.format(stem=stem, **fields)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        name = template.format(**fields)
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         known = ", ".join(f"{{{field}}}" for field in NAME_FIELDS)
         raise UsageError(f"--name {template!r}: the fields are {known}") from error
     if not Path(name).name or name.endswith("/"):
@@ -105,21 +149,24 @@ def plan_destinations(
         UsageError: Bytes for a terminal, several results for one stdout or file, or two
             results with one name.
     """
-    if output == STREAM and is_json:
+    is_stdout = output == STREAM or output in _STDOUT
+    if is_stdout and is_json:
         raise UsageError("-o - and --json both need stdout; leave one of them out")
-    if output == STREAM and env.stdout_kind == "terminal":
+    if is_stdout and env.stdout_kind == "terminal":
         raise UsageError("not writing bytes to a terminal; add -o FILE, or redirect stdout")
-    if output == STREAM or (output is None and not is_json and env.stdout_kind == "data"):
+    if is_stdout or (output is None and not is_json and env.stdout_kind == "data"):
         if len(names) > 1:
             raise UsageError(f"{len(names)} results do not fit into one stdout; add -o DIR")
         return [Destination(None)] * len(names)
     if output is None:
         return _distinct([Path(name) for name in names])
     target = Path(output)
-    if is_directory or output.endswith("/") or target.is_dir():
+    if _is_device(target):
+        return [Destination(target)] * len(names)
+    if is_directory or output.endswith("/") or os.path.isdir(target):
         return _distinct([target / name for name in names])
     if len(names) > 1:
-        if target.suffix or target.exists():
+        if target.suffix or os.path.exists(target):
             raise UsageError(
                 f"{len(names)} results do not fit into one file; {output}/ would be a directory"
             )
@@ -149,17 +196,21 @@ def check_destination(destination: Destination, *, force: bool) -> None:
         UmtError: It cannot, and why.
     """
     path = destination.path
-    if path is None or destination.is_device:
+    if path is None:
         return
-    if path.is_dir():
+    if destination.is_device:
+        if path.is_block_device():
+            raise UmtError(f"{path} is a disk; name a file on it")
+        return
+    if os.path.isdir(path):
         raise UmtError(f"{path} is a directory; name a file in it")
-    if path.is_file() and not force:
+    if os.path.isfile(path) and not force:
         raise UmtError(f"{path} exists; add -f to replace it, or choose another name with -o")
     folder = path.parent
-    while destination.makes_parents and not folder.exists() and folder != folder.parent:
+    while destination.makes_parents and not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir():
-        reason = "is not a directory" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        reason = "is not a directory" if os.path.exists(folder) else "does not exist"
         raise UmtError(f"cannot write {path}: {folder} {reason}; choose another place with -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UmtError(f"cannot write {path}: {folder} is not writable; choose another with -o")
@@ -182,44 +233,30 @@ def open_destination(
     if path is None:
         yield env.stdout
         env.stdout.flush()
-        return
-    # What a link points to is replaced, not the link.
-    target = Path(os.path.realpath(path))
-    if destination.is_device:
+    elif destination.is_device:
         with _errors_name(path), path.open("wb") as device:
             yield device
-        return
-    if destination.makes_parents:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".umt-{os.urandom(4).hex()}.part")
-    try:
-        with _errors_name(path, part):
-            with part.open("xb+") as stream:
+    else:
+        if destination.makes_parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_write(path, overwrite=force) as part, part.open("rb+") as stream:
                 yield stream
-            _rename(part, target, force=force)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
+                stream.flush()
+        except FileExistsError as error:
+            raise UmtError(f"{path} appeared meanwhile; add -f to replace it") from error
 
 
 @contextmanager
-def _errors_name(path: Path, part: Path | None = None) -> Iterator[None]:
+def _errors_name(path: Path) -> Iterator[None]:
     """Make errors of writing name the file that the user asked for."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.filename not in (None, str(part)):
+        if isinstance(error, BrokenPipeError) or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _rename(part: Path, target: Path, *, force: bool) -> None:
-    if force:
-        part.replace(target)
-        return
-    try:
-        target.hardlink_to(part)  # unlike a rename, it fails if somebody else was quicker
-    except FileExistsError as error:
-        raise UmtError(f"{target} appeared meanwhile; add -f to replace it") from error
-    except OSError:  # a file system without links
-        part.replace(target)
+def _is_device(path: Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

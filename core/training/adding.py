@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 
 from core.errors import UsageError
-from core.model_file import part_of, read_header
+from core.model_file import find_domain, part_of, read_header
 from core.training.parent import ancestry, check_same_networks, config_of
-from core.translator import Translator, check_domain
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def check_addition(addition: Addition, config: Config) -> None:
             "under another name (umt prep --name) and add that"
         )
     if addition.like is not None:
-        check_domain(addition.like, header.domains)
+        find_domain(addition.like, header.domains)
     check_same_networks(addition.parent, config)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import struct
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -217,7 +219,7 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(path, whole, damage, 
 @pytest.mark.parametrize("damage", ["data cut off", "data too long", "half"])
 def test_a_wrong_length_is_seen_without_reading_the_weights(path, whole, damage):
     path.write_bytes(DAMAGED[damage](whole))
-    with pytest.raises(ModelError, match=r"damaged: \d+ bytes, its header says \d+"):
+    with pytest.raises(ModelError, match=r"not a model file, or damaged .*not fully covered"):
         read_header(path)
 
 
@@ -242,21 +244,124 @@ def test_a_newer_format_is_refused_with_what_to_do(path, whole):
         read_header(path)
 
 
-def test_a_missing_file_and_a_directory_are_model_errors(tmp_path):
-    with pytest.raises(ModelError, match=r"none: cannot read this model: No such file"):
+def test_what_is_no_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no model .*none'.*found here \(.*starter"):
         Translator.load(tmp_path / "none")
-    with pytest.raises(ModelError, match=r"cannot read this model: Is a directory"):
+    with pytest.raises(UsageError, match=r"a directory without model\.safetensors"):
         Translator.load(tmp_path)
+    with pytest.raises(ModelError, match=r"cannot read this model: it is a directory"):
+        read_header(tmp_path)
+    with pytest.raises(ModelError, match=r"cannot read this model: No such file"):
+        read_header(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match=r"not a regular file"):
+        read_header(tmp_path / "pipe")
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_other(path, whole, monkeypatch):
-    def fails(_, temporary, **__):
-        temporary.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+def test_a_run_and_a_bundled_name_are_loaded_like_a_file(path, tmp_path):
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    path.rename(run / "model.safetensors")
+    assert Translator.load(run).domains == DOMAINS
+    assert "piano" in Translator.load("starter", domains=[]).domains
 
-    monkeypatch.setattr("core.translator.save_file", fails)
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "cpu:7"])
+def test_a_device_that_is_not_there_is_wrong_usage(path, device):
+    with pytest.raises(UsageError, match="this machine has"):
+        Translator.load(path, device=device)
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(path, whole, full_disk):
     model = Translator.load(path)
-    with pytest.raises(OSError, match="No space"):
+    with full_disk(1000), pytest.raises(OSError, match=path.name):
         model.save(path)
     assert path.read_bytes() == whole
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_model_that_is_saved_while_it_is_read_is_one_or_the_other(tiny_spectral, tmp_path):
+    """A run replaces its model file; header and weights come from one of the two."""
+    path = tmp_path / "m.safetensors"
+    models = [Translator.create(tiny_spectral, DOMAINS, seed=seed) for seed in (1, 2)]
+    for model in models:
+        model.save(path)
+    is_done = threading.Event()
+
+    def save() -> None:
+        while not is_done.is_set():
+            for model in models:
+                model.save(path)
+
+    writer = threading.Thread(target=save)
+    writer.start()
+    try:
+        ids = {Translator.load(path, domains=["piano"]).id for _ in range(30)}
+    finally:
+        is_done.set()
+        writer.join()
+    assert ids <= {model.id for model in models}
+
+
+def with_header(data, **changes):
+    """Return a model file whose header says something else, with the id that goes with it."""
+    header, tensors = split(data)
+    values = json.loads(header["__metadata__"]["header"]) | changes
+    text = json.dumps([values["config"], values["domains"], values["checksums"]], sort_keys=True)
+    header["__metadata__"] |= {
+        "header": json.dumps(values),
+        "id": hashlib.sha256(text.encode()).hexdigest()[:12],
+    }
+    return join(header, tensors)
+
+
+def with_model(data, **changes):
+    header, _ = split(data)
+    config = json.loads(header["__metadata__"]["header"])["config"]
+    return with_header(data, config=config | {"model": config["model"] | changes})
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"encoder_layers": 10**6}, "encoder_layers = 1000000: expected 32 or less"),
+        ({"encoder_layers": 32}, "no tensor"),
+        ({"decoder_channels": 4000}, "has shape"),
+        ({"decoder_hidden": 2**14, "encoder_hidden": 2**14}, "has shape"),
+        ({"decoder_channels": 10**9}, "expected 16,384 or less"),
+        ({"encoder_layers": "2"}, "encoder_layers = '2': expected an integer"),
+        ({"n_fft": True}, "n_fft = True: expected an integer"),
+        ({"frame_length": 2**14, "downsampling": 64, "n_fft": 2**15}, "downsampling = 64"),
+    ],
+)
+def test_networks_that_are_not_those_of_the_file_are_not_built(path, whole, section, message):
+    path.write_bytes(with_model(whole, **section))
+    with pytest.raises(ModelError, match=message):
+        Translator.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domains": []}, "0 domains"),
+        ({"domains": ["bach", "bach"]}, "2 domains: expected"),
+        ({"domains": ["../bach"]}, "cannot be a domain's name"),
+        ({"domains": ["ba\x1b[31mch"]}, "cannot be a domain's name"),
+        ({"domains": "bach"}, "domains = 'bach': expected a list"),
+        ({"domains": [3]}, r"domains\[0\] = 3: expected a text"),
+        ({"level_db": "loud"}, "level_db = 'loud': expected a number"),
+        ({"level_db": 1e9}, "level_db = 1000000000.0: impossible"),
+        ({"sample_rate": 16000}, "contradicts the configuration"),
+        ({"latent_dim": 10**30}, "a huge integer"),
+        ({"classified": ["flute"]}, "unknown domains"),
+        ({"checksums": {"encoder": "x"}}, "checksums.encoder = 'x'"),
+        ({"training": []}, r"training = \[\]"),
+        ({"config": {}}, "unknown model family None"),
+        ({"config": 5}, "config = 5"),
+    ],
+)
+def test_a_header_is_checked_value_by_value(path, whole, changes, message):
+    path.write_bytes(with_header(whole, **changes))
+    with pytest.raises(ModelError, match=message) as caught:
+        read_header(path)
+    assert str(caught.value).startswith(f"{path}: ")

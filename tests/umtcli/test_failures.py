@@ -104,7 +104,7 @@ def test_batch_goes_on_past_bad_files_and_lists_them_at_the_end(umt, song, tmp_p
 
 
 def test_bad_input_is_found_before_the_model_is_loaded(umt, monkeypatch):
-    monkeypatch.setattr("umtcli.pipeline.load_translator", None)
+    monkeypatch.setattr("umtcli.render.load_translator", None)
     assert umt("translate", "missing.wav", "--to", "piano").code == 1
 
 
@@ -155,7 +155,7 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_any_exception_is_one_line_with_advice(umt, song, monkeypatch, error, advice):
-    monkeypatch.setattr("umtcli.pipeline.load_translator", raising(error))
+    monkeypatch.setattr("umtcli.render.load_translator", raising(error))
     ran = umt("translate", song, "--to", "piano")
     assert (ran.code, len(ran.errors)) == (1, 1)
     assert advice in ran.errors[0]
@@ -208,7 +208,7 @@ def test_errors_are_coloured_on_a_terminal_unless_no_color(umt, monkeypatch, var
 
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
 def test_interruptions_have_their_exit_codes(umt, song, monkeypatch, raised, code):
-    monkeypatch.setattr("umtcli.pipeline.load_translator", raising(raised))
+    monkeypatch.setattr("umtcli.render.load_translator", raising(raised))
     ran = umt("translate", song, "--to", "piano")
     assert (ran.code, ran.errors) == (code, [])
 

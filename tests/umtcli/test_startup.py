@@ -127,7 +127,7 @@ def test_bash_completes_domains_of_the_model_on_the_line(shell, tmp_path, spectr
     from core.translator import Translator
 
     translator = Translator.load(spectral_model)
-    translator.domains = ("kazoo", "viola")
+    translator.domains = translator.classified = ("kazoo", "viola")
     translator.save(tmp_path / "other.safetensors")
     words = ("umt", "translate", "song.wav", "-m", "other.safetensors", "--to", "")
     assert bash_completions(shell, *words) == ["kazoo", "viola"]

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.errors import LatentsError, UsageError, input_label
+from core.errors import LatentsError, UsageError
 from umtcli import options
-from umtcli.errors import Batch
-from umtcli.inputs import read_latents_from
+from umtcli.errors import ItemResults
+from umtcli.inputs import STREAM, Input, choose_inputs, open_latents_input
 from umtcli.models import choose_model
-from umtcli.outputs import (
-    STREAM,
-    check_destination,
-    choose_inputs,
-    open_destination,
-    plan_destinations,
-)
+from umtcli.outputs import check_destination, open_destination, plan_destinations
 
 if TYPE_CHECKING:
     from umtcli.console import Environment
@@ -64,23 +58,34 @@ def run(
         raise UsageError("give either --seconds or --mix")
     if seconds is not None and not 0 <= seconds < math.inf:
         raise UsageError(f"--seconds {seconds:g}: expected a number from 0 up")
-    inputs = choose_inputs(env, [first, second])
-    stems = ["stdin" if name == STREAM else Path(name).stem for name in inputs]
+    inputs = [Input(own) for own in choose_inputs(env, [first, second])]
+    stems = ["stdin" if own.name == STREAM else Path(own.name).stem for own in inputs]
     name = f"{stems[0]}+{stems[1]}.npy"
     (destination,) = plan_destinations(env, [name], output=output, is_json=is_json)
-    batch = Batch(env)
-    with batch.item(" and ".join(map(input_label, inputs))):
+    results = ItemResults(env)
+    with results.item(" and ".join(own.label for own in inputs)):
         check_destination(destination, force=force)
-        a, b = (read_latents_from(env, name) for name in inputs)
+        a, b = (_read(env, own) for own in inputs)
         joined = _join(env, a, b, seconds=seconds, weight=mix, model=model)
         with open_destination(env, destination, force=force) as file:
             write_latents(file, joined)
-        batch.results.append(
-            {"sources": inputs, "output": str(destination), "shape": list(joined.shape)}
+        results.results.append(
+            {
+                "sources": [own.name for own in inputs],
+                "output": str(destination),
+                "shape": list(joined.shape),
+            }
         )
         if destination.path is not None:
             env.notice(f"wrote {destination}")
-    batch.finish("blend", is_json=is_json)
+    results.finish("blend", is_json=is_json)
+
+
+def _read(env: Environment, own: Input) -> Latents:
+    import numpy as np
+
+    with open_latents_input(env, own.name) as latents:
+        return np.concatenate(list(latents.blocks()))
 
 
 def _join(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from umtcli import options
-from umtcli.errors import Batch
-from umtcli.inputs import LatentsSource
-from umtcli.outputs import choose_inputs
-from umtcli.pipeline import Request
-from umtcli.rendering import DEFAULT_NAME, render_all
+from umtcli.errors import ItemResults
+from umtcli.inputs import Input, choose_inputs, open_latents_input
+from umtcli.render import Request, run_all
 
 EXAMPLES = """\
 umt decode song.npy --to piano
@@ -45,25 +44,19 @@ def run(
     The latents are an array of shape (frames, D), and the model must be the one that encoded
     them. Together with `umt encode` this gives the same samples as `umt translate` does.
     """
-    from core.audio.writer import output_format
-
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     request = Request(
         command="decode",
-        sources=choose_inputs(env, inputs or []),
-        open_source=lambda item: LatentsSource(env, item),
+        inputs=[Input(own) for own in choose_inputs(env, inputs or [])],
+        open_input=partial(open_latents_input, env),
         to=to,
-        template=DEFAULT_NAME if name is None else name,
-        is_named=name is not None,
+        name=name,
         output=output,
-        is_directory=False,
-        check_name=output_format,
         model=model,
         device=device,
         seed=seed,
         force=force,
         is_json=is_json,
+        options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )
-    render_all(
-        Batch(env), request, options.generation(temperature=temperature, engine=engine, exact=exact)
-    )
+    run_all(ItemResults(env), request)

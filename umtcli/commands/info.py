@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ import core
 from core.errors import ModelError
 from umtcli import options
 from umtcli.completion import complete_models
+from umtcli.models import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def run(
     if model is None:
         content = _describe_installation()
     else:
-        content = _describe_model(find_model(model, [], cwd=Path.cwd()))
+        content = _describe_model(find_model(model, [], cwd=working_directory()))
     if is_json:
         env.write_json("info", content)
     else:
@@ -86,10 +86,11 @@ def _describe_installation() -> dict[str, Any]:
 
     from core.audio.formats import readable_formats
     from core.model_file import list_models
-    from umtcli.models import available_devices
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
+        from core.translator import available_devices
+
         devices = available_devices()
     return {
         "versions": {
@@ -100,7 +101,7 @@ def _describe_installation() -> dict[str, Any]:
         },
         "devices": devices,
         "readable_formats": readable_formats(),
-        "models": [_summarise(found) for found in list_models(Path.cwd())],
+        "models": [_summarise(found) for found in list_models(working_directory())],
     }
 
 

@@ -11,7 +11,7 @@ import typer
 from core.errors import UsageError
 from umtcli import options
 from umtcli.console import Progress
-from umtcli.errors import Batch
+from umtcli.errors import ItemResults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def run(
                 split=shares,
                 progress=progress,
             )
-    batch = Batch(env, results=[_describe(prepared) for prepared in log.domains])
+    batch = ItemResults(env, results=[_describe(prepared) for prepared in log.domains])
     for line in (*log.notices, *log.warnings):
         env.notice(line)
     for item, reason in log.failures:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from umtcli import options
-from umtcli.errors import Batch
-from umtcli.inputs import AudioSource, find_sources
-from umtcli.outputs import choose_inputs
-from umtcli.pipeline import Request
-from umtcli.rendering import DEFAULT_NAME, render_all
+from umtcli.errors import ItemResults
+from umtcli.inputs import choose_inputs, find_inputs, open_audio_input
+from umtcli.render import Request, run_all
 
 EXAMPLES = """\
 umt translate song.wav --to piano
@@ -60,30 +58,25 @@ def run(
     if that is a pipe or a file, else to song.DOMAIN.wav in the current directory. -o FILE takes
     any extension that can be written; -o DIR takes several results.
     """
-    from core.audio.writer import output_format
-
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    batch = Batch(env)
-    given = choose_inputs(env, inputs or [])
+    results = ItemResults(env)
+    found = find_inputs(results, choose_inputs(env, inputs or []))
     request = Request(
         command="translate",
-        sources=find_sources(batch, given),
-        open_source=lambda item: AudioSource(
-            env, item, start_seconds=start, seconds=seconds, plays_along=is_live
-        ),
+        inputs=found,
+        open_input=partial(open_audio_input, env, start_seconds=start, seconds=seconds),
         to=to,
-        template=DEFAULT_NAME if name is None else name,
-        is_named=name is not None,
+        name=name,
         output=output,
-        is_directory=any(Path(item).is_dir() for item in given),
-        check_name=output_format,
+        is_directory=any(own.directory for own in found),
         model=model,
         device=device,
         seed=seed,
         force=force,
         is_json=is_json,
         is_live=is_live,
+        start_seconds=start,
+        seconds=seconds,
+        options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )
-    render_all(
-        batch, request, options.generation(temperature=temperature, engine=engine, exact=exact)
-    )
+    run_all(results, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.evaluation import EVALUATION_RATE
-from umtcli.errors import Batch
+from umtcli.errors import ItemResults
 from umtcli.eval import JSON_VERSION
 from umtcli.eval.inputs import EvalInput, read_inputs
 from umtcli.eval.tables import card_json, card_table, heard_text, warnings_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def evaluate_audio(env: Environment, options: EvalOptions) -> None:
     """Evaluate the inputs one after the other, and show the results."""
-    batch = Batch(env)
+    batch = ItemResults(env)
     inputs = read_inputs(batch, options)
     classifier = load_classifier(env, options.data)
     found = []

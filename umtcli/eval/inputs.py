@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import AudioError, input_label
 from core.evaluation import EVALUATION_RATE
-from umtcli.inputs import find_sources
-from umtcli.outputs import STREAM, choose_inputs
+from umtcli.inputs import STREAM, choose_inputs, find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from core.audio.provenance import Provenance
     from core.audio.reader import AudioInput
     from umtcli.console import Environment
-    from umtcli.errors import Batch
+    from umtcli.errors import ItemResults
     from umtcli.eval.options import EvalOptions
 
 
@@ -52,14 +51,14 @@ class EvalInput:
         return input_label(self.name)
 
 
-def read_inputs(batch: Batch, options: EvalOptions) -> Iterator[EvalInput]:
+def read_inputs(batch: ItemResults, options: EvalOptions) -> Iterator[EvalInput]:
     """Find all inputs at once, and read each in its turn; unreadable ones fail by themselves."""
-    names = find_sources(batch, choose_inputs(batch.env, options.inputs))
-    read = (_try_to_read(batch, name, options) for name in names)
+    inputs = find_inputs(batch, choose_inputs(batch.env, options.inputs))
+    read = (_try_to_read(batch, own.name, options) for own in inputs)
     return (own for own in read if own is not None)
 
 
-def _try_to_read(batch: Batch, name: str, options: EvalOptions) -> EvalInput | None:
+def _try_to_read(batch: ItemResults, name: str, options: EvalOptions) -> EvalInput | None:
     with batch.item(name):
         return _read_input(batch.env, name, options)
     return None

@@ -21,7 +21,7 @@ from core.evaluation.listening import (
 )
 from core.metrics.catalogue import COPY, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.console import Progress
-from umtcli.errors import Batch
+from umtcli.errors import ItemResults
 from umtcli.eval import JSON_VERSION
 from umtcli.eval.inputs import read_inputs
 from umtcli.eval.options import write_text_file
@@ -53,7 +53,7 @@ def write_test(env: Environment, options: EvalOptions) -> None:
     places = [Destination(options.listening_test / name, makes_parents=True) for name in names]
     for place in places:
         check_destination(place, force=options.force)
-    batch = Batch(env)
+    batch = ItemResults(env)
     if options.paired is not None:
         _, _, model, pieces = open_pairs(env, options)
         test, sample_rate = _test_of_pieces(env, model, pieces), model.sample_rate

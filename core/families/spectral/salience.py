@@ -57,7 +57,9 @@ class PitchGrid(nn.Module):
         super().__init__()
         self.hop_length = hop_length
         n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
-        keys = LOWEST_KEY + (torch.arange(n_bins) - BINS_PER_KEY // 2) / BINS_PER_KEY
+        # On the CPU also where networks are built without data to look at their shapes.
+        bins = torch.arange(n_bins, device="cpu")
+        keys = LOWEST_KEY + (bins - BINS_PER_KEY // 2) / BINS_PER_KEY
         hertz = key_to_hz(keys)
         self.n_ffts: list[int] = []
         lowest = 0.0
@@ -86,7 +88,8 @@ class PitchGrid(nn.Module):
 def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tensor:
     """Return weights [FFT bins, grid bins]: Gaussians as wide as the grid or the FFT's bins."""
     spacing = sample_rate / n_fft
-    distance = torch.arange(n_fft // 2 + 1).unsqueeze(1) * spacing - hertz
+    bins = torch.arange(n_fft // 2 + 1, device=hertz.device)
+    distance = bins.unsqueeze(1) * spacing - hertz
     width = (hertz * (2 ** (0.5 / BINS_PER_OCTAVE) - 1)).clamp(min=0.6 * spacing)
     weights = torch.exp(-0.5 * (distance / width).square())
     return weights / weights.sum(0).clamp(min=1e-6)

@@ -15,7 +15,7 @@ import core
 from core.audio.reader import open_audio
 from core.translator import Translator
 
-from .conftest import HOP, RATE, WIDTH, read_wav, umt_command, write_song
+from ..conftest import HOP, RATE, WIDTH, read_wav, umt_command, write_song
 
 
 def provenance_of(path: str | Path):
@@ -27,8 +27,7 @@ def test_translation_is_mono_at_the_models_rate_and_as_long_as_its_input(umt, so
     assert umt("translate", song, "--to", "piano", "-o", "b.wav").code == 0
     info = soundfile.info("b.wav")
     assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
-    assert info.frames % HOP == 0
-    assert 0 <= info.frames - soundfile.info(song).frames < HOP
+    assert info.frames == soundfile.info(song).frames
 
 
 def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
@@ -58,7 +57,8 @@ def test_encode_piped_into_decode_equals_translate(umt, request, tmp_path, famil
     )
     whole = umt("translate", song, "--to", "piano", "--seed", 7, *common, stdout_kind="data")
     assert (encoded.code, joined.code, whole.code) == (0, 0, 0)
-    np.testing.assert_array_equal(read_wav(joined.stdout), read_wav(whole.stdout))
+    samples = read_wav(whole.stdout)  # without what the last frame was filled up with
+    np.testing.assert_array_equal(read_wav(joined.stdout)[: len(samples)], samples)
     assert joined.stdout != whole.stdout, "the provenance differs"
 
 
@@ -73,7 +73,8 @@ def test_peaks_above_full_scale_are_lowered_alike_and_said_so(umt, song, monkeyp
     umt("encode", song, "-o", "a.npy")
     decoded = umt("decode", "a.npy", "--to", "piano", stdout_kind="data")
     whole = umt("translate", song, "--to", "piano", stdout_kind="data")
-    np.testing.assert_array_equal(read_wav(decoded.stdout), read_wav(whole.stdout))
+    samples = read_wav(whole.stdout)
+    np.testing.assert_array_equal(read_wav(decoded.stdout)[: len(samples)], samples)
     assert "peaks above full scale; lowered by" in whole.stderr
 
 
@@ -112,7 +113,7 @@ def test_latents_of_other_precisions_are_decoded(umt, dtype):
 
 
 def test_latents_of_another_width_are_refused_before_the_model_is_loaded(umt, monkeypatch):
-    monkeypatch.setattr("umtcli.pipeline.load_translator", None)
+    monkeypatch.setattr("umtcli.render.load_translator", None)
     np.save("a.npy", np.zeros((5, WIDTH + 1), np.float32))
     ran = umt("decode", "a.npy", "--to", "piano")
     assert (ran.code, len(ran.errors)) == (1, 1)
@@ -195,7 +196,7 @@ def test_provenance_of_a_stream_has_no_hash(umt, song):
 
 def test_start_and_seconds_choose_a_part(umt, song):
     umt("translate", song, "--to", "piano", "--start", 0.5, "--seconds", 0.25, "-o", "b.wav")
-    assert 0 <= soundfile.info("b.wav").frames - RATE // 4 < HOP
+    assert soundfile.info("b.wav").frames == RATE // 4
     ran = umt("translate", song, "--to", "piano", "--start", 5)
     assert (ran.code, len(ran.errors)) == (1, 1)
     assert "lasts 1.2 s" in ran.errors[0]
@@ -257,8 +258,8 @@ def test_directory_is_searched_at_any_depth(umt, tmp_path):
         write_song(tmp_path / name, 0.1)
     (tmp_path / "album/notes.txt").write_text("not audio")
     assert umt("translate", "album", "--to", "piano", "-o", "out").code == 0
-    names = sorted(path.name for path in Path("out").iterdir())
-    assert names == ["one.piano.wav", "zwö lf.piano.wav"]
+    names = sorted(str(path) for path in Path("out").rglob("*.wav"))
+    assert names == ["out/one.piano.wav", "out/sub/zwö lf.piano.wav"]
 
 
 def test_directory_without_audio_fails(umt, tmp_path):
@@ -370,8 +371,11 @@ def test_model_is_named_on_stderr_with_the_reason(umt, song, spectral_model, mon
     monkeypatch.delenv("UMT_MODEL")
     run = tmp_path / "runs/mine"
     run.mkdir(parents=True)
-    (run / "model.safetensors").write_bytes(spectral_model.read_bytes())
-    ran = umt("translate", song, "--to", "piano")
-    assert "model runs/mine (newest run with piano)" in ran.stderr
+    model = Translator.load(spectral_model)
+    for n_steps, expected in ((7, "starter (bundled"), (5000, "runs/mine (newest run with piano)")):
+        model.training_record = {"steps": n_steps}
+        model.save(run / "model.safetensors")
+        ran = umt("translate", song, "--to", "piano", "-f")
+        assert f"umt: model {expected}" in ran.stderr
     ran = umt("translate", song, "--to", "piano", "-m", "runs/mine", "-f")
-    assert "model runs/mine (as asked)" in ran.stderr
+    assert "model runs/mine (as requested)" in ran.stderr

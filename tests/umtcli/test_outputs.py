@@ -11,6 +11,8 @@ import pytest
 import soundfile
 
 from core.errors import AudioError
+from umtcli.inputs import Input
+from umtcli.outputs import name_results
 
 from .conftest import leftovers, read_wav, write_song
 
@@ -113,15 +115,45 @@ def test_one_result_goes_into_an_existing_directory(umt, song):
     assert Path("here/song.npy").is_file()
 
 
-def test_two_results_with_one_name_are_wrong_usage_before_any_work(umt, monkeypatch, tmp_path):
+def test_two_results_with_one_given_name_are_wrong_usage_before_any_work(
+    umt, monkeypatch, tmp_path
+):
     write_song(tmp_path / "a.wav", 0.1)
     (tmp_path / "sub").mkdir()
     shutil.copy("a.wav", "sub/a.wav")
     monkeypatch.setenv("UMT_MODEL", "no such model: it must not be looked for")
-    ran = umt("translate", "a.wav", "sub/a.wav", "--to", "piano", "-o", "out")
+    given = ("--name", "{stem}.wav")
+    ran = umt("translate", "a.wav", "sub/a.wav", "--to", "piano", "-o", "out", *given)
     assert ran.code == 2
-    assert "two results would be called out/a.piano.wav" in ran.errors[0]
+    assert "two results would be called out/a.wav" in ran.errors[0]
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["a.wav", "b.wav"], ["a", "b"]),
+        (["a.wav", "sub/a.wav"], ["a", "sub/a"]),
+        (["x/sub/a.wav", "y/sub/a.wav"], ["x/sub/a", "y/sub/a"]),
+        (["/r/one/a.wav", "/r/two/a.wav", "/r/b.wav"], ["one/a", "two/a", "b"]),
+        (["a.wav", "a.flac"], ["a.wav", "a.flac"]),
+        (["x/a.wav", "x/a.flac", "b.wav"], ["a.wav", "a.flac", "b"]),
+        (["x/a.wav", "y/a.flac"], ["x/a", "y/a"]),
+        (["-", "stdin.wav", "sub/stdin.wav"], ["stdin", "stdin.wav", "sub/stdin"]),
+        (["disc/:CD1/01.wav", "disc/:CD2/01.wav"], ["CD1/01", "CD2/01"]),
+        (["CD1/:01.wav", "CD2/:01.wav", "CD2/:02.wav"], ["CD1/01", "CD2/01", "02"]),
+        (["CD1/:x/01.wav", "CD1/:x/01.mp3"], ["x/01.wav", "x/01.mp3"]),
+    ],
+)
+def test_names_that_would_meet_are_told_apart(typed, expected):
+    """What stands before a colon is the directory that was named."""
+    inputs = [
+        Input(name.replace(":", ""), name.partition(":")[0].rstrip("/") if ":" in name else "")
+        for name in typed
+    ]
+    items = [(own, None) for own in inputs]
+    names = name_results(items, "{stem}.npy", seed=0, is_given=False)
+    assert names == [f"{name}.npy" for name in expected]
 
 
 def test_existing_file_is_kept_and_the_others_go_on(umt, song):
@@ -136,7 +168,7 @@ def test_existing_file_is_kept_and_the_others_go_on(umt, song):
 
 def test_existing_file_fails_before_the_model_is_loaded(umt, song, monkeypatch):
     Path("out.wav").write_bytes(b"precious")
-    monkeypatch.setattr("umtcli.pipeline.load_translator", None)
+    monkeypatch.setattr("umtcli.render.load_translator", None)
     ran = umt("translate", song, "--to", "piano", "-o", "out.wav")
     assert (ran.code, len(ran.errors)) == (1, 1)
 

@@ -19,9 +19,119 @@ def files(tiny_spectral, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "m.safetensors"
     made = {}
     for domains in (("bach",), ("bach", "piano")):
-        Translator.create(tiny_spectral, domains).save(path)
+        model = Translator.create(tiny_spectral, domains)
+        model.training_record = {"steps": 5000}
+        model.save(path)
         made[domains] = path.read_bytes()
     return made
+
+
+@pytest.fixture
+def add_trained(cwd, tiny_spectral):
+    """Add the newest run, of `bach` and `piano`, with a training record."""
+    from core.translator import Translator
+
+    def add(name, **record):
+        path = cwd / "runs" / name / "model.safetensors"
+        path.parent.mkdir(parents=True)
+        model = Translator.create(tiny_spectral, ["bach", "piano"])
+        model.training_record = record
+        model.save(path)
+        return path
+
+    return add
+
+
+UNTRAINED = {
+    "no record": {},
+    "few updates": {"steps": 7},
+    "few updates of each": {"steps": 299, "minutes": {"bach": {}, "piano": {}}},
+    "few updates of the added one": {
+        "steps": 12,
+        "added": "piano",
+        "like": None,
+        "parent": {"steps": 9000, "domains": ["bach"]},
+    },
+    "no better than a guess": {
+        "steps": 9000,
+        "figures": {"validation/piano": 2.0},
+        "baselines": {"piano": {"silence": 1.5}},
+    },
+    "not what a record is": {"steps": "many", "minutes": 3, "parent": []},
+}
+
+
+@pytest.mark.parametrize("record", UNTRAINED.values(), ids=UNTRAINED)
+def test_a_run_that_would_be_noise_is_passed_over_and_named(cwd, add_trained, starter, record):
+    add_trained("new", **record)
+    found = find_model(None, ["piano"], cwd=cwd)
+    assert (found.path, found.warning) == (starter, "")
+    assert found.reason.startswith("bundled model; runs/new has ")
+
+
+TRAINED = {
+    "updates": {"steps": 5000},
+    "updates of what it began with": {
+        "steps": 7,
+        "parent": {"steps": 5000, "domains": ["bach", "piano"], "parent": {}},
+    },
+    "updates of the added one": {
+        "steps": 400,
+        "added": "piano",
+        "like": None,
+        "parent": {"steps": 1, "domains": ["bach"]},
+    },
+    "updates of the one it was copied from": {
+        "steps": 4,
+        "added": "piano",
+        "like": "bach",
+        "parent": {"steps": 5000, "domains": ["bach"]},
+    },
+    "better than a guess": {
+        "steps": 5000,
+        "figures": {"validation/piano": 1.0},
+        "baselines": {"piano": {"silence": 1.5}},
+    },
+}
+
+
+@pytest.mark.parametrize("record", TRAINED.values(), ids=TRAINED)
+def test_a_trained_run_is_taken(cwd, add_trained, record):
+    path = add_trained("new", **record)
+    assert find_model(None, ["piano"], cwd=cwd).path == path
+
+
+def test_an_untrained_run_is_taken_with_a_warning_where_nothing_else_has_the_domain(
+    cwd, add_trained, starter, files
+):
+    starter.write_bytes(files["bach",])
+    path = add_trained("new", steps=7)
+    found = find_model(None, ["piano"], cwd=cwd)
+    assert (found.path, found.reason) == (path, "newest run with piano")
+    assert "updates of piano, and needs 300" in found.warning
+    assert find_model("runs/new", ["piano"], cwd=cwd).warning == "", "it was asked for"
+
+
+def test_domains_in_decomposed_unicode_are_found(cwd, tiny_spectral, files):
+    from core.translator import Translator
+
+    model = Translator.create(tiny_spectral, ["fl\u00f6te"])
+    model.training_record = {"steps": 5000}
+    path = cwd / "runs" / "new" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    model.save(path)
+    assert find_model(None, ["flo\u0308te"], cwd=cwd).path == path
+
+
+def test_what_cannot_be_looked_at_does_not_stand_in_the_way(cwd, starter):
+    (cwd / "runs" / "gone").mkdir(parents=True)
+    (cwd / "runs" / "gone" / "model.safetensors").symlink_to("nowhere")
+    os.mkfifo(cwd / "runs" / "model.safetensors")
+    (cwd / "runs" / "pipe").mkdir()
+    os.mkfifo(cwd / "runs" / "pipe" / "model.safetensors")
+    assert find_model(None, ["piano"], cwd=cwd).path == starter
+    with pytest.raises(UsageError, match="no model"):
+        find_model("n" * 300, ["piano"], cwd=cwd)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +224,7 @@ def test_what_was_asked_for_comes_before_the_environment(cwd, add_run, monkeypat
     for requested in ("runs/old", "runs/old/", "runs/old/model.safetensors", str(asked)):
         found = find_model(requested, ["piano"], cwd=cwd)
         assert found.path == asked
-        assert (found.name, found.reason) == (requested, "as asked")
+        assert (found.name, found.reason) == (requested, "as requested")
 
 
 def test_a_bundled_model_can_be_asked_for_by_name(cwd, starter):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import HOP, RATE, WIDTH
+from ..conftest import HOP, RATE, WIDTH
 
 LATENT_RATE = RATE / HOP  # frames a second
 

@@ -1,0 +1,397 @@
+"""The run that `encode`, `decode` and `translate` share, from names to the report.
+
+In this order: the names of results (wrong usage ends here), the model, every input and every
+place to write (one that is no good fails, and the others go on), the weights, the work, the
+report. Inputs are opened once; each is encoded once, however many targets it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
+
+import core
+from core.errors import LatentsError, UsageError
+from umtcli.console import Progress
+from umtcli.errors import is_item_failure
+from umtcli.inputs import LatentStore
+from umtcli.models import check_device, choose_model, load_translator
+from umtcli.outputs import (
+    Destination,
+    check_destination,
+    name_results,
+    open_destination,
+    plan_destinations,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from core.audio.provenance import Provenance
+    from core.audio.reader import AudioInput
+    from core.latents import LatentsInput
+    from core.model_file import FoundModel, ModelHeader
+    from core.translator import AudioStream, LatentStream, Translator
+    from umtcli.console import Environment
+    from umtcli.errors import ItemResults
+    from umtcli.inputs import Input
+
+    Opened = AudioInput | LatentsInput
+
+AUDIO_NAME = "{stem}.{domain}.wav"
+LATENTS_NAME = "{stem}.npy"
+INPUTS_TOGETHER = 100  # with several targets, the latents of so many are kept at once
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed.
+
+    Attributes:
+        command: The command's name.
+        inputs: What to read.
+        open_input: Opens one of them by its name.
+        to: Target domains; empty for latents.
+        name: The user's --name.
+        output: The user's -o.
+        is_directory: Whether -o can only mean a directory.
+        model: The user's -m.
+        device: The user's --device.
+        seed: The user's --seed.
+        force: Whether existing files are replaced.
+        is_json: Whether stdout gets a description of the results.
+        is_live: Whether the result is heard while the input comes in.
+        start_seconds: Where in the inputs the part that is used begins.
+        seconds: Length of that part; None for all.
+        options: Generation options that the user gave, by name.
+    """
+
+    command: str
+    inputs: Sequence[Input]
+    open_input: Callable[[str], Opened]
+    to: Sequence[str]
+    output: str | None
+    model: str | None
+    device: str
+    force: bool
+    is_json: bool
+    name: str | None = None
+    is_directory: bool = False
+    seed: int = 0
+    is_live: bool = False
+    start_seconds: float = 0.0
+    seconds: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One result: an input, its target domain if it has one, and where it goes."""
+
+    input: Input
+    domain: str | None
+    destination: Destination
+
+    def __str__(self) -> str:
+        return f"{self.input.label} to {self.domain}" if self.domain else self.input.label
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened input and what is to be made of it."""
+
+    input: Input
+    opened: Opened
+    tasks: list[Task]
+
+
+def run_all(results: ItemResults, request: Request) -> None:
+    """Make every result that was asked for.
+
+    Args:
+        results: Takes what is done and what fails.
+        request: What the user typed.
+
+    Raises:
+        UsageError: Nothing of this can be done as asked.
+        typer.Exit: Some results failed.
+    """
+    check_device(request.device)
+    tasks = _plan(results.env, request)
+    found, header = choose_model(results.env, request.model, request.to)
+    with ExitStack() as stack:
+        sources, total_seconds = _open_all(results, request, tasks, (found, header), stack)
+        if sources:
+            translator = load_translator(found, request.to, request.device)
+            if request.is_live:
+                from core.translator import LIVE_WINDOW_SECONDS
+
+                translator.window_seconds = LIVE_WINDOW_SECONDS
+            label = f"{request.command.removesuffix('e')}ing"
+            progress = stack.enter_context(Progress(results.env, label, total_seconds))
+            work = _Work(results, request, translator, found, progress)
+            if request.to:
+                work.write_audio(sources)
+            else:
+                work.write_latents(sources)
+    model = {"name": found.name, "id": header.id, "path": str(found.path)}
+    results.finish(request.command, is_json=request.is_json, model=model)
+
+
+def _plan(env: Environment, request: Request) -> list[Task]:
+    """Name every result, and find a place for it."""
+    from core.audio.writer import output_format
+
+    domains: Sequence[str | None] = request.to or [None]
+    items = [(own, domain) for own in request.inputs for domain in domains]
+    template = request.name
+    if template is None:
+        template = AUDIO_NAME if request.to else LATENTS_NAME
+    is_given = request.name is not None
+    destinations = plan_destinations(
+        env,
+        name_results(items, template, seed=request.seed, is_given=is_given),
+        output=request.output,
+        is_json=request.is_json,
+        is_directory=request.is_directory or is_given,
+    )
+    if is_given and any(destination.path is None for destination in destinations):
+        raise UsageError("--name is for files, but the result goes to stdout; add -o DIR")
+    for destination in destinations:
+        if request.to and destination.path and not destination.is_device:
+            output_format(destination.path)
+    return [Task(*item, place) for item, place in zip(items, destinations, strict=True)]
+
+
+def _open_all(
+    results: ItemResults,
+    request: Request,
+    tasks: list[Task],
+    model: tuple[FoundModel, ModelHeader],
+    stack: ExitStack,
+) -> tuple[list[Source], float | None]:
+    """Check every place to write and open every input, before the weights are loaded.
+
+    Returns:
+        What can be worked on, and the length of all results together if it is known.
+    """
+    sources: list[Source] = []
+    lengths: list[float | None] = []
+    for own, group in groupby(tasks, key=lambda task: task.input):
+        writable: list[Task] = []
+        for task in group:
+            with results.item(str(task)):
+                check_destination(task.destination, force=request.force)
+                writable.append(task)
+        if writable:
+            with results.item(own.name):
+                opened = request.open_input(own.name)
+                stack.callback(opened.close)
+                lengths += [_check_input(opened, own, *model)] * len(writable)
+                sources.append(Source(own, opened, writable))
+    return sources, None if None in lengths else sum(filter(None, lengths))
+
+
+def _check_input(
+    opened: Opened, own: Input, found: FoundModel, header: ModelHeader
+) -> float | None:
+    """Check that the model can use an input; return its length in seconds if known."""
+    from core.latents import LatentsInput
+
+    if not isinstance(opened, LatentsInput):
+        return None if opened.n_samples is None else opened.n_samples / opened.sample_rate
+    if opened.latent_dim != header.latent_dim:
+        raise LatentsError(
+            f"{own.label}: {opened.latent_dim} values a frame, model {found.name} has "
+            f"{header.latent_dim}; name the model that encoded it with -m"
+        )
+    return opened.n_frames * header.hop_length / header.sample_rate
+
+
+class _Work:
+    """Makes results with a loaded model; what fails is reported, and spoils no other."""
+
+    def __init__(
+        self,
+        results: ItemResults,
+        request: Request,
+        translator: Translator,
+        found: FoundModel,
+        progress: Progress,
+    ) -> None:
+        self.results = results
+        self.env = results.env
+        self.request = request
+        self.translator = translator
+        self.found = found
+        self.progress = progress
+        self.options = translator.generation_options(request.options)
+
+    def write_latents(self, sources: list[Source]) -> None:
+        """Encode each source, which has one task, and write the latents."""
+        from core.latents import write_latent_blocks
+
+        for source in sources:
+            (task,) = source.tasks
+            with (
+                self.results.item(source.input.name),
+                LatentStore(self.translator.latent_dim) as store,
+            ):
+                stream = self._stream(source)
+                frames = store.keep(self._counted(stream.blocks, self.translator.latent_rate))
+                # Only now: the header of an array states its length.
+                with open_destination(self.env, task.destination, force=self.request.force) as file:
+                    shape = (len(frames), self.translator.latent_dim)
+                    write_latent_blocks(file, store.blocks(frames), shape)
+                self._report(
+                    task,
+                    {
+                        "source": source.input.name,
+                        "output": str(task.destination),
+                        "gain_db": stream.gain_db,
+                        "shape": list(shape),
+                    },
+                )
+
+    def write_audio(self, sources: list[Source]) -> None:
+        """Render a number of sources at a time, for one target after the other."""
+        if len(self.request.to) == 1:
+            self._render(
+                [(source.tasks[0], self._stream(source)) for source in sources],
+                self.request.to[0],
+            )
+            return
+        for start in range(0, len(sources), INPUTS_TOGETHER):
+            with LatentStore(self.translator.latent_dim) as store:
+                kept = []
+                for source in sources[start : start + INPUTS_TOGETHER]:
+                    with self.results.item(source.input.name):
+                        stream = self._stream(source)
+                        kept.append((source, stream, store.keep(stream.blocks)))
+                n_before = len(self.results.results)
+                for domain in self.request.to:
+                    self._render(
+                        [
+                            (task, dataclasses.replace(stream, blocks=store.blocks(frames)))
+                            for source, stream, frames in kept
+                            for task in source.tasks
+                            if task.domain == domain
+                        ],
+                        domain,
+                    )
+                # Listed by input, though made by target.
+                order = [source.input.name for source, *_ in kept]
+                self.results.results[n_before:] = sorted(
+                    self.results.results[n_before:],
+                    key=lambda result: order.index(result["source"]),
+                )
+
+    def _stream(self, source: Source) -> LatentStream:
+        """Return the latents of a source, made as they are taken."""
+        from core.latents import LatentsInput
+        from core.translator import LatentStream
+
+        opened = source.opened
+        if isinstance(opened, LatentsInput):
+            n_samples = opened.n_frames * self.translator.hop_length
+            return LatentStream(opened.blocks(), n_samples)
+        stream = self.translator.encode_stream(opened, follows=self.request.is_live)
+
+        def with_notice(blocks: Iterator[Any]) -> Iterator[Any]:
+            for index, block in enumerate(blocks):
+                if index == 0 and stream.gain_db:
+                    self.env.notice(
+                        f"{source.input.label} is quiet: raised by {stream.gain_db:.1f} dB to the "
+                        "level the model was trained at"
+                    )
+                yield block
+
+        stream.blocks = with_notice(stream.blocks)
+        return stream
+
+    def _render(self, work: list[tuple[Task, LatentStream]], domain: str) -> None:
+        """Decode and write streams of latents; those of one domain may share batches."""
+        audios = self.translator.decode_streams(
+            [stream for _, stream in work],
+            to=domain,
+            seed=self.request.seed,
+            options=self.options,
+        )
+        with closing(audios):
+            for (task, _), audio in zip(work, audios, strict=True):
+                try:
+                    self._write(task, audio)
+                except Exception as error:
+                    if not is_item_failure(error):
+                        raise
+                    is_only = len(self.request.to) == 1
+                    self.results.fail(task.input.name if is_only else str(task), error)
+
+    def _write(self, task: Task, audio: AudioStream) -> None:
+        """Write one result, each block at once."""
+        from core.audio.writer import open_writer, output_format
+
+        rate = self.translator.sample_rate
+        # Before the file is opened: now the input is read, and its length and gain are known.
+        first = [block for block in [next(audio.blocks, None)] if block is not None]
+        path = None if task.destination.is_device else task.destination.path
+        with (
+            open_destination(self.env, task.destination, force=self.request.force) as stream,
+            open_writer(
+                stream,
+                sample_rate=rate,
+                n_samples=audio.latents.n_samples,
+                provenance=self._provenance(task),
+                format=output_format(path) if path else "wav",
+            ) as writer,
+        ):
+            for block in self._counted(chain(first, audio.blocks), rate):
+                writer.write(block)
+                stream.flush()
+            seconds = writer.n_written / rate
+        if audio.peak_gain_db:
+            where = "output" if task.destination.path is None else task.destination
+            self.env.notice(
+                f"{where}: peaks above full scale; lowered by {-audio.peak_gain_db:.1f} dB"
+            )
+        self._report(
+            task,
+            {
+                "source": task.input.name,
+                "domain": task.domain,
+                "output": str(task.destination),
+                "gain_db": audio.latents.gain_db,
+                "peak_gain_db": audio.peak_gain_db,
+                "seconds": seconds,
+            },
+        )
+
+    def _report(self, task: Task, result: dict[str, Any]) -> None:
+        self.results.results.append(result)
+        if task.destination.path is not None:
+            self.env.notice(f"wrote {task.destination}")
+
+    def _counted(self, blocks: Iterator[Any], rate: float) -> Iterator[Any]:
+        """Pass blocks on, and count them as progress once they are dealt with."""
+        for block in blocks:
+            yield block
+            self.progress.advance(len(block) / rate)
+
+    def _provenance(self, task: Task) -> Provenance:
+        from core.audio.provenance import Provenance, file_sha256
+
+        return Provenance(
+            tool=f"umt {core.__version__}",
+            model_id=self.translator.id,
+            model=self.found.name,
+            domain=str(task.domain),
+            seed=self.request.seed,
+            options=dataclasses.asdict(self.options),
+            start_seconds=self.request.start_seconds,
+            seconds=self.request.seconds,
+            source=task.input.name,
+            source_sha256=file_sha256(task.input.name) if task.input.is_file else None,
+        )
