@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
 from core.audio.tags import NO_TAGS, Tags
@@ -32,6 +33,7 @@ _SAMPLE_RATES = {
     2: (22_050, 24_000, 16_000),
     3: (11_025, 12_000, 8_000),
 }
+_START_BYTES = 64
 _TOLERATED_FRAMES = 2  # encoders count the header's own frame, or do not
 _MAX_ID3_BYTES = 1 << 24  # of which texts are read; pictures are larger
 _ID3_FIELDS = {
@@ -107,6 +109,7 @@ class MpegPart:
             self.spans.append((start, stop))
 
 
+@lru_cache(maxsize=1024)  # a recording has a few different ones, many times
 def parse_frame_header(head: bytes) -> FrameHeader | None:
     """Parse the four bytes that begin a frame; None if they do not."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
@@ -141,11 +144,11 @@ def scan(stream: BinaryIO) -> list[MpegPart]:
         The recordings; none if the file does not consist of frames.
     """
     parts: list[MpegPart] = []
-    for position, head, header in _frames(stream):
-        length = _stated_frames(stream, position, header)
+    for position, start, header in _frames(stream):
+        length = _stated_frames(start, header)
         if not parts or length is not None or header.kind != parts[-1].header.kind:
             end = position + (0 if length is None else header.n_bytes)
-            parts.append(MpegPart(header, head, length, (position, end)))
+            parts.append(MpegPart(header, start[:4], length, (position, end)))
         if length is None:
             parts[-1].add(position, position + header.n_bytes)
     return [part for part in parts if part.n_frames]
@@ -193,23 +196,26 @@ def read_id3(stream: BinaryIO) -> Tags:
 
 
 def _frames(stream: BinaryIO) -> Iterator[tuple[int, bytes, FrameHeader]]:
-    """Yield position, first bytes and header of each frame, past tags and damaged stretches."""
+    """Yield position, first bytes and header of each frame, past tags and damaged stretches.
+
+    The first bytes are 64, or all.
+    """
     size = stream.seek(0, io.SEEK_END)
     position = 0
     is_in_step = False  # whether a frame ended here
     while position + 4 <= size:
         stream.seek(position)
-        head = stream.read(10)
-        header = parse_frame_header(head[:4])
+        start = stream.read(_START_BYTES)
+        header = parse_frame_header(start[:4])
         if header is not None and (is_in_step or _is_followed(stream, position, header, size)):
             if position + header.n_bytes > size:
                 return  # cut off
-            yield position, head[:4], header
+            yield position, start, header
             position += header.n_bytes
             is_in_step = True
             continue
         is_in_step = False
-        tag_bytes = _id3_bytes(head) or _ape_bytes(stream, position)
+        tag_bytes = _id3_bytes(start[:10]) or _ape_bytes(stream, position)
         position = position + tag_bytes if tag_bytes else _next_sync(stream, position + 1, size)
 
 
@@ -236,18 +242,16 @@ def _next_sync(stream: BinaryIO, position: int, size: int) -> int:
     return size
 
 
-def _stated_frames(stream: BinaryIO, position: int, header: FrameHeader) -> int | None:
+def _stated_frames(start: bytes, header: FrameHeader) -> int | None:
     """Return what a frame that only states a length counts; None for a frame with sound."""
     if header.layer != 3:
         return None
-    stream.seek(position + 4)
-    frame = stream.read(56)
-    marker = frame[header.side_bytes :][:4]
-    if marker in (b"Xing", b"Info"):
-        flags, n_frames = struct.unpack(">II", frame[header.side_bytes + 4 :][:8].ljust(8, b"\0"))
+    place = 4 + header.side_bytes
+    if start[place : place + 4] in (b"Xing", b"Info"):
+        flags, n_frames = struct.unpack(">II", start[place + 4 : place + 12].ljust(8, b"\0"))
         return int(n_frames) if flags & 1 else 0
-    if frame[32:36] == b"VBRI":
-        return int(struct.unpack(">I", frame[46:50].ljust(4, b"\0"))[0])
+    if start[36:40] == b"VBRI":
+        return int(struct.unpack(">I", start[50:54].ljust(4, b"\0"))[0])
     return None
 
 
@@ -295,9 +299,11 @@ def _id3_text(content: bytes, encoding: int, *, is_comment: bool) -> str:
     """Decode a text; a comment has a language and a description before it."""
     if encoding >= len(_ID3_CODECS):
         return ""
+    content = content[3 * is_comment :]
     try:
-        text = content[3 * is_comment :].decode(_ID3_CODECS[encoding], "replace")
+        # Many writers, LAME in libsndfile among them, put UTF-8 where the tag says Latin-1.
+        text = content.decode("utf-8" if encoding == 0 else _ID3_CODECS[encoding])
     except UnicodeError:
-        return ""
+        text = content.decode(_ID3_CODECS[encoding], "replace")
     pieces = text.split("\0")
     return pieces[1].lstrip("\ufeff") if is_comment and len(pieces) > 1 else pieces[0]

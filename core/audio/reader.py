@@ -130,6 +130,8 @@ class AudioInput:
     def _check_samples(self, chunk: NDArray[np.float32], position: int) -> None:
         """Check that all samples of float32 (T, C) are finite, and that their sum is."""
         with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(chunk.sum()):  # a tenth of the time of looking at each sample
+                return
             is_finite = np.isfinite(chunk.sum(axis=1))
         if not is_finite.all():
             seconds = (position + int(np.argmin(is_finite))) / self.sample_rate

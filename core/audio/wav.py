@@ -81,12 +81,18 @@ class ByteStream:
         position: Bytes taken so far.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, is_fresh: bool = False) -> None:
+        """Begin to read.
+
+        Args:
+            stream: Read forwards, apart from `skip`.
+            is_fresh: Whether nothing has been read from it, so that its buffer is empty.
+        """
         self.stream = stream
         # One read of the operating system at a time; a buffer that `select` does not know of
         # stays empty that way.
         self._read_some = getattr(stream, "read1", stream.read)
-        self._may_hold_bytes = True
+        self._may_hold_bytes = not is_fresh
         self.position = 0
 
     def take(self, n_bytes: int, *, timeout_seconds: float | None = None) -> bytes:
@@ -172,14 +178,15 @@ class WavReader:
             stream: Read forwards only.
             label: How messages call it.
             file_bytes: Size of the file, which then can seek; None for a pipe.
-            timeout_seconds: How long nothing may arrive; None for any time.
+            timeout_seconds: How long nothing may arrive; None for any time. With a limit, nothing
+                may have been read from the stream before.
             is_logged: Whether contradictions are logged; not when a file is read again.
 
         Raises:
             OtherEncodingError: Not RIFF/RF64 WAVE, or neither PCM nor float.
             AudioError: A WAV header that is cut off or contradicts itself.
         """
-        self._bytes = ByteStream(stream)
+        self._bytes = ByteStream(stream, is_fresh=timeout_seconds is not None)
         self._label = label
         self._file_bytes = file_bytes
         self._timeout = timeout_seconds

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from core.audio import ffmpeg
 from core.audio.reader import MAX_MISSING_SECONDS, open_audio
 from core.errors import AudioError
 
 from .conftest import RATE, join, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is missing")
 
@@ -113,3 +111,74 @@ def test_without_ffmpeg_the_error_says_to_install_it(tmp_path, monkeypatch, name
     (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " * 9)
     with pytest.raises(AudioError, match=hint):
         open_audio(tmp_path / name)
+
+
+@pytest.fixture
+def secret(tmp_path, generator) -> Path:
+    """A recording that no playlist may pull in."""
+    soundfile.write(tmp_path / "secret.wav", generator.uniform(-0.5, 0.5, RATE), RATE)
+    return tmp_path / "secret.wav"
+
+
+def playlists(secret: Path) -> dict[str, str]:
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"
+    xspf = (
+        f"<playlist><trackList><track><location>{secret}</location></track></trackList></playlist>"
+    )
+    return {
+        "hls": hls,
+        "endless hls": hls.replace("#EXT-X-ENDLIST\n", ""),
+        "hls after a mark": "\ufeff" + hls,
+        "ffconcat": f"ffconcat version 1.0\nfile {secret.name}\n",
+        "pls": f"[playlist]\nFile1={secret}\n",
+        "xspf": xspf,
+        "dash": f"<?xml version='1.0'?><MPD><Period><BaseURL>{secret}</BaseURL></Period></MPD>",
+        "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+    }
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("kind", list(playlists(Path("x"))))
+@pytest.mark.parametrize("extension", ["wav", "m3u8", "m4a"])
+def test_a_playlist_opens_no_other_file(tmp_path, pipe, secret, kind, extension):
+    content = playlists(secret)[kind].encode()
+    path = tmp_path / f"song.{extension}"
+    path.write_bytes(content)
+    for source in (path, pipe(content)):
+        with pytest.raises(AudioError, match=r"is a playlist|cannot be read as audio"):
+            read(source)
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_found_wrong_is_in_the_message(tmp_path, wav):
+    path = convert(wav, tmp_path / "x.m4a")
+    path.write_bytes(path.read_bytes()[:5_000])
+    with pytest.raises(AudioError, match=r"x\.m4a: .*moov atom not found"):
+        open_audio(path)
+    film = tmp_path / "mute.mkv"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=red:s=32x32:d=0.2", str(film)]
+    subprocess.run(command, check=True)
+    with pytest.raises(AudioError, match=r"mute\.mkv: .*no sound in it"):
+        open_audio(film)
+
+
+@needs_ffmpeg
+def test_a_film_that_breaks_off_says_so(tmp_path, wav, caplog):
+    path = convert(wav, tmp_path / "x.m4a", "-movflags", "+faststart")
+    whole = read(path)
+    assert caplog.text == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 0 < len(read(path)) < len(whole)
+    assert "x.m4a: ffmpeg left out what is damaged" in caplog.text
+
+
+def test_an_ffmpeg_that_says_nothing_is_not_awaited_for_ever(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(ffmpeg, "_STALL_SECONDS", 0.1)
+    (tmp_path / "x.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 9)
+    with pytest.raises(AudioError, match="nothing arrived"):
+        open_audio(tmp_path / "x.m4a")

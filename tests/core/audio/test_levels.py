@@ -59,6 +59,24 @@ def test_stretches_within_10_db_count():
     assert measure_level_db([tone(2, -20), tone(2, -25)], RATE) == pytest.approx(mean, abs=1e-2)
 
 
+@pytest.mark.parametrize("offset", [0.02, -0.5, 1])
+def test_a_constant_is_not_sound(offset):
+    assert measure_level_db([np.full(3 * RATE, offset, np.float32)], RATE) == -math.inf
+    with_offset = tone(3, -40) + np.float32(offset)
+    assert measure_level_db([with_offset], RATE) == pytest.approx(-40, abs=0.01)
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_quiet_sound_with_an_offset_is_raised_as_without(tmp_path, pipe, is_live):
+    soundfile.write(tmp_path / "x.wav", tone(6, -40) + 0.1, RATE, subtype="FLOAT")
+    source = pipe((tmp_path / "x.wav").read_bytes()) if is_live else tmp_path / "x.wav"
+    with open_audio(source) as audio:
+        levelled = level_input(audio, RATE, -20)
+        samples = join(levelled.blocks)
+    assert levelled.gain_db == pytest.approx(20, abs=0.05)
+    np.testing.assert_allclose(samples, 10 * tone(6, -40), atol=2e-3)
+
+
 def test_sound_shorter_than_a_gating_block_is_measured():
     assert measure_level_db([tone(0.1, -20)], RATE) == pytest.approx(-20, abs=1e-2)
 

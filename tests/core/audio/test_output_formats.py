@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from core.audio.reader import open_audio
-from core.audio.writer import output_format
+from core.audio.tags import Tags
+from core.audio.writer import open_writer, output_format
 from core.errors import UsageError
 
 from .conftest import RATE, join
@@ -26,6 +27,43 @@ def test_every_format_with_comments_carries_provenance(tmp_path, noise, provenan
         assert audio.sample_rate in (RATE, 48_000)  # opus decodes at 48 kHz
         samples = join(audio.blocks())
     assert len(samples) == len(noise) * audio.sample_rate // RATE
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3", "opus"])
+def test_title_artist_and_album_reach_the_result(tmp_path, noise, provenance, extension):
+    tags = Tags("Lied für Ü", "Me", "Any", "of the source")
+    path = tmp_path / f"x.{extension}"
+    write(path, noise, provenance, format=extension, tags=tags)
+    with open_audio(path) as audio:
+        assert (audio.tags.title, audio.tags.artist, audio.tags.album) == (
+            "Lied für Ü",
+            "Me",
+            "Any",
+        )
+        assert audio.provenance == provenance
+
+
+@pytest.mark.parametrize(("sample_rate", "file_rate"), [(44_100, 48_000), (22_050, 24_000)])
+def test_opus_gets_a_rate_that_it_has(tmp_path, sample_rate, file_rate):
+    tone = np.sin(2 * np.pi * 440 * np.arange(sample_rate) / sample_rate).astype(np.float32) / 2
+    with open_writer(
+        tmp_path / "x.opus", sample_rate=sample_rate, n_samples=None, provenance=None, format="opus"
+    ) as writer:
+        for block in np.array_split(tone, 9):
+            writer.write(block)
+    assert writer.n_written == sample_rate
+    samples, rate = soundfile.read(tmp_path / "x.opus")
+    assert len(samples) / rate == pytest.approx(1, abs=1 / file_rate)
+    spectrum = np.abs(np.fft.rfft(samples[rate // 4 : rate // 4 + rate // 2]))
+    assert np.argmax(spectrum) * 2 == pytest.approx(440, abs=2)
+
+
+def test_mp3_gets_a_rate_that_it_has(tmp_path, noise):
+    with open_writer(
+        tmp_path / "x.mp3", sample_rate=96_000, n_samples=None, provenance=None, format="mp3"
+    ) as writer:
+        writer.write(noise)
+    assert soundfile.info(tmp_path / "x.mp3").samplerate == 48_000
 
 
 @pytest.mark.parametrize("extension", ["au", "voc", "w64"])

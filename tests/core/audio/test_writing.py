@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -179,9 +180,9 @@ def test_a_destination_that_cannot_be_written_is_an_audio_error(tmp_path, name, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("name", ["wav", "flac", "ogg"])
-def test_a_full_disk_is_an_audio_error_and_no_traceback(name, noise, capfd):
-    with pytest.raises(AudioError, match="cannot be written"):
+@pytest.mark.parametrize("name", ["wav", "flac", "ogg", "mp3", "aiff", "opus"])
+def test_a_full_disk_is_named_as_such_and_no_traceback(name, noise, capfd):
+    with pytest.raises(AudioError, match="No space left"):
         write(Path("/dev/full"), np.tile(noise, 20), is_known=False, format=name)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -202,3 +203,48 @@ def test_after_an_error_a_file_is_closed_and_not_completed(tmp_path, noise, name
     assert name == "flac" or path.read_bytes()[4:8] == b"\xff" * 4
     with pytest.raises((ValueError, RuntimeError)):
         writer.write(noise)
+
+
+class Sparse(io.RawIOBase):
+    """A file that keeps its first kilobytes only, and takes any number of bytes."""
+
+    def __init__(self) -> None:
+        self.start, self.position, self.size = bytearray(), 0, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset, whence=0):
+        self.position = offset
+        return offset
+
+    def write(self, data) -> int:
+        if self.position < 4096:
+            self.start[self.position : self.position + len(data)] = bytes(data[:4096])
+        self.position += len(data)
+        self.size = max(self.size, self.position)
+        return len(data)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_wav_of_more_than_4_gb_states_its_true_sizes(is_known):
+    block = np.zeros(1 << 26, np.int16)
+    n_samples = 33 * len(block)  # 4.4 GB
+    stream = Sparse()
+    writer = wav.WavWriter(
+        stream, sample_rate=44_100, n_samples=n_samples if is_known else None,
+        tags=wav.NO_TAGS, software="umt", can_seek=True,
+    )  # fmt: skip
+    for _ in range(33):
+        writer.write(block)
+    writer.finish()
+    riff, data, samples = struct.unpack("<QQQ", stream.start[20:44])
+    assert (bytes(stream.start[:4]), bytes(stream.start[12:16])) == (b"RF64", b"ds64")
+    assert (riff, data, samples) == (stream.size - 8, 2 * n_samples, n_samples)
+
+
+def test_a_device_takes_a_result(noise):
+    write(Path("/dev/null"), noise, is_known=False)
