@@ -7,6 +7,7 @@ definitions are in `core.metrics.linear_prediction` and `core.metrics.latents`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,7 @@ import numpy as np
 import torch
 
 from core.data.dataset import Segments, fixed_batch
-from core.errors import DataError
-from core.heldout import hear
+from core.heldout import HeldOut, hear
 from core.metrics import tones
 from core.metrics.latents import NoteTest, note_test, probe_accuracy
 from core.metrics.linear_prediction import autoregressive_bits
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from core.data.domain import Domain
     from core.translator import Translator
 
-ITEMS_PER_SPLIT = 64
+MAX_SEGMENTS = 32  # of a split: more narrow a figure's spread slowly and cost minutes
+SEGMENTS_AT_ONCE = 8  # between two reports of progress
 NOTE_SECONDS = 1.0
 
 
@@ -76,61 +77,98 @@ def evaluate_model(
     domains: Sequence[Domain],
     splits: Sequence[str],
     *,
-    on_measured: Callable[[], None] | None = None,
+    on_measured: Callable[[int], None] = lambda _: None,
 ) -> ModelFigures:
-    """Measure a model on held-out segments, drawn the same way at every call.
+    """Measure a model on segments of each split, drawn the same way at every call.
 
     Args:
         model: With the decoders of all those domains.
         domains: Prepared domains that the model knows.
         splits: Those to measure; a domain without audio in a split is left out.
-        on_measured: Called after each domain.
+        on_measured: Called with the number of segments that were measured since the last call;
+            `count_segments` returns that of all.
     """
     found: list[DomainFigures] = []
     latents: dict[str, dict[str, torch.Tensor]] = {}
     for domain in domains:
-        items = {
-            split: segments
+        segments = {
+            split: _segments(model, domain, split, n_segments)
             for split in splits
-            if (segments := _items(model, domain, split)) is not None
+            if (n_segments := _n_segments(model, domain, split))
         }
-        for split, waveform in items.items():
-            heard = hear(model, domain.name, waveform)
-            latents.setdefault(domain.name, {})[split] = heard.latents.cpu()
+        for split, waveform in segments.items():
+            result = _measure(model, domain.name, waveform, on_measured)
+            latents.setdefault(domain.name, {})[split] = result.latents
+            baselines = _baselines(model, domain.name, segments.get("train"), waveform)
+            if result.figure_of_others is not None:
+                baselines["other latents"] = result.figure_of_others
             found.append(
                 DomainFigures(
                     domain=domain.name,
                     split=split,
                     minutes=domain.minutes(split),
-                    figure=heard.figure,
-                    baselines=_baselines(model, domain.name, items.get("train"), waveform),
-                    confusion_accuracy=heard.confusion_accuracy,
+                    figure=result.figure,
+                    baselines=baselines,
+                    confusion_accuracy=result.confusion_accuracy,
                 )
             )
-        if on_measured is not None:
-            on_measured()
     probed = [own for own in latents.values() if "train" in own and len(own) > 1]
     probe = probe_accuracy([own["train"] for own in probed], [_heldout(own) for own in probed])
     chance = None if probe is None else 1 / len(probed)
     return ModelFigures(found, probe, chance, note_test(_encode_notes(model)))
 
 
-def _items(model: Translator, domain: Domain, split: str) -> torch.Tensor | None:
-    """Return segments of a split, float32 [N, T]; None if it is empty."""
-    try:
-        segments = Segments(
-            domain,
-            split,
-            sample_rate=model.sample_rate,
-            length=model.config.segment_length,
-            # As an added domain was trained: see `core.training.adding`.
-            level_db=None if domain.name in model.classified else model.level_db,
-        )
-    except DataError:
-        if domain.minutes(split):
-            raise
-        return None
-    return fixed_batch(segments, ITEMS_PER_SPLIT, seed=0)
+def count_segments(model: Translator, domains: Sequence[Domain], splits: Sequence[str]) -> int:
+    """Return the number of segments that `evaluate_model` measures."""
+    return sum(_n_segments(model, domain, split) for domain in domains for split in splits)
+
+
+def _n_segments(model: Translator, domain: Domain, split: str) -> int:
+    """Return how many segments of a split are measured: no more than fit into its audio."""
+    seconds = model.config.segment_length / model.sample_rate
+    return min(MAX_SEGMENTS, math.ceil(60 * domain.minutes(split) / seconds))
+
+
+def _segments(model: Translator, domain: Domain, split: str, n_segments: int) -> torch.Tensor:
+    """Return segments of a split, float32 [N, T]."""
+    segments = Segments(
+        domain,
+        split,
+        sample_rate=model.sample_rate,
+        length=model.config.segment_length,
+        # Decoders that were added to a trained model were trained on levelled segments.
+        level_db=None if domain.name in model.classified else model.level_db,
+    )
+    return fixed_batch(segments, n_segments, seed=0)
+
+
+def _measure(
+    model: Translator, name: str, waveform: torch.Tensor, on_measured: Callable[[int], None]
+) -> HeldOut:
+    """Return figures and latents of a domain's segments, float32 [N, T]."""
+    parts: list[HeldOut] = []
+    sizes: list[int] = []
+    # Of about equal size: a single segment at the end would have no others' latents to compare.
+    for part in torch.tensor_split(waveform, math.ceil(len(waveform) / SEGMENTS_AT_ONCE)):
+        parts.append(hear(model, name, part))
+        sizes.append(len(part))
+        on_measured(len(part))
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [
+            (value, size) for value, size in zip(values, sizes, strict=True) if value is not None
+        ]
+        total = sum(size for _, size in known)
+        return sum(value * size for value, size in known) / total if known else None
+
+    figure = mean([own.figure for own in parts])
+    assert figure is not None
+    return HeldOut(
+        latents=torch.cat([own.latents.cpu() for own in parts]),
+        figure=figure,
+        figure_of_others=mean([own.figure_of_others for own in parts]),
+        confusion_accuracy=mean([own.confusion_accuracy for own in parts]),
+    )
 
 
 def _baselines(

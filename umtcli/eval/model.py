@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def evaluate_data(env: Environment, options: EvalOptions) -> None:
     """Measure a model on the prepared domains that it knows, and show the results."""
     from core.data.domain import SPLITS, load_domains
-    from core.evaluation.model import evaluate_model
+    from core.evaluation.model import count_segments, evaluate_model
 
     assert options.data is not None
     if options.model is None and env.stdin_kind == "data":
@@ -33,8 +33,9 @@ def evaluate_data(env: Environment, options: EvalOptions) -> None:
     found, header = choose_model(env, options.model, [])
     domains = _known_domains(env, prepared, found, header)
     model = load_translator(found, [domain.name for domain in domains], options.device)
-    with Progress(env, "measuring", len(domains), unit="domains") as progress:
-        figures = evaluate_model(model, domains, SPLITS, on_measured=lambda: progress.advance(1))
+    n_segments = count_segments(model, domains, SPLITS)
+    with Progress(env, "measuring", n_segments, unit="segments") as progress:
+        figures = evaluate_model(model, domains, SPLITS, on_measured=progress.advance)
     if not figures.domains:
         raise DataError(
             f"{options.data}: no audio in the domains that {found.name} knows; "
