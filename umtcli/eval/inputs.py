@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import AudioError, input_label
@@ -90,12 +89,25 @@ def _read_source(
 
     if options.source is not None:
         return str(options.source), read_audio(options.source, EVALUATION_RATE)
-    path = _find_source(env, name, provenance)
-    if path is None or provenance is None:
+    label = input_label(name)
+    if provenance is None:
+        env.notice(f"{label} does not say what it was made from: measured alone; add --source")
         return None, None
-    start, seconds = provenance.start_seconds, provenance.seconds
-    with open_audio(path, start_seconds=start, seconds=seconds) as audio:
-        return str(path), _read(audio)
+    path, start, seconds = provenance.source, provenance.start_seconds, provenance.seconds
+    if provenance.source_sha256 is None:
+        env.notice(f"{label} was made from a stream: measured alone; add --source")
+    elif provenance.find_source() is None:
+        env.notice(
+            f"{label} was made from {path}, which is not here or has changed since: measured "
+            "alone; add --source"
+        )
+    else:
+        try:
+            with open_audio(path, start_seconds=start, seconds=seconds) as audio:
+                return path, _read(audio)
+        except AudioError as error:  # the provenance names a part that the source does not have
+            env.notice(f"{label}: its source cannot be read ({error}): measured alone")
+    return None, None
 
 
 def _read(audio: AudioInput) -> NDArray[np.float32]:
@@ -107,23 +119,3 @@ def _read(audio: AudioInput) -> NDArray[np.float32]:
     if not sum(map(len, blocks)):
         raise AudioError(f"{input_label(audio.name)}: no samples, nothing to measure")
     return np.concatenate(blocks)
-
-
-def _find_source(env: Environment, name: str, provenance: Provenance | None) -> Path | None:
-    """Return the file that the provenance names, if it is there and unchanged."""
-    from core.audio.provenance import file_sha256
-
-    label = input_label(name)
-    if provenance is None:
-        env.notice(f"{label} does not say what it was made from: measured alone; add --source")
-        return None
-    path = Path(provenance.source)
-    if provenance.source_sha256 is None:
-        env.notice(f"{label} was made from a stream: measured alone; add --source")
-    elif not path.is_file():
-        env.notice(f"{label} was made from {path}, which is not here: measured alone; add --source")
-    elif file_sha256(path) != provenance.source_sha256:
-        env.notice(f"{path} has changed since {label} was made: measured alone; add --source")
-    else:
-        return path
-    return None

@@ -153,7 +153,7 @@ def warnings_of(
         )
         lines.append(f"(!) separates right from wrong with an AUC below {TRUSTED_AUC}: {aucs}")
     if outside:
-        lines.append(f"* outside what recordings usually show: {', '.join(outside)}")
+        lines.append(f"* outside what recordings usually show: {'; '.join(outside)}")
     return lines
 
 
@@ -195,12 +195,12 @@ def card_json(card: ScoreCard) -> dict[str, object]:
 
 
 def heard_text(figures: SongFigures) -> str:
-    """Return the most probable domains, and what is unlike recordings of any of them."""
+    """Return the most probable domains, and in what the sound is unlike recordings of them."""
     if figures.heard is None:
         return ""
     likely = sorted(figures.heard.items(), key=lambda item: -item[1])[:2]
     text = "; heard as " + ", ".join(f"{name} {share:.0%}" for name, share in likely)
-    if figures.unusual:
-        labels = ", ".join(METRICS[name].label for name in figures.unusual)
-        text += f", but unlike recordings in: {labels}"
+    of_sound = [METRICS[name] for name in figures.unusual if METRICS[name].question != "content"]
+    if of_sound:
+        text += f", but unlike recordings in: {', '.join(metric.label for metric in of_sound)}"
     return text
