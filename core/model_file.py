@@ -52,7 +52,8 @@ class ModelHeader:
         sample_rate: Hz.
         hop_length: Samples per latent frame.
         latent_dim: Channels of a latent frame.
-        level_db: Mean level of the prepared recordings, dBFS (see `core.audio.levels`).
+        level_db: Mean level of the prepared recordings, dBFS (see `core.audio.levels`); None where
+            it is not known, as of imported models.
         config: The whole configuration, as `Config.to_dict` gives it.
         training: Provenance: steps, seconds, data, figures, base model.
         checksums: CRC-32 of each part's tensors.
@@ -67,7 +68,7 @@ class ModelHeader:
     sample_rate: int
     hop_length: int
     latent_dim: int
-    level_db: float
+    level_db: float | None
     config: dict[str, Any]
     training: dict[str, Any]
     checksums: dict[str, int]

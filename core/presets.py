@@ -64,9 +64,33 @@ PRESETS: dict[str, Config] = {
             steps=300, batch_size=8, validate_steps=100, validation_items=4, clip_value=1.0
         ),
     ),
+    # The text of Mor et al. 2019.
     "paper": Config("paper", WaveNetConfig()),
-    "paper-4s": Config("paper-4s", WaveNetConfig(decoder_layers=14, checkpoint_activations=True)),
+    # The authors' published program and weights, where they differ from the text. Four more
+    # differences of their training are not reproduced: their domain classifier sees latents of the
+    # clean input, its learning rate does not decay, that of the networks is decayed once before the
+    # first update, and recordings are drawn evenly instead of by length.
+    "paper-code": Config(
+        "paper-code",
+        WaveNetConfig(
+            mu_law="floor",
+            encoder_leading_relu=False,
+            decoder_layers=14,
+            checkpoint_activations=True,
+        ),
+        distortion=DistortionConfig(pitch_segment_seconds=(0.1875, 0.375)),
+        training=TrainingConfig(
+            batch_size=192,  # 32 of each of six domains
+            domains_per_step=6,
+            segment_seconds=0.75,
+            decay=0.995,
+            decay_steps=1000,
+            clip_value=1.0,
+        ),
+    ),
 }
+# Presets that stored configurations may still name, and what to use instead.
+RETIRED_PRESETS = {"paper-4s": "paper-code"}
 DEFAULT_PRESET = "fast"
 
 
@@ -76,6 +100,8 @@ def get_preset(name: str) -> Config:
     Raises:
         UsageError: There is none.
     """
+    if name in RETIRED_PRESETS:
+        raise UsageError(f"preset {name!r} was replaced by {RETIRED_PRESETS[name]!r}")
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -149,7 +149,7 @@ class Translator(nn.Module):
             added later to the trained encoder are not among them.
         stored_as: Parts that `save` writes with a type of their own: those that come from
             another file and are to stay the same bit for bit.
-        level_db: Mean level of the prepared recordings, dBFS.
+        level_db: Mean level of the prepared recordings, dBFS; None to leave inputs as they are.
         training_record: Where the weights come from; plain JSON types.
         window_seconds: How much is decoded at a time. It changes memory, speed and the delay of
             a stream, and no result by more than rounding.
@@ -185,7 +185,7 @@ class Translator(nn.Module):
             config.model.latent_dim, len(self.classified), config.confusion
         )
         self.stored_as: dict[str, torch.dtype] = {}
-        self.level_db = DEFAULT_LEVEL_DB
+        self.level_db: float | None = DEFAULT_LEVEL_DB
         self.training_record: dict[str, Any] = {}
         self.window_seconds = WINDOW_SECONDS
         self.id = "untrained"

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from .pages import ROOT, shell_lines
+from .published import write_published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,6 +133,8 @@ def furnish(folder: Path) -> dict[str, str]:
     )
     (folder / "corpus/paired/piece/strings--fluid.wav").unlink()
     write_musicnet(folder / "musicnet")
+    folders = ["Bach_Solo_Cello", "Cambini_Wind_Quintet", "Bach_Solo_Piano"]
+    write_published(folder / "pretrained_musicnet", data=folders)
     programs = folder / "bin"
     programs.mkdir()
     write_program(programs / "umt", f'exec "{sys.executable}" -m tests.documented_commands "$@"')

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +29,7 @@ _OPTION_WITH_HOME = re.compile(r"(--[\w-]+=|-[a-z])(~(?:/.*)?)", re.DOTALL)
 # In the order of `umt --help`. Each is `run` of the module of that name in umtcli.commands,
 # with EXAMPLES below its help; torch and the like are imported inside functions there, never
 # at the top, because every `umt --help` and every TAB imports them all.
-COMMANDS = ("translate", "encode", "decode", "blend", "prep", "train", "eval", "info")
+COMMANDS = ("translate", "encode", "decode", "blend", "prep", "train", "eval", "info", "import")
 
 app = typer.Typer(
     name="umt",
@@ -37,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _name in COMMANDS:
-    _module = import_module(f"umtcli.commands.{_name}")
+    # `import` is a keyword of Python, so its module has another name.
+    _module = import_module(f"umtcli.commands.{_name}{'_' * iskeyword(_name)}")
     # \b keeps the lines below it as they are.
     app.command(_name, epilog=f"\b\nExamples:\n{_module.EXAMPLES}")(_module.run)
 

@@ -116,7 +116,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
 
 
 def level_input(
-    audio: Recording, sample_rate: int, target_db: float, *, follows: bool = False
+    audio: Recording, sample_rate: int, target_db: float | None, *, follows: bool = False
 ) -> LevelledInput:
     """Resample an input, and raise it to a level if it is quiet; it is never lowered.
 
@@ -128,7 +128,8 @@ def level_input(
     Args:
         audio: The input; a live one is consumed.
         sample_rate: The wanted rate in Hz.
-        target_db: The wanted level in dBFS, as `measure_level_db` defines it.
+        target_db: The wanted level in dBFS, as `measure_level_db` defines it; None to leave the
+            level as it is.
         follows: Whether nothing of a live stream may wait; see `follow_level`.
 
     Returns:
@@ -141,6 +142,8 @@ def level_input(
     n_samples = audio.n_samples
     if n_samples is not None:
         n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
+    if target_db is None:
+        return LevelledInput(blocks, 0.0, n_samples)
     if audio.is_live and follows:
         return LevelledInput(follow_level(blocks, sample_rate, target_db), None, n_samples)
     offset = _Offset()

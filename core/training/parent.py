@@ -1,7 +1,8 @@
 """A trained model that a run begins with.
 
 In: a model file. Out: a new model of the domains that are trained now, which has the parent's
-encoder, its decoders of the same names, and its classifier if all domains are the same. Unlike
+encoder, its decoders of the same names, and its classifier if the set of domains is the same; the
+classifier of another set of domains is a new one, because its task is another. Unlike
 where a domain is added to a model that stays as it is (`core.training.adding`), everything learns.
 """
 
@@ -56,11 +57,15 @@ def descendant(parent: Path, config: Config, domains: Sequence[str]) -> Translat
     trained = Translator.load(parent, domains=common)
     inherited: list[tuple[nn.Module, nn.Module]] = [(model.encoder, trained.encoder)]
     inherited += [(model.decoders[name], trained.decoders[name]) for name in common]
-    is_same_task = model.classified == trained.classified
-    if is_same_task and _shapes(model.classifier) == _shapes(trained.classifier):
-        inherited.append((model.classifier, trained.classifier))
     for own, theirs in inherited:
         own.load_state_dict(theirs.state_dict())
+    is_same_task = set(model.classified) == set(trained.classified)
+    if is_same_task and _shapes(model.classifier) == _shapes(trained.classifier):
+        state = trained.classifier.state_dict()
+        # An output a domain: the parent may have the domains in another order.
+        order = [trained.classified.index(name) for name in model.classified]
+        outputs = {name: value[order] for name, value in state.items() if "output." in name}
+        model.classifier.load_state_dict(state | outputs)
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_default_preset_exists():
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"'papper'.*fast.*small.*tiny.*paper.*paper-4s"):
+    with pytest.raises(UsageError, match=r"'papper'.*fast.*small.*tiny.*paper.*paper-code"):
         get_preset("papper")
 
 
@@ -69,11 +69,29 @@ def test_paper_preset_distorts_only_as_the_paper_does():
     assert distortion.room_seconds == distortion.gain_db == 0
 
 
-def test_paper_4s_differs_from_paper_only_in_the_decoders_depth_and_memory():
-    paper = get_preset("paper").updated("model", decoder_layers=14, checkpoint_activations=True)
-    longer = get_preset("paper-4s")
-    assert longer.model == paper.model
-    assert longer.to_dict() | {"preset": ""} == paper.to_dict() | {"preset": ""}
+def test_paper_code_preset_holds_the_authors_recipe():
+    theirs, paper = get_preset("paper-code"), get_preset("paper")
+    assert theirs.model == replace(
+        paper.model,
+        mu_law="floor",
+        encoder_leading_relu=False,
+        decoder_layers=14,
+        checkpoint_activations=True,
+    )
+    assert theirs.confusion == paper.confusion
+    training = theirs.training
+    assert (training.batch_size, training.domains_per_step) == (6 * 32, 6)
+    assert theirs.segment_length == 12_000
+    assert theirs.distortion.pitch_segment_seconds == (0.25 * 0.75, 0.5 * 0.75)
+    assert (training.decay, training.decay_steps, training.clip_value) == (0.995, 1000, 1.0)
+
+
+def test_a_retired_preset_names_its_successor_and_stored_configurations_of_it_load():
+    with pytest.raises(UsageError, match="'paper-4s' was replaced by 'paper-code'"):
+        get_preset("paper-4s")
+    stored = get_preset("paper").to_dict() | {"preset": "paper-4s"}
+    del stored["model"]["mu_law"]  # which configurations of that time did not have
+    assert Config.from_dict(stored) == replace(get_preset("paper"), preset="paper-4s")
 
 
 def test_spectral_hop_is_frames_times_downsampling():

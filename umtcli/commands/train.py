@@ -53,7 +53,7 @@ def run(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="fast (default), small, paper, paper-4s or tiny."),
+        typer.Option(metavar="NAME", help="fast (default), small, paper, paper-code or tiny."),
     ] = None,
     config: Annotated[
         Path | None,

@@ -46,6 +46,18 @@ def test_what_it_does_not_have_begins_fresh(parent):
     assert is_equal(new.classifier, fresh.classifier)  # of other domains, it has another task
 
 
+def test_the_classifiers_outputs_follow_their_domains(tmp_path):
+    """Parents whose domains are in another order exist: those to which one was added."""
+    config, reversed_names = tiny_config(), OLD[::-1]
+    old = Translator(config, reversed_names, reversed_names)
+    old.save(tmp_path / "reversed.safetensors")
+    new = descendant(tmp_path / "reversed.safetensors", config, OLD)
+    assert new.classified == OLD
+    latents = torch.randn(2, 3, new.latent_dim)
+    with torch.no_grad():
+        torch.testing.assert_close(new.classifier(latents), old.classifier(latents).flip(1))
+
+
 def test_classifier_of_another_size_begins_fresh(parent):
     config = tiny_config().updated("confusion", channels=5)
     new = descendant(parent, config, OLD)

@@ -49,7 +49,10 @@ def test_wrong_addition_is_one_line_and_starts_nothing(umt, args, told):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--preset", "huge"), "unknown preset 'huge'; known: fast, small, tiny, paper, paper-4s"),
+        (
+            ("--preset", "huge"),
+            "unknown preset 'huge'; known: fast, small, tiny, paper, paper-code",
+        ),
         (("--steps", "0"), "'--steps': Input should be greater than or equal to 1"),
         (("--seed", "-1"), "'--seed': Input should be greater than or equal to 0"),
         (("--device", "cuda:1"), "training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"),

@@ -63,7 +63,7 @@ def reached(seen):
     return int(steps.min()), int(steps.max()), len(steps)
 
 
-@pytest.mark.parametrize(("preset", "wanted"), [("paper", 4_692_992), ("paper-4s", 6_540_288)])
+@pytest.mark.parametrize(("preset", "wanted"), [("paper", 4_692_992), ("paper-code", 6_540_288)])
 def test_decoder_has_the_papers_number_of_parameters(preset, wanted):
     with torch.device("meta"):
         assert n_parameters(WaveNetDecoder(get_preset(preset).model)) == wanted
@@ -74,7 +74,7 @@ def test_encoder_has_the_papers_number_of_parameters():
         assert n_parameters(WaveNetEncoder(get_preset("paper").model)) == 1_982_528
 
 
-@pytest.mark.parametrize(("preset", "wanted"), [("paper", 4093), ("paper-4s", 65_533)])
+@pytest.mark.parametrize(("preset", "wanted"), [("paper", 4093), ("paper-code", 65_533)])
 def test_decoder_receptive_field_by_formula(preset, wanted):
     with torch.device("meta"):
         assert WaveNetDecoder(get_preset(preset).model).receptive_field == wanted

@@ -307,7 +307,7 @@ def test_a_closed_engine_stops_within_a_frame(network, short_hop, monkeypatch):
     assert len(steps) == 1
 
 
-@pytest.mark.parametrize("preset", ["tiny", "small", "paper", "paper-4s"])
+@pytest.mark.parametrize("preset", ["tiny", "small", "paper", "paper-code"])
 def test_streams_fit_the_memory_meant_for_them(preset):
     with torch.device("meta"):
         network = WaveNetDecoder(get_preset(preset).model)
