@@ -37,9 +37,9 @@ from benchmarks.roofline import copy_rate, demands, product_rate
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
 from core.data.domain import Domain, Part, Track
+from core.data.loader import load_batches
 from core.families.wavenet.layers import GatedLayer
 from core.presets import get_preset
-from core.training.loading import load_batches
 from core.training.logging import Meter
 from core.training.step import Updater
 from core.translator import Translator
@@ -214,11 +214,11 @@ def wait(updater: Updater, batches: Batches, n_steps: int) -> None:
     """Train alone, and print the share of the time spent waiting for data."""
     on_gpu = updater.accelerator.device.type == "cuda"
     meter = Meter()
-    made = load_batches(batches, range(n_steps + 1), on_gpu=on_gpu)
-    for step, batch in enumerate(meter.timed(made)):
-        if step == 0:
-            meter.start(0)  # the first one is always waited for, once a run
-        updater.update(batch, step)
+    with load_batches(batches, range(n_steps + 1), on_gpu=on_gpu) as made:
+        for step, batch in enumerate(meter.timed(made)):
+            if step == 0:
+                meter.start(0)  # the first one is always waited for, once a run
+            updater.update(batch, step)
     speed = meter.take(n_steps + 1, steps=n_steps + 1, batch_size=batches[0].items.numel())
     print(f"waiting for data: {speed['waiting_share']:.1%}")
 

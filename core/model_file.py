@@ -55,7 +55,12 @@ class ModelHeader:
         level_db: Mean level of the prepared recordings, dBFS (see `core.audio.levels`); None where
             it is not known, as of imported models.
         config: The whole configuration, as `Config.to_dict` gives it.
-        training: Provenance: steps, seconds, data, figures, base model.
+        training: Where the weights come from, of plain JSON types; empty for random weights.
+            `steps` and `seconds` of the run; `minutes` of audio, by trained domain and split;
+            `updates` of each decoder in all its runs (see `count_updates`); `figures` of the last
+            validation (`validation/NAME` and others) and their `baselines`, by domain and name;
+            `best`, step and mean figure of the best validation; `parent`, the base model's
+            record with its `id` and `domains`; `added` and `like` where a domain was added.
         checksums: CRC-32 of each part's tensors.
         classified: Domains that the confusion network tells apart: all but added ones.
         id: Hash of configuration and weights, 12 hexadecimal digits.
@@ -403,9 +408,9 @@ def _lacks_training(header: ModelHeader, domains: Sequence[str]) -> str:
     figure beside the best of the figures that need no learning, where the run kept both.
     """
     for name in domains:
-        n_updates = _count_updates(header.training, header, name)
+        n_updates = count_updates(header, name)
         if n_updates < FEWEST_UPDATES:
-            return f"has {n_updates:.0f} updates of {name}, and needs {FEWEST_UPDATES}"
+            return f"has {n_updates} updates of {name}, and needs {FEWEST_UPDATES}"
         figure = _figure(header.training, name)
         baselines = _mapping(_mapping(header.training, "baselines"), name)
         numbers = [own for own in baselines.values() if isinstance(own, int | float)]
@@ -414,13 +419,19 @@ def _lacks_training(header: ModelHeader, domains: Sequence[str]) -> str:
     return ""
 
 
-def _count_updates(training: Mapping[str, Any], header: ModelHeader, name: str) -> float:
-    """Return how many updates a decoder had, here and in the models that this one began with."""
+def count_updates(header: ModelHeader, name: str) -> int:
+    """Return how many updates a decoder had, here and in the models that this one began with.
+
+    Records of earlier versions do not say it; there it follows from the steps.
+    """
     per_step = int(header.config.get("training", {}).get("domains_per_step", 1))
     wanted = name
     n_updates = 0.0
-    record: Mapping[str, Any] = training
+    record: Mapping[str, Any] = header.training
     for _ in range(_MAX_GENERATIONS):
+        stored = _mapping(record, "updates").get(wanted)
+        if isinstance(stored, int):
+            return round(n_updates) + stored
         steps = record.get("steps", 0)
         steps = steps if isinstance(steps, int) else 0
         added = record.get("added")
@@ -434,7 +445,7 @@ def _count_updates(training: Mapping[str, Any], header: ModelHeader, name: str) 
         record = _mapping(record, "parent")
         if wanted not in record.get("domains", ()):
             break
-    return n_updates
+    return round(n_updates)
 
 
 def _figure(training: Mapping[str, Any], name: str) -> float | None:

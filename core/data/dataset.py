@@ -255,6 +255,14 @@ class Batches(Dataset[Batch]):
     def __len__(self) -> int:
         return self.config.training.steps
 
+    def n_updates(self, n_steps: int) -> dict[str, int]:
+        """Return in how many of the first batches each domain has items."""
+        turns, rest = divmod(n_steps * self.groups, len(self.segments))
+        return {
+            segments.domain.name: turns + (index < rest)
+            for index, segments in enumerate(self.segments)
+        }
+
     def __getitem__(self, step: int) -> Batch:
         """Return this process's share of the batch of a step (counted from 0)."""
         first = step * self.groups

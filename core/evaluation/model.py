@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from core.data.dataset import Segments, fixed_batch
-from core.heldout import HeldOut, hear
 from core.metrics import tones
 from core.metrics.latents import NoteTest, note_test, probe_accuracy
 from core.metrics.linear_prediction import autoregressive_bits
+from core.training.validation import ValidationMetrics, validation_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class DomainFigures:
         figure: The family's held-out figure.
         baselines: The same figure of predictions that need no model, by name.
         confusion_accuracy: Fraction of segments whose domain the confusion network finds, as in
-            `core.heldout`.
+            `core.training.validation`.
     """
 
     domain: str
@@ -144,13 +144,13 @@ def _segments(model: Translator, domain: Domain, split: str, n_segments: int) ->
 
 def _measure(
     model: Translator, name: str, waveform: torch.Tensor, on_measured: Callable[[int], None]
-) -> HeldOut:
+) -> ValidationMetrics:
     """Return figures and latents of a domain's segments, float32 [N, T]."""
-    parts: list[HeldOut] = []
+    parts: list[ValidationMetrics] = []
     sizes: list[int] = []
     # Of about equal size: a single segment at the end would have no others' latents to compare.
     for part in torch.tensor_split(waveform, math.ceil(len(waveform) / SEGMENTS_AT_ONCE)):
-        parts.append(hear(model, name, part))
+        parts.append(validation_metrics(model, name, part))
         sizes.append(len(part))
         on_measured(len(part))
 
@@ -163,7 +163,7 @@ def _measure(
 
     figure = mean([own.figure for own in parts])
     assert figure is not None
-    return HeldOut(
+    return ValidationMetrics(
         latents=torch.cat([own.latents.cpu() for own in parts]),
         figure=figure,
         figure_of_others=mean([own.figure_of_others for own in parts]),

@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints and its log."""
+"""Training: the loop, one step of it, and what a run keeps in its folder."""

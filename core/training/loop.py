@@ -1,49 +1,56 @@
 """The training loop: a run from its start, or its newest checkpoint, to its end.
 
 In: prepared domains and a configuration. Out: a run's folder with checkpoints, a log and
-`model.safetensors`. What one update does is in `core.training.step`.
+`model.safetensors`. One update is in `core.training.step`, the folder in
+`core.training.run_directory`.
+
+A request to stop is looked for where nothing is half done: after an update, between the parts of
+an accumulated update (which is then dropped), and between the segments of a validation (which is
+then made when the run goes on). What is saved is always the last finished update.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from core.data.dataset import Batches, Segments
 from core.data.domain import reading
+from core.data.loader import load_batches
 from core.errors import UsageError
-from core.model_file import MODEL_FILE
-from core.training import expectations
-from core.training.beginning import first_model, lineage_of
-from core.training.checkpoint import load_newest
-from core.training.loading import load_batches, own_cores
-from core.training.logging import Log, Meter
-from core.training.optimizers import diverged
-from core.training.reporter import Reporter
-from core.training.run_directory import check_same_run, locked
-from core.training.saving import Saver
-from core.training.schedule import learning_rate
+from core.training.logging import (
+    Meter,
+    Reporter,
+    RunLog,
+    describe_warm_start,
+    warn_of_duration,
+    warn_of_minutes,
+    warn_of_updates,
+)
+from core.training.optimizers import diverged, learning_rate
+from core.training.run_directory import Progress, RunDirectory
 from core.training.step import Updater
 from core.training.validation import Validator
-from core.training.watch import OTHERS_PATIENCE_SECONDS, PATIENCE_SECONDS, watched
+from core.training.warm_start import inherited_updates, initial_model, lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from core.config import Config
     from core.data.domain import Domain
-    from core.training.adding import Addition
+    from core.training.warm_start import WarmStart
 
 LOG_STEPS = 10
-OUT_OF_TIME = "minutes"  # the reason to stop that leaves time for a validation
-SLOW_SECONDS = PATIENCE_SECONDS / 2  # of an update; the next may be too long to wait for
+OUT_OF_STEPS = "steps"  # reasons to stop of the loop's own
+OUT_OF_TIME = "minutes"
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class TrainingResult:
         step: Updates done since the run began.
         model: The model file; there is none yet where training stopped in the first update.
         stopped_by: `steps`, `minutes`, or what `should_stop` returned.
-        is_main: Whether this is the first of the processes, the one that speaks.
+        is_main: Whether this is the first of the processes, the one that reports.
     """
 
     step: int
@@ -71,35 +78,26 @@ def train(
     reporter: Reporter,
     max_minutes: float | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
-    leave: Callable[[Callable[[], TrainingResult]], None] | None = None,
     device: str = "auto",
-    addition: Addition | None = None,
-    parent: Path | None = None,
+    warm_start: WarmStart | None = None,
 ) -> TrainingResult:
     """Train, or continue, a run.
 
     Args:
         config: The configuration.
-        domains: Prepared domains.
+        domains: Prepared domains; where the warm start adds a domain, that one alone.
         run: The run's folder.
-        reporter: Told of progress.
+        reporter: Shows notices, progress and validations.
         max_minutes: Stop, validate and save before so long is over.
-        should_stop: Asked after each update; a reason to stop, or None. With `leave`, another
-            thread asks too.
-        leave: Ends the process, from another thread, where an update or a validation takes too
-            long to be waited for after a request to stop. What it is given saves the last
-            finished update. None waits.
+        should_stop: Called often; returns a reason to save and stop, or None.
         device: "auto" for what `accelerate` finds, or "cpu".
-        addition: A domain to be added to a trained model; `domains` is then this one. None
-            trains all of a new model.
-        parent: A trained model that the new one begins with; None for random weights.
+        warm_start: A trained model that the run begins with; None for random weights.
 
     Raises:
         UsageError: The run was started with another configuration or other data.
         DataError: The data does not fit the configuration.
         TrainingError: The loss or a gradient is not finite, or a file cannot be written.
     """
-    _share_threads()
     # Apple's GPUs, which accelerate would take, have no float64: neither family runs on them.
     accelerator = Accelerator(cpu=device == "cpu" or torch.backends.mps.is_available())
     if accelerator.mixed_precision not in ("no", "bf16"):
@@ -107,38 +105,53 @@ def train(
             f"mixed precision {accelerator.mixed_precision} would need loss scaling; training "
             "takes no or bf16 (accelerate launch --mixed_precision)"
         )
-    if not accelerator.is_main_process:
-        loop = _Loop(config, domains, run, accelerator, addition=addition, parent=parent)
-        return loop.train(max_minutes, should_stop, leave)
-    with locked(run), reading(domains):
-        loop = _Loop(config, domains, run, accelerator, reporter, addition=addition, parent=parent)
-        # Only now that the data fits: a failed start must not bind the run to its options.
-        check_same_run(run, config, domains, loop.lineage)
-        return loop.train(max_minutes, should_stop, leave)
+    is_main = accelerator.is_main_process
+    reporter = reporter if is_main else Reporter()
+    directory = RunDirectory(run)
+    with directory.locked() if is_main else nullcontext(), reading(domains):
+        trainer = Trainer(
+            *(config, domains, directory),
+            accelerator=accelerator,
+            reporter=reporter,
+            should_stop=should_stop,
+            warm_start=warm_start,
+        )
+        if is_main:
+            # Only now that the data fits: a failed start must not bind the run to its options.
+            directory.check(config, domains, trainer.lineage)
+        if directory.restore(trainer.load_state_dict, reporter.notice):
+            reporter.notice(f"continuing {run} at step {trainer.progress.step}")
+        with closing(RunLog(run, trainer.progress.step)) if is_main else nullcontext() as log:
+            stopped_by = trainer.train(log, max_minutes)
+    return TrainingResult(trainer.progress.step, directory.model, stopped_by, is_main)
 
 
-class _Loop:
-    """One call's state: the model, its optimizers and where it stands."""
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """Training is to stop; the argument is the reason."""
+
+
+class Trainer:
+    """A run in this process: model, data and optimizers, and how far it has come."""
 
     def __init__(
         self,
         config: Config,
         domains: Sequence[Domain],
-        run: Path,
-        accelerator: Accelerator,
-        reporter: Reporter | None = None,
+        directory: RunDirectory,
         *,
-        addition: Addition | None = None,
-        parent: Path | None = None,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        should_stop: Callable[[], str | None] = lambda: None,
+        warm_start: WarmStart | None = None,
     ) -> None:
-        self.config, self.run, self.reporter = config, run, reporter or Reporter()
-        self.accelerator = accelerator
+        self.config, self.directory = config, directory
+        self.accelerator, self.reporter, self.should_stop = accelerator, reporter, should_stop
         domains = sorted(domains, key=lambda domain: domain.name)  # as the model's ids are
-        self.model = first_model(config, domains, addition, parent).to(accelerator.device)
-        self.lineage = lineage_of(addition, parent)
-        self.is_addition = addition is not None
-        # An encoder that no longer adapts must hear what it will hear when it is used.
-        level_db = self.model.level_db if addition else None
+        self.model = initial_model(config, domains, warm_start).to(accelerator.device)
+        self.lineage = lineage(warm_start)
+        self.inherited_updates = inherited_updates(warm_start)
+        # A frozen encoder must be trained with on the level that it will be used with.
+        level_db = self.model.level_db if "added" in self.lineage else None
         segments = [
             Segments(
                 domain,
@@ -163,242 +176,223 @@ class _Loop:
             }
             for domain in domains
         }
-        self.step = 0
-        self.seconds = 0.0
-        self.figures: dict[str, float] = {}
-        self.best: dict[str, float] = {}
-        self.is_due = False  # whether this step's validation is still to be made
-        self.keeping_seconds: float | None = None  # of the last validation, with what follows it
+        self.progress = Progress()
+        self.saved_step = 0
         self.meter = Meter()
-        self.saver = Saver(run, {"minutes": self.minutes, **self.lineage})
+        self.update_seconds: float | None = None  # of the last update
+        self.validation_seconds: float | None = None  # of the last one, with what goes with it
 
-    def train(
-        self,
-        max_minutes: float | None,
-        should_stop: Callable[[], str | None],
-        leave: Callable[[Callable[[], TrainingResult]], None] | None,
-    ) -> TrainingResult:
-        """Continue from the newest checkpoint until there is a reason to stop."""
-        self._restore()
-        self._notice(self._expectations())
-        log = Log(self.run, self.step) if self.accelerator.is_main_process else None
-        watch = nullcontext() if leave is None else self._watched(should_stop, leave)
-        try:
-            with watch:
-                stopped_by = self._train(log, max_minutes, should_stop)
-        finally:
-            if log is not None:
-                log.close()
-        return self._result(stopped_by)
+    def train(self, log: RunLog | None, max_minutes: float | None = None) -> str:
+        """Make the updates that are left until there is a reason to stop; return it.
 
-    def _train(
-        self, log: Log | None, max_minutes: float | None, should_stop: Callable[[], str | None]
-    ) -> str:
-        """Make the updates that are left, or some; return why they ended."""
-        began = time.monotonic() - self.seconds
-        called, first = time.monotonic(), self.step
-        is_main = self.accelerator.is_main_process
-        self._keep(log, None)  # what was stopped before its validation
-        steps = range(self.step, self.config.training.steps)
+        Args:
+            log: The first process's log; None on the others, which do not save.
+            max_minutes: As for `train`.
+        """
+        progress, steps = self.progress, self.config.training.steps
+        first, began = progress.step, time.monotonic() - progress.seconds
+        deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
         on_gpu = self.accelerator.device.type == "cuda"
-        batches = load_batches(self.batches, steps, on_gpu=on_gpu)
-        self.meter.start(self.step)
+        stopped_by = OUT_OF_STEPS
+        self._notice(self._start_notices())
+        with load_batches(self.batches, range(first, steps), on_gpu=on_gpu) as batches:
+            try:
+                self._validate_if_due(log)  # what was put off when the run was stopped
+                self.meter.start(first)
+                for batch in self.meter.timed(batches):
+                    started = time.monotonic()
+                    losses = self.updater.update(batch, progress.step, self._check_stop)
+                    seconds = time.monotonic() - started
+                    progress.step += 1
+                    progress.seconds = time.monotonic() - began
+                    time_left = deadline - time.monotonic()
+                    # A GPU's first update compiles, and predicts nothing.
+                    if not on_gpu or progress.step > first + 1:
+                        self._note_speed(seconds, time_left)
+                    self._log_losses(log, losses, time_left)
+                    reason = self._reason_to_stop(time_left)
+                    progress.is_due = (
+                        reason == OUT_OF_TIME
+                        or progress.step == steps
+                        or progress.step % self.config.training.validate_steps == 0
+                    )
+                    if reason in (None, OUT_OF_TIME):
+                        self._validate_if_due(log)
+                    if reason is not None:
+                        stopped_by = reason
+                        break
+            except _Stopped as stop:
+                stopped_by = str(stop)
+            if log is not None and progress.step != self.saved_step:
+                self._save()
+        if stopped_by != OUT_OF_STEPS:  # else it was known at the start
+            self._notice(self._warn_of_updates("stopped after {step} steps", progress.step))
+        return stopped_by
+
+    def _check_stop(self) -> None:
+        """Raise `_Stopped` in all processes if there is a reason to stop in one."""
+        if (reason := self._agreed(self.should_stop())) is not None:
+            raise _Stopped(reason)
+
+    def _reason_to_stop(self, time_left: float) -> str | None:
+        """Return why training ends after this update, the same in all processes, or None."""
+        needed = self.update_seconds or 0.0
+        needed += self._validation_estimate(needed)
+        is_over = time_left < needed and self.progress.step < self.config.training.steps
+        return self._agreed(self.should_stop() or (OUT_OF_TIME if is_over else None))
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """Return the first reason to stop of all processes, on each of them."""
+        if self.accelerator.num_processes == 1:
+            return reason
+        reasons = [found for found in gather_object([reason]) if found]
+        return reasons[0] if reasons else None
+
+    def _validate_if_due(self, log: RunLog | None) -> None:
+        """Validate and save in the first process, unless it is asked to stop meanwhile."""
+        if not self.progress.is_due:
+            return
+        if log is None:
+            self.progress.is_due = False
+        else:
+            self._validate(log)
+        self._check_stop()  # the request may have reached the first process alone
+
+    def _validate(self, log: RunLog) -> None:
+        """Measure, save and show the model; a request to stop puts it off."""
+
+        def check_stop() -> None:
+            if (reason := self.should_stop()) is not None:
+                raise _Stopped(reason)
+
+        progress, began = self.progress, time.monotonic()
+        self._check_weights()
         try:
-            for batch in self.meter.timed(batches):
-                started = time.monotonic()
-                losses = self.updater.update(batch, self.step)
-                update_seconds = time.monotonic() - started
-                self.step += 1
-                self.seconds = time.monotonic() - began
-                self.meter.add(losses)
-                if self.step == first + 1:
-                    self._notice(self._expected_duration(update_seconds))
-                if self.step % LOG_STEPS == 0 or self.step == self.config.training.steps:
-                    self._log_losses(log)
-                reason = should_stop()
-                if max_minutes is not None and is_main:
-                    left = 60 * max_minutes - (time.monotonic() - called)
-                    # A GPU's first one compiles, and tells nothing of those to come.
-                    usual = 0.0 if on_gpu and self.step == first + 1 else update_seconds
-                    if left < usual + self._seconds_to_keep(usual):
-                        reason = reason or OUT_OF_TIME
-                reason = self._agreed(reason)
-                self.is_due = self._is_validated_here(reason)
-                self._make_spare(is_slow=update_seconds > SLOW_SECONDS)
-                self._keep(log, reason)
-                if reason is not None:
-                    return reason
-        finally:
-            # Now, and not when nobody refers to it any more: this process could not end before
-            # its workers, which heed no signal.
-            batches.close()
-        return "steps"
+            figures = self.validator.figures(check_stop)
+        except _Stopped:
+            return
+        progress.figures, progress.is_due = figures, False
+        record = {"step": progress.step, **figures}
+        log.write(record)
+        self._save(is_best=progress.is_best())
+        self.reporter.validated(record, self.validator.baselines)
+        self._notice(self.validator.warnings(figures))
+        sounds = self.validator.examples(progress.step)
+        log.write_sounds(sounds, step=progress.step, sample_rate=self.model.sample_rate)
+        log.flush()
+        self.validation_seconds = time.monotonic() - began
 
-    def _result(self, stopped_by: str) -> TrainingResult:
-        is_main = self.accelerator.is_main_process
-        return TrainingResult(self.step, self.run / MODEL_FILE, stopped_by, is_main)
-
-    def _notice(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.reporter.notice(line)
-
-    def _expectations(self) -> Iterator[str]:
-        if self.is_addition:
-            yield expectations.of_addition(self.lineage)
-        elif self.lineage:
-            yield expectations.of_parent(self.lineage, self.model.domains)
-        if not self.is_addition and not self.updater.has_confusion:
-            yield expectations.of_one_domain(self.model.domains[0])
-        for name in self.validator.without_validation:
-            yield f"{name} has no validation audio: no held-out figure for it"
-        minutes = {name: held["train"] for name, held in self.minutes.items()}
-        yield from expectations.of_minutes(minutes)
-        if not self._has_trained_decoders():
-            yield from expectations.of_steps(self.config.training.steps, self.batches)
-
-    def _has_trained_decoders(self) -> bool:
-        """Tell whether all decoders that learn sounded like something from the start."""
-        if self.is_addition:
-            return bool(self.lineage["like"])
-        known = self.lineage["parent"]["domains"] if self.lineage else ()
-        return set(self.model.domains) <= set(known)
-
-    def _expected_duration(self, seconds_per_update: float) -> Iterator[str]:
-        seconds_left = (self.config.training.steps - self.step) * seconds_per_update
-        return expectations.of_duration(self.config, seconds_left, is_free=not self.lineage)
-
-    def _seconds_to_keep(self, update_seconds: float) -> float:
+    def _validation_estimate(self, update_seconds: float) -> float:
         """Return how long a validation will take: as the last one, or as training does."""
-        if self.keeping_seconds is not None:
-            return self.keeping_seconds
+        if self.validation_seconds is not None:
+            return self.validation_seconds
         training = self.config.training
         n_items = len(self.validator.batches) * training.validation_items
         one_process: float = update_seconds * self.accelerator.num_processes
         return one_process * n_items / training.batch_size
 
-    def _agreed(self, reason: str | None) -> str | None:
-        """Return the first reason to stop of all processes."""
-        if self.accelerator.num_processes == 1:
-            return reason
-        from accelerate.utils import gather_object
+    def _save(self, *, is_best: bool = False) -> None:
+        progress = self.progress
+        self._check_weights()
+        progress.losses = self.meter.values
+        self.model.training_record = self.training_record()
+        self.directory.save(self.model, progress, self.state_dict(), is_best=is_best)
+        self.saved_step = progress.step
 
-        reasons = [found for found in gather_object([reason]) if found]
-        return reasons[0] if reasons else None
+    def _check_weights(self) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
+            raise diverged(f"weights are not finite after step {self.progress.step}")
 
-    def _log_losses(self, log: Log | None) -> None:
-        training = self.config.training
-        speed = self.meter.take(self.step, steps=training.steps, batch_size=training.batch_size)
+    def training_record(self) -> dict[str, Any]:
+        """Return where the weights come from; `core.model_file` describes it."""
+        progress = self.progress
+        return {
+            "steps": progress.step,
+            "seconds": round(progress.seconds),
+            "updates": self._decoder_updates(progress.step),
+            "figures": progress.figures,
+            "baselines": self.validator.baselines,
+            "best": progress.best,
+            "minutes": self.minutes,
+            **self.lineage,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights and optimizers, for a checkpoint."""
+        return {"model": self.model.state_dict(), **self.updater.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint: what `state_dict` returned, and the progress.
+
+        Raises:
+            Exception: Of many kinds, where it is not of this run.
+        """
+        progress = Progress.from_checkpoint(state)
+        self.model.load_state_dict(state["model"])
+        self.updater.load_state_dict(state)
+        self.progress, self.saved_step = progress, progress.step
+        self.meter.values = progress.losses
+
+    def _note_speed(self, update_seconds: float, time_left: float) -> None:
+        """Remember how long an update takes, and say what follows from the first one's time."""
+        is_first, self.update_seconds = self.update_seconds is None, update_seconds
+        if is_first:
+            self._notice(self._speed_notices(update_seconds, time_left))
+
+    def _log_losses(
+        self, log: RunLog | None, losses: Mapping[str, float], time_left: float
+    ) -> None:
+        """Collect an update's losses, and log and show their means every few updates."""
+        step, training = self.progress.step, self.config.training
+        self.meter.add(losses)
+        if step % LOG_STEPS and step != training.steps:
+            return
+        means = self.meter.take(
+            step, steps=training.steps, batch_size=training.batch_size, time_limit=time_left
+        )
         if log is not None:
             record = {
-                "step": self.step,
-                **speed,
-                "learning_rate": learning_rate(training, self.step - 1),
-                "seconds": self.seconds,
+                "step": step,
+                **means,
+                "learning_rate": learning_rate(training, step - 1),
+                "seconds": self.progress.seconds,
             }
             log.write(record)
             self.reporter.progress(record)
 
-    def _is_validated_here(self, reason: str | None) -> bool:
-        training = self.config.training
-        is_last = reason == OUT_OF_TIME or self.step == training.steps
-        return is_last or self.step % training.validate_steps == 0
-
-    def _keep(self, log: Log | None, reason: str | None) -> None:
-        """Save where a validation is due or training stops.
-
-        Somebody who asks to stop waits for the checkpoint only: a validation that is due is
-        made when the run goes on.
-        """
-        validates = self.is_due and reason in (None, OUT_OF_TIME)
-        if log is None or not (validates or reason):
-            return
-        self._check_weights()
-        began = time.monotonic()
-        figures = self.validator.figures() if validates else self.figures
-        record = {"step": self.step, **figures}
-        with self.saver.lock:
-            is_best = False
-            if validates:
-                self.figures, self.is_due = figures, False
-                is_best = self._is_best()
-                log.write(record)
-            self.saver.save(self.model, self._state(), is_best=is_best)
-        if validates:
-            self.reporter.validated(record, self.validator.baselines)
-            self._notice(self.validator.advice(self.figures))
-            sounds = self.validator.examples(self.step)
-            log.write_sounds(sounds, step=self.step, sample_rate=self.model.sample_rate)
-            self.keeping_seconds = time.monotonic() - began
-        log.flush()
-
-    def _make_spare(self, *, is_slow: bool) -> None:
-        """Copy the state before what may take longer than somebody who asks to stop should wait."""
-        spare = None
-        if self.accelerator.is_main_process and (is_slow or self.is_due):
-            self._check_weights()
-            spare = self.model, self._state()
-        self.saver.copy(spare)
-
-    def _check_weights(self) -> None:
-        if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
-            raise diverged(f"weights are not finite after step {self.step}")
-
-    def _is_best(self) -> bool:
-        """Tell whether the figures are better than all before, and remember them if so."""
-        heldout = [value for name, value in self.figures.items() if name.startswith("validation/")]
-        if not heldout:
-            return False
-        figure = sum(heldout) / len(heldout)
-        if self.best and figure >= self.best["figure"]:
-            return False
-        self.best = {"step": self.step, "figure": figure}
-        return True
-
-    def _watched(
-        self,
-        should_stop: Callable[[], str | None],
-        leave: Callable[[Callable[[], TrainingResult]], None],
-    ) -> AbstractContextManager[None]:
-        """Give the loop some time to heed a request to stop, then leave it where it is."""
-        is_main = self.accelerator.is_main_process
-
-        def save(reason: str) -> TrainingResult:
-            self.saver.save_spare()
-            return replace(self._result(reason), step=self.saver.step)
-
-        def save_and_leave(reason: str) -> None:
-            # Without a spare updates are quick: the loop will stop by itself.
-            if not is_main or self.saver.seize(self.step):
-                leave(lambda: save(reason))
-
-        seconds = PATIENCE_SECONDS if is_main else OTHERS_PATIENCE_SECONDS
-        return watched(should_stop, save_and_leave, seconds=seconds)
-
-    def _state(self) -> dict[str, Any]:
+    def _decoder_updates(self, step: int) -> dict[str, int]:
+        """Return how many updates each decoder has had after a step, in all its runs."""
+        own = self.batches.n_updates(step)
+        inherited = self.inherited_updates
+        known = [name for name in inherited if name in self.model.domains]
         return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "figures": self.figures,
-            "best": self.best,
-            "is_due": self.is_due,
-            "losses": self.meter.values,
-            "model": self.model.state_dict(),
-            **self.updater.state_dict(),
+            name: inherited.get(name, 0) + own.get(name, 0)
+            for name in dict.fromkeys([*known, *own])
         }
 
-    def _restore(self) -> None:
-        state = load_newest(self.run / "checkpoints", self.reporter.notice)
-        if state is not None:
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.saver.step = self.step
-            self.is_due = state.get("is_due", False)  # earlier versions saved after it
-            self.figures, self.best = state["figures"], state["best"]
-            self.meter.values = state["losses"]
-            self.model.load_state_dict(state["model"])
-            self.updater.load_state_dict(state)
-            self.reporter.notice(f"continuing {self.run} at step {self.step}")
+    def _notice(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.reporter.notice(line)
 
+    def _start_notices(self) -> Iterator[str]:
+        if self.lineage:
+            yield describe_warm_start(self.lineage, self.model.domains)
+        if "added" not in self.lineage and not self.updater.has_confusion:
+            yield f"only one domain ({self.model.domains[0]}): training without the confusion term"
+        for name in self.validator.without_validation:
+            yield f"{name} has no validation audio: no held-out figure for it"
+        yield from warn_of_minutes({name: own["train"] for name, own in self.minutes.items()})
+        yield from self._warn_of_updates("{step} steps", self.config.training.steps)
 
-def _share_threads() -> None:
-    """Use this process's share of the cores; `accelerate launch` would leave it one."""
-    torch.set_num_threads(own_cores())
+    def _speed_notices(self, update_seconds: float, time_left: float) -> Iterator[str]:
+        progress, steps = self.progress, self.config.training.steps
+        seconds_left = (steps - progress.step) * update_seconds
+        yield from warn_of_duration(self.config, seconds_left, is_free=not self.lineage)
+        if time_left < seconds_left:
+            fitting = progress.step + max(0, int(time_left / max(update_seconds, 1e-9)))
+            yield from self._warn_of_updates("--max-minutes allows about {step} steps", fitting)
+
+    def _warn_of_updates(self, what: str, step: int) -> Iterator[str]:
+        updates = self._decoder_updates(step)
+        trained = {name: updates[name] for name in self.minutes}
+        return warn_of_updates(what.format(step=step), trained)

@@ -1,108 +1,317 @@
-"""A run's folder: what it was started with, its lock, its log.
+"""A run's folder: what it was started with, its lock, its models and checkpoints.
 
 runs/NAME/run.json           configuration, domains, data: what must not change
-runs/NAME/checkpoints/       to continue from
+runs/NAME/checkpoints/       to continue from: weights, optimizers, and `Progress`
 runs/NAME/model.safetensors  the model as of the last validation, or of stopping
 runs/NAME/best.safetensors   the model of the validation with the lowest mean held-out figure
 runs/NAME/log.jsonl          one record a line, cut back on continuing
 runs/NAME/events.out.*       the same for TensorBoard, with audio
+
+A checkpoint is complete or absent, and enough to continue exactly: items, distortions and noise
+are functions of seed and step.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import zipfile
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from core.errors import TrainingError, UsageError
+import torch
+from safetensors import SafetensorError
+
+from core.config import Config
+from core.errors import TrainingError, UsageError, is_out_of_memory
 from core.files import atomic_write, exclusive_lock
+from core.model_file import MODEL_FILE
+from core.parsing import build, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from core.config import Config
     from core.data.domain import Domain
+    from core.translator import Translator
 
 RUN_FILE = "run.json"
-LOG_FILE = "log.jsonl"
 BEST_FILE = "best.safetensors"
+KEPT_CHECKPOINTS = 2
 FREE_KEYS = ("steps", "accumulate")  # of a configuration, which a run's next call may change
 
 
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run for this process alone; the lock ends with the process.
+@dataclass
+class Progress:
+    """How far a run has come: what a checkpoint stores beside weights and optimizers.
 
-    Raises:
-        TrainingError: Another process holds it, or the folder cannot be written.
+    Attributes:
+        step: Updates done since the run began.
+        seconds: Of training, over all calls.
+        figures: Of the last validation.
+        best: Step and mean held-out figure of the best validation; empty before the first.
+        is_due: Whether a validation at this step was put off by a request to stop.
+        losses: Of the updates since the last record of the log.
     """
-    busy = TrainingError(f"{run}: another process is training this run")
-    with ExitStack() as stack:
+
+    step: int = 0
+    seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+    best: dict[str, int | float] = field(default_factory=dict)
+    is_due: bool = False
+    losses: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def from_checkpoint(cls, state: Mapping[str, Any]) -> Progress:
+        """Take it from a checkpoint's state.
+
+        Raises:
+            TrainingError: The state is of another kind.
+        """
+        names = [item.name for item in dataclasses.fields(cls)]
+        stored = {name: state[name] for name in names if name in state}
+        return build(cls, stored, "", error=TrainingError)
+
+    def is_best(self) -> bool:
+        """Tell whether the figures are better than all before, and remember them if so."""
+        heldout = [value for name, value in self.figures.items() if name.startswith("validation/")]
+        if not heldout:
+            return False
+        figure = sum(heldout) / len(heldout)
+        if self.best and figure >= self.best["figure"]:
+            return False
+        self.best = {"step": self.step, "figure": figure}
+        return True
+
+
+@dataclass(frozen=True)
+class _RunFile:
+    """What `run.json` holds; see `RunDirectory.check`."""
+
+    config: dict[str, Any]
+    domains: dict[str, str]
+    parent: str | None = None
+    added: str | None = None
+    like: str | None = None
+
+
+class RunDirectory:
+    """A run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / MODEL_FILE
+        self.checkpoints = path / "checkpoints"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone; the lock ends with the process.
+
+        Raises:
+            TrainingError: Another process holds it, or the folder cannot be written.
+        """
+        held = TrainingError(f"{self.path}: another process is training this run")
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(exclusive_lock(self.path / "lock", held))
+            except OSError as error:
+                raise TrainingError(f"{self.path}: cannot write here: {error.strerror}") from error
+            yield
+
+    def check(self, config: Config, domains: Sequence[Domain], lineage: Mapping[str, Any]) -> None:
+        """Write `run.json`, or check that this is the run that it describes.
+
+        The number of steps may change, and the parts of an update, which add up to the same;
+        everything else would make it another run.
+
+        Args:
+            config: The configuration.
+            domains: The domains that are trained.
+            lineage: What `core.training.warm_start.lineage` says.
+
+        Raises:
+            UsageError: The run was started with something else, which is named.
+            TrainingError: `run.json` cannot be read or written, or is damaged.
+        """
+        now = _RunFile(
+            config=_plain(config),
+            domains={domain.name: _fingerprint(domain) for domain in domains},
+            parent=lineage["parent"]["id"] if lineage else None,
+            added=lineage.get("added"),
+            like=lineage.get("like"),
+        )
+        path = self.path / RUN_FILE
+        if not path.exists():
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(now), indent=1))
+            return
+        difference = _difference(_read_run_file(path), now)
+        if difference is not None:
+            raise UsageError(
+                f"{self.path} was started with {difference}; choose another --run, or delete "
+                "this one"
+            )
+
+    def save(
+        self,
+        model: Translator,
+        progress: Progress,
+        state: Mapping[str, Any],
+        *,
+        is_best: bool = False,
+    ) -> None:
+        """Write the model file and a checkpoint; older checkpoints but one are removed.
+
+        Args:
+            model: With its training record.
+            progress: How far the run has come.
+            state: Weights and optimizers: tensors, numbers, strings, dicts and lists of those.
+            is_best: Whether the model is the best yet.
+
+        Raises:
+            TrainingError: A file cannot be written.
+        """
         try:
-            run.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive_lock(run / "lock", busy))
-        except OSError as error:
-            raise TrainingError(f"{run}: cannot write here: {error.strerror}") from error
-        yield
+            model.save(self.model)
+            if is_best:
+                model.save(self.path / BEST_FILE)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{self.path}: cannot save the model: {error}") from error
+        save_checkpoint(self.checkpoints, progress.step, {**dataclasses.asdict(progress), **state})
+
+    def restore(
+        self, load: Callable[[dict[str, Any]], None], notice: Callable[[str], None]
+    ) -> bool:
+        """Continue from the newest checkpoint that can be used; see `restore_newest`."""
+        return restore_newest(self.checkpoints, load, notice)
 
 
-def check_same_run(
-    run: Path, config: Config, domains: Sequence[Domain], lineage: Mapping[str, Any] | None = None
-) -> None:
-    """Write `run.json`, or check that this is the run that it describes.
-
-    The number of steps may change, and the parts of an update, which add up to the same; everything
-    else would make it another run.
+def save_checkpoint(directory: Path, step: int, state: dict[str, Any]) -> None:
+    """Write the checkpoint of a step and remove all but the newest few.
 
     Args:
-        run: The run's folder.
-        config: The configuration.
-        domains: The domains that are trained.
-        lineage: Of a run that begins with a model, or adds a domain to one.
+        directory: The run's folder for checkpoints; made if it is missing.
+        step: Updates done.
+        state: Tensors, numbers, strings, and dicts and lists of those.
 
     Raises:
-        UsageError: The run was started with something else, which is named.
+        TrainingError: It cannot be written.
     """
-    now: dict[str, Any] = {
-        "config": config.to_dict(),
-        "domains": {domain.name: _fingerprint(domain) for domain in domains},
-        "parent": lineage["parent"]["id"] if lineage else None,
-        "added": lineage.get("added") if lineage else None,
-        "like": lineage.get("like") if lineage else None,
-    }
-    path = run / RUN_FILE
-    if not path.exists():
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(now, indent=1))
-        return
-    then = json.loads(path.read_text())
-    difference = _config_difference(then["config"], now["config"])
-    if difference is None and then["domains"].keys() != now["domains"].keys():
-        difference = f"domains {', '.join(then['domains'])}, now {', '.join(now['domains'])}"
-    if difference is None:
-        for name, data in now["domains"].items():
-            if then["domains"][name] != data:
-                difference = f"other recordings of {name}"
-    for key in ("parent", "added", "like"):
-        if difference is None and then.get(key) != now[key]:
-            difference = f"{key} {then.get(key) or 'none'}, now {now[key] or 'none'}"
-    if difference is not None:
-        raise UsageError(
-            f"{run} was started with {difference}; choose another --run, or delete this one"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(directory / f"step-{step:09d}.pt") as temporary:
+            torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise TrainingError(
+            f"{directory}: cannot save the checkpoint of step {step}: {error}; free some space "
+            "and run the same command again, it continues from the one before"
+        ) from error
+    for old in list_checkpoints(directory)[KEPT_CHECKPOINTS:]:
+        old.unlink()
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first."""
+    return sorted(directory.glob("step-*.pt"), reverse=True)
+
+
+def restore_newest(
+    directory: Path, load: Callable[[dict[str, Any]], None], notice: Callable[[str], None]
+) -> bool:
+    """Restore the newest checkpoint that is whole and of this run.
+
+    Args:
+        directory: The run's folder for checkpoints.
+        load: Called with a checkpoint's state; raises where it does not fit. What it has changed
+            by then is overwritten by the next one.
+        notice: Called with a line for each checkpoint that cannot be used.
+
+    Returns:
+        Whether there is a checkpoint.
+
+    Raises:
+        TrainingError: There are checkpoints, and none can be used.
+    """
+    paths = list_checkpoints(directory)
+    for path in paths:
+        try:
+            _check_sums(path)
+            load(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # whatever a damaged or foreign file makes torch raise
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            notice(
+                f"{path} is damaged or of another run ({type(error).__name__}: {reason}); trying "
+                "the one before"
+            )
+            continue
+        return True
+    if paths:
+        raise TrainingError(
+            f"{directory}: all checkpoints are damaged or of another run; delete the run to "
+            "restart, or choose another --run"
         )
+    return False
+
+
+def _check_sums(path: Path) -> None:
+    """Raise unless the file's parts are as they were written; torch stores CRCs unread."""
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
+
+
+def _read_run_file(path: Path) -> _RunFile:
+    advice = "choose another --run, or delete this one"
+    try:
+        values = parse_json(path.read_bytes(), f"{path}: ", error=TrainingError)
+        found = build(_RunFile, values, f"{path}: ", error=TrainingError, ignores_unknown=True)
+        # Also to give keys that are newer than the run their defaults.
+        config = _plain(Config.from_dict(found.config))
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot read this: {error.strerror}; {advice}") from error
+    except UsageError as error:
+        raise TrainingError(f"{path}: {error}; {advice}") from error
+    except TrainingError as error:
+        raise TrainingError(f"{error}; {advice}") from error
+    return dataclasses.replace(found, config=config)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Return a configuration as JSON has it, with lists and without tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    return plain
+
+
+def _difference(then: _RunFile, now: _RunFile) -> str | None:
+    """Return what is not as it was when the run was started, or None."""
+    if (difference := _config_difference(then.config, now.config)) is not None:
+        return difference
+    if then.domains.keys() != now.domains.keys():
+        return f"domains {', '.join(then.domains)}, now {', '.join(now.domains)}"
+    for name, data in now.domains.items():
+        if then.domains[name] != data:
+            return f"other recordings of {name}"
+    for key in ("parent", "added", "like"):
+        before, after = getattr(then, key), getattr(now, key)
+        if before != after:
+            return f"{key} {before or 'none'}, now {after or 'none'}"
+    return None
 
 
 def _config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     if then["preset"] != now["preset"]:
         return f"preset {then['preset']}, now {now['preset']}"
     for section in ("model", "confusion", "distortion", "training"):
-        # Through JSON, where tuples are lists as in the file.
-        current = json.loads(json.dumps(now[section]))
-        for key, value in current.items():
-            if key not in FREE_KEYS and then[section].get(key) != value:
-                return f"{section}.{key} = {then[section].get(key)}, now {value}"
+        for key, value in now[section].items():
+            before = then[section].get(key)
+            if key not in FREE_KEYS and before != value:
+                return f"{section}.{key} = {before}, now {value}"
     return None
 
 
@@ -116,19 +325,3 @@ def _fingerprint(domain: Domain) -> str:
 
 def _contents(domain: Domain) -> list[tuple[str, str]]:
     return sorted((track.source_sha256, str(track.parts)) for track in domain.tracks)
-
-
-def cut_log(run: Path, step: int) -> None:
-    """Drop the log's records of later steps, which will be written again."""
-    path = run / LOG_FILE
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue  # the last line of a killed run may be half a line
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept))

@@ -1,13 +1,18 @@
-"""One update: the classifier against the encoder, then the encoder and decoders.
+"""One update: first the domain classifier, then the encoder and the batch's decoders.
 
-In: a batch and the number of its step. Out: moved weights, and the figures of the log. The
-first phase trains the domain classifier on latents that carry no gradient; the second trains the
-encoder and the batch's decoders against it as it now is; one encoder pass serves both phases (Mor
-et al. 2019, sec. 3.2), unless an update is accumulated from several parts.
+In: a batch and the number of its step. Out: moved weights, and the losses for the log. The
+first phase trains the classifier on latents without gradient; the second trains encoder and
+decoders against the classifier as it is after that (Mor et al. 2019, sec. 3.2). One encoder
+pass serves both phases, unless the update is accumulated from several parts.
+
+An update of several parts may take minutes, so training can be stopped between them. All that
+has moved by then is the classifier, of which there is a copy: it is put back, and the weights are
+those of the last finished update.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +22,9 @@ from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError, is_out_of_memory
 from core.families.noise import noise_of_items
 from core.training.optimizers import adam, apply_gradients, diverged
-from core.training.schedule import learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from accelerate import Accelerator
@@ -36,9 +40,10 @@ class Updater:
     """A model's optimizers, and the update that they make together.
 
     Attributes:
-        optimizer: Of the encoder and all decoders, as far as they are not frozen.
+        optimizer: Of the encoder and all decoders, except for what is frozen.
         classifier_optimizer: Of the domain classifier.
-        has_confusion: Whether an encoder that learns has domains to forget: more than one.
+        has_confusion: Whether there is a confusion term: not for one domain, nor for a frozen
+            encoder.
     """
 
     def __init__(self, model: Translator, accelerator: Accelerator) -> None:
@@ -49,45 +54,56 @@ class Updater:
         self.optimizer = adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = adam([model.classifier], self.training)
 
-    def update(self, batch: Batch, step: int) -> dict[str, float]:
+    def update(
+        self, batch: Batch, step: int, check_stop: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
         """Do one update.
 
         Args:
             batch: This process's share.
             step: Updates done before.
+            check_stop: Called between the parts of an accumulated update. If it raises, the
+                update is dropped: weights and optimizers are as before.
 
         Returns:
             The losses, and the classifier's accuracy beside chance.
 
         Raises:
-            TrainingError: A loss or a gradient is not finite, which moved no weight, or there
-                is too little memory.
+            TrainingError: A loss or a gradient is not finite, which moved no weight of the
+                encoder and decoders, or there is too little memory.
         """
+        parts = batch.to(self.accelerator.device).split(self.training.accumulate)
+        can_drop = len(parts) > 1 and self.has_confusion
+        before = copy.deepcopy(self._classifier_state()) if can_drop else None
         try:
-            return self._update(batch, step)
+            return self._update(parts, step, check_stop if len(parts) > 1 else lambda: None)
         except Exception as error:
+            if before is not None:
+                self._load_classifier_state(before)
             if not is_out_of_memory(error):
                 raise
             raise _too_large(batch, self.training) from error
 
-    def _update(self, batch: Batch, step: int) -> dict[str, float]:
-        self._set_learning_rate(step)
+    def _update(
+        self, parts: Sequence[Batch], step: int, check_stop: Callable[[], None]
+    ) -> dict[str, float]:
         self.model.train()
-        parts = batch.to(self.accelerator.device).split(self.training.accumulate)
         latents = self._encode(parts[0]) if len(parts) == 1 else None
-        figures = self._train_classifier(parts, latents, step) if self.has_confusion else {}
+        figures: dict[str, float] = {}
+        if self.has_confusion:
+            frozen = [] if latents is None else [latents.detach()]
+            for part in parts if latents is None else ():
+                check_stop()
+                with torch.no_grad():
+                    frozen.append(self._encode(part))
+            figures = self._train_classifier(parts, torch.cat(frozen), step)
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
+            check_stop()
             for name, value in self._add_gradients(part, latents, step).items():
                 figures[name] = figures.get(name, 0.0) + value / len(parts)
-        apply_gradients(self.optimizer, self.accelerator, self.training)
+        apply_gradients(self.optimizer, self.accelerator, self.training, step)
         return figures
-
-    def _set_learning_rate(self, step: int) -> None:
-        rate = learning_rate(self.training, step)
-        for optimizer in (self.optimizer, self.classifier_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
 
     def _encode(self, batch: Batch) -> Tensor:
         """Return the latents of all items, float [B, L, D], group after group."""
@@ -105,19 +121,16 @@ class Updater:
         return ids.repeat_interleave(batch.source.shape[1]).to(self.accelerator.device)
 
     def _train_classifier(
-        self, parts: Sequence[Batch], latents: Tensor | None, step: int
+        self, parts: Sequence[Batch], latents: Tensor, step: int
     ) -> dict[str, float]:
-        """Do the first phase, on latents without gradient; those of a single part are given."""
-        if latents is None:
-            with torch.no_grad():
-                latents = torch.cat([self._encode(part) for part in parts])
+        """Do the first phase, on latents without gradient, float [B, L, D]."""
         ids = torch.cat([self._ids(part) for part in parts])
         with self.accelerator.autocast():
-            logits = self.model.classifier(latents.detach())
+            logits = self.model.classifier(latents)
             loss = classifier_loss(logits, ids)
         self.classifier_optimizer.zero_grad(set_to_none=True)
         _backward(loss, step)
-        apply_gradients(self.classifier_optimizer, self.accelerator, self.training)
+        apply_gradients(self.classifier_optimizer, self.accelerator, self.training, step)
         accuracy = (logits.argmax(1) == ids).float().mean()
         return {
             "confusion/loss": float(loss.detach()),
@@ -126,7 +139,7 @@ class Updater:
         }
 
     def _add_gradients(self, part: Batch, latents: Tensor | None, step: int) -> dict[str, float]:
-        """Do the second phase for a part but for its step; return the losses of its domains."""
+        """Do the second phase of a part except for the step; return its domains' losses."""
         if latents is None:
             latents = self._encode(part)
         with self.accelerator.autocast():
@@ -141,7 +154,7 @@ class Updater:
         }
 
     def _reconstruction_losses(self, latents: Tensor, batch: Batch) -> list[Tensor]:
-        """Return the losses of the batch's decoders, a scalar a group."""
+        """Return the losses of the batch's decoders, a scalar for each group."""
         losses = []
         target = batch.target
         groups = zip(batch.domains, latents.chunk(len(target)), target, batch.items, strict=True)
@@ -167,6 +180,13 @@ class Updater:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+
+    def _classifier_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.model.classifier.state_dict(), self.classifier_optimizer.state_dict()
+
+    def _load_classifier_state(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self.model.classifier.load_state_dict(state[0])
+        self.classifier_optimizer.load_state_dict(state[1])
 
 
 def _too_large(batch: Batch, training: TrainingConfig) -> TrainingError:

@@ -1,8 +1,15 @@
-"""Held-out figures and examples of a model in training."""
+"""Held-out figures and examples of a model.
+
+In: a translator and segments that it was not trained on. Out: the family's figure, how often
+the confusion network names the domain, and examples to listen to. `core.evaluation.model` uses
+the same metrics.
+"""
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,10 +17,10 @@ from torch import Tensor
 
 from core.data.dataset import Segments, fixed_batch
 from core.errors import DataError
-from core.heldout import hear
+from core.training.optimizers import diverged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -22,14 +29,73 @@ if TYPE_CHECKING:
 
 EXAMPLE_SECONDS = 3.0
 GENERATION_SECONDS = 5.0  # of computing an example; a WaveNet's may end before the music does
+# More of them fill memory that the system clears at each use: with eight items of three seconds
+# that took up to a quarter of the time.
+BATCH_ITEMS = 2
+
+
+@dataclass(frozen=True)
+class ValidationMetrics:
+    """Metrics of a model on segments of one domain.
+
+    Attributes:
+        latents: float [N, L, D].
+        figure: The family's held-out figure, mean over segments; lower is better.
+        figure_of_others: The same with the latents of another segment, for autoregressive
+            decoders: the difference is what they take from the latents. None for others.
+        confusion_accuracy: Share of segments whose domain the confusion network names; None for
+            a domain that was added to a trained model, which that network does not know.
+    """
+
+    latents: Tensor
+    figure: float
+    figure_of_others: float | None
+    confusion_accuracy: float | None
+
+
+@torch.no_grad()
+def validation_metrics(
+    model: Translator,
+    name: str,
+    waveform: Tensor,
+    check_stop: Callable[[], None] = lambda: None,
+) -> ValidationMetrics:
+    """Encode and decode segments of a domain, a few at a time.
+
+    Args:
+        model: With the domain's decoder, ready for inference.
+        name: The domain.
+        waveform: float32 [N, T], T a multiple of the hop length.
+        check_stop: Called before each few segments; may raise.
+    """
+    decoder = model.decoders[name]
+    is_autoregressive = decoder.n_codes > 0 and len(waveform) > 1
+    latents: list[Tensor] = []
+    figure, of_others, right = 0.0, 0.0, 0
+    for part in torch.split(waveform, BATCH_ITEMS):
+        check_stop()
+        on_device = part.to(model.device)
+        encoded = model.encoder(on_device)
+        figure += len(part) * float(decoder.heldout_figure(encoded, on_device))
+        if is_autoregressive:
+            # A last segment that is alone gets those of the one before it.
+            other = encoded.roll(1, 0) if len(part) > 1 else latents[-1][:1]
+            of_others += len(part) * float(decoder.heldout_figure(other, on_device))
+        found = model.classifier(encoded).argmax(1)
+        right += int((found == model.domains.index(name)).sum())
+        latents.append(encoded)
+    accuracy = right / len(waveform) if name in model.classified else None
+    n_items = len(waveform)
+    others = of_others / n_items if is_autoregressive else None
+    return ValidationMetrics(torch.cat(latents), figure / n_items, others, accuracy)
 
 
 class Validator:
-    """The same validation segments of each domain at every call.
+    """Measures a model on the same validation segments of each domain at every call.
 
     Attributes:
         without_validation: Names of domains that have no validation audio.
-        baselines: Of each other domain, figures that need no learning by name.
+        baselines: Of each other domain, held-out figures that need no training, by name.
     """
 
     def __init__(
@@ -65,24 +131,41 @@ class Validator:
             for name, waveform in self.batches.items()
         }
 
-    def figures(self) -> dict[str, float]:
-        """Return the family's figure per domain, also with others' latents, and the accuracy."""
+    def figures(self, check_stop: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Measure the model.
+
+        Args:
+            check_stop: Called before each few segments; may raise.
+
+        Returns:
+            For each domain `validation/NAME`, the family's figure, and for autoregressive
+            decoders `other latents/NAME`; the classifier's accuracy beside chance.
+
+        Raises:
+            TrainingError: A figure is not finite.
+        """
         self.model.eval()
-        heard = {name: hear(self.model, name, own) for name, own in self.batches.items()}
-        figures = {f"validation/{name}": own.figure for name, own in heard.items()}
-        for name, own in heard.items():
+        found = {
+            name: validation_metrics(self.model, name, waveform, check_stop)
+            for name, waveform in self.batches.items()
+        }
+        figures = {f"validation/{name}": own.figure for name, own in found.items()}
+        for name, own in found.items():
             if own.figure_of_others is not None:
                 figures[f"other latents/{name}"] = own.figure_of_others
         # All batches are equally large: the mean over domains is that over segments.
-        accuracies = [own.confusion_accuracy for own in heard.values()]
+        accuracies = [own.confusion_accuracy for own in found.values()]
         known = [accuracy for accuracy in accuracies if accuracy is not None]
         if known and len(self.model.classified) > 1:
             figures["confusion/validation accuracy"] = sum(known) / len(known)
             figures["confusion/validation chance"] = 1 / len(self.model.classified)
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise diverged(f"{name} is {value}")
         return figures
 
-    def advice(self, figures: Mapping[str, float]) -> list[str]:
-        """Return warnings of figures that are no better than what needs no learning."""
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:
+        """Return a line for each baseline that some domains' figures do not improve on."""
         lines: dict[str, list[str]] = {}
         for domain, baselines in self.baselines.items():
             name = min(baselines, key=lambda name: baselines[name])

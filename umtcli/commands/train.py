@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models
-from umtcli.errors import ExitCode, describe, exit_code, show_traceback
-from umtcli.memory import limited_memory
-from umtcli.training_report import ConsoleReporter
-from umtcli.training_stops import STOPS, one_speaks, stop_requests
+from umtcli.training_process import (
+    STOPS,
+    error_reported_once,
+    limited_memory,
+    stop_requests,
+    use_own_cores,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from core.config import Config
-    from core.training.adding import Addition
     from core.training.loop import TrainingResult
+    from core.training.warm_start import WarmStart
     from umtcli.console import Environment
 
 EXAMPLES = """\
@@ -115,8 +115,9 @@ def run(
     One step is one update. The run's folder holds checkpoints to continue from, log.jsonl,
     TensorBoard events with audio, model.safetensors, which is written at each validation and on
     stopping, and best.safetensors, the model with the lowest held-out figures. Ctrl-C and
-    SIGTERM save all finished updates and stop within 20 s. Started by `accelerate launch`, the
-    same command trains on all its processes.
+    SIGTERM stop after the update that is being made, or after a part of it, and save all finished
+    updates; a second one stops at once. Started by `accelerate launch`, the same command trains
+    on all its processes.
 
     With --from a new model begins with MODEL's encoder and its decoders of the same domains,
     and all of it learns. With --add-domain, too, one new decoder is trained on MODEL's encoder as
@@ -127,19 +128,21 @@ def run(
         raise UsageError(
             f"--device {device}: training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"
         )
-    with warnings.catch_warnings(), stop_requests() as stopped_by, one_speaks(env, stopped_by):
+    with warnings.catch_warnings(), stop_requests() as should_stop, error_reported_once(env):
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
         from core.data.domain import load_domains
         from core.training.loop import train
+        from umtcli.training_progress import ConsoleReporter
 
-        parent = _find(from_model)
-        addition = _addition(add_domain, parent, like, preset=preset, domains=domains)
-        base = _base(addition, parent, preset)
-        chosen = _configure(base, config, steps=steps, batch_size=batch_size, seed=seed)
-        directory = run_directory or Path("runs") / (addition.name if addition else chosen.preset)
-        wanted = [addition.name] if addition else domains.split(",") if domains else None
+        warm_start = _warm_start(from_model, add_domain, like, preset=preset, domains=domains)
+        chosen = _configure(
+            warm_start, preset, config, steps=steps, batch_size=batch_size, seed=seed
+        )
+        directory = run_directory or Path("runs") / (add_domain or chosen.preset)
+        wanted = [add_domain] if add_domain else domains.split(",") if domains else None
         prepared = load_domains(data, wanted, renditions=takes)
         reporter = ConsoleReporter(env, chosen)
+        use_own_cores()
         with limited_memory(), reporter:
             result = train(
                 chosen,
@@ -147,96 +150,68 @@ def run(
                 directory,
                 reporter=reporter,
                 max_minutes=max_minutes,
-                should_stop=stopped_by,
-                leave=lambda save: _leave(env, reporter, save, is_json=is_json),
+                should_stop=should_stop,
                 device=device,
-                addition=addition,
-                parent=None if addition else parent,
+                warm_start=warm_start,
             )
-    code = _tell(env, reporter, result, is_json=is_json)
-    if code != ExitCode.DONE:
-        raise typer.Exit(code)
-
-
-def _tell(
-    env: Environment, reporter: ConsoleReporter, result: TrainingResult, *, is_json: bool
-) -> ExitCode:
-    """Say how training ended; return the exit code."""
     if result.is_main:
-        holds = f"holds the model of step {result.step}"
-        nothing = "is not there yet: stopped in the first update"
-        env.notice(f"{result.model} {holds if result.model.exists() else nothing}")
-    if is_json and result.is_main:
+        _show_result(env, result, reporter.last_validation, is_json=is_json)
+    if result.stopped_by in STOPS:
+        raise typer.Exit(STOPS[result.stopped_by])
+
+
+def _show_result(
+    env: Environment, result: TrainingResult, validation: dict[str, Any], *, is_json: bool
+) -> None:
+    holds = f"holds the model of step {result.step}"
+    nothing = "is not there yet: stopped in the first update"
+    env.notice(f"{result.model} {holds if result.model.exists() else nothing}")
+    if is_json:
         facts = {"model": str(result.model), "step": result.step, "stopped_by": result.stopped_by}
-        env.write_json("train", {**facts, "validation": reporter.last_validation})
-    return STOPS.get(result.stopped_by, ExitCode.DONE)
+        env.write_json("train", {**facts, "validation": validation})
 
 
-def _leave(
-    env: Environment,
-    reporter: ConsoleReporter,
-    save: Callable[[], TrainingResult],
-    *,
-    is_json: bool,
-) -> NoReturn:
-    """End the process while its main thread is deep in an update, where no exception reaches it."""
-    code: int = ExitCode.FAILED
-    try:
-        result = save()
-        env.close_bar()
-        code = _tell(env, reporter, result, is_json=is_json)
-    except Exception as error:
-        show_traceback(env, error)
-        env.error(describe(error))
-        code = exit_code(error)
-    finally:
-        os._exit(code)
+def _warm_start(
+    from_model: str | None, added: str | None, like: str | None, **others: str | None
+) -> WarmStart | None:
+    """Return what --from, --add-domain and --like ask for.
 
-
-def _find(model: str | None) -> Path | None:
-    from core.model_file import find_model
-
-    return None if model is None else find_model(model, [], cwd=Path.cwd()).path
-
-
-def _addition(
-    name: str | None, parent: Path | None, like: str | None, **others: str | None
-) -> Addition | None:
-    """Return what --add-domain asks for; raise where options do not go together."""
-    if name is None:
-        if like is not None:
-            raise UsageError(f"--like {like} needs --add-domain NAME, the domain to add")
+    Raises:
+        UsageError: Options do not go together.
+    """
+    if added is None and like is not None:
+        raise UsageError(f"--like {like} needs --add-domain NAME, the domain to add")
+    if added is not None:
+        if from_model is None:
+            raise UsageError(f"--add-domain {added} needs --from MODEL, the model to add it to")
+        for option, value in others.items():
+            if value is not None:
+                raise UsageError(
+                    f"--{option} {value} does not go with --add-domain: it trains one decoder, "
+                    "built like those of --from"
+                )
+    if from_model is None:
         return None
-    if parent is None:
-        raise UsageError(f"--add-domain {name} needs --from MODEL, the model to add it to")
-    for option, value in others.items():
-        if value is not None:
-            raise UsageError(
-                f"--{option} {value} does not go with --add-domain: it trains one decoder, built "
-                "like those of --from"
-            )
     from core.data.domain import check_domain_name
-    from core.training.adding import Addition
+    from core.model_file import find_model
+    from core.training.warm_start import WarmStart
 
-    return Addition(check_domain_name(name), parent, like)
-
-
-def _base(addition: Addition | None, parent: Path | None, preset: str | None) -> Config:
-    """Return the configuration that --config and other options change."""
-    from core.presets import DEFAULT_PRESET, get_preset
-    from core.training.adding import config_for
-    from core.training.parent import config_of
-
-    if addition is not None:
-        return config_for(addition)
-    if parent is not None and preset is None:
-        return config_of(parent)
-    return get_preset(preset or DEFAULT_PRESET)
+    path = find_model(from_model, [], cwd=Path.cwd()).path
+    return WarmStart(path, None if added is None else check_domain_name(added), like)
 
 
-def _configure(chosen: Config, file: Path | None, **changes: int | None) -> Config:
+def _configure(
+    warm_start: WarmStart | None, preset: str | None, file: Path | None, **changes: int | None
+) -> Config:
+    """Return the preset, or the base model's configuration, as the file and options change it."""
     from core.config import read_config
+    from core.presets import DEFAULT_PRESET, get_preset
+    from core.training.warm_start import base_config
 
+    if warm_start is not None and preset is None:
+        chosen = base_config(warm_start)
+    else:
+        chosen = get_preset(preset or DEFAULT_PRESET)
     if file is not None:
         chosen = read_config(file, chosen)
     given = {name: value for name, value in changes.items() if value is not None}

@@ -18,7 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from core.data.domain import Domain, Part, Track, write_domain_file
 from core.presets import get_preset
 from core.training import loop, validation
-from core.training.run_directory import LOG_FILE
+from core.training.logging import LOG_FILE, Reporter
+from core.training.run_directory import RunDirectory
+from core.training.step import Updater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,7 +135,7 @@ def store_music(data: Path, sample_rate: int = RATE, **seconds: float) -> list[D
 
 
 @dataclass
-class Told:
+class RecordingReporter(Reporter):
     """A reporter that remembers."""
 
     notices: list[str] = field(default_factory=list)
@@ -155,7 +157,7 @@ class Told:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Keep training to one thread, and validation to a glance."""
-    monkeypatch.setattr(loop, "_share_threads", lambda: torch.set_num_threads(1))
+    count_updates(monkeypatch.setattr)
     monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 0.1)
     monkeypatch.setattr(loop, "LOG_STEPS", 4)
     torch.set_num_threads(1)
@@ -181,30 +183,49 @@ def solo(tmp_path) -> list[Domain]:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture
-def train(told) -> Callable[..., loop.TrainingResult]:
+def train(reporter) -> Callable[..., loop.TrainingResult]:
     """Run `core.training.loop.train` on the CPU, in this process."""
 
     def run(config: Config, domains: Sequence[Domain], directory: Path, **options: Any):
-        return loop.train(config, domains, directory, reporter=told, device="cpu", **options)
+        return loop.train(config, domains, directory, reporter=reporter, device="cpu", **options)
 
     return run
 
 
-def stop_after(n_calls: int, reason: str = "SIGTERM") -> Callable[[], str | None]:
-    """Return a `should_stop` that gives the reason after so many updates."""
-    calls = iter(range(1, n_calls))
-    return lambda: reason if next(calls, None) is None else None
+def count_updates(patch: Callable[[type, str, Any], None] = setattr) -> None:
+    """Let `stop_after` know how many updates were finished."""
+    update = Updater.update
+
+    def counted(updater: Updater, *args: Any) -> dict[str, float]:
+        losses = update(updater, *args)
+        finished.append(losses)
+        return losses
+
+    patch(Updater, "update", counted)
 
 
-def make_loop(config: Config, domains: Sequence[Domain], run: Path, **options: Any) -> loop._Loop:
-    """Return a loop to call update by update, which writes nothing."""
-    reporter: Any = Told()
-    return loop._Loop(config, domains, run, Accelerator(cpu=True), reporter=reporter, **options)
+finished: list[dict[str, float]] = []  # losses of all updates of this process
+
+
+def stop_after(n_updates: int, reason: str = "SIGTERM") -> Callable[[], str | None]:
+    """Return a `should_stop` that gives the reason after so many more updates."""
+    last = len(finished) + n_updates
+    return lambda: reason if len(finished) >= last else None
+
+
+def make_trainer(config: Config, domains: Sequence[Domain], run: Path, **options: Any):
+    """Return a trainer to call update by update, which writes nothing."""
+    return loop.Trainer(
+        *(config, domains, RunDirectory(run)),
+        accelerator=Accelerator(cpu=True),
+        reporter=RecordingReporter(),
+        **options,
+    )
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from accelerate import PartialState
 from core.data.dataset import Batch
 from core.data.domain import load_domains
 from core.training import loop
-from core.training.reporter import Reporter
-from tests.core.training.conftest import spectral_config, stop_after, tiny_config
+from core.training.logging import Reporter
+from tests.core.training.conftest import count_updates, spectral_config, stop_after, tiny_config
 
 UPDATES = 20
 CONFIGS = {
@@ -28,7 +28,8 @@ CONFIGS = {
 def main() -> None:
     family, data, run = sys.argv[1:]
     torch.set_default_dtype(torch.float64)
-    loop._share_threads = lambda: torch.set_num_threads(1)
+    torch.set_num_threads(1)
+    count_updates()
     move = Batch.to
 
     def move_in_float64(self: Batch, device: torch.device) -> Batch:

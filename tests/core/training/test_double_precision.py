@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.training.checkpoint import list_checkpoints
+from core.training.run_directory import list_checkpoints
 
 from .conftest import RATE, store_music
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from safetensors.torch import load_file
 
 from core.data.prepare import prepare
-from core.training import loop, validation
+from core.training import validation
 
 RATE = 2000
 TOML = f"""
@@ -58,10 +57,9 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _project(prepared, tmp_path, monkeypatch):
-    """A directory with `data` and a configuration of tiny networks; one thread."""
+    """A directory with `data` and a configuration of tiny networks."""
     (tmp_path / "data").symlink_to(prepared)
     (tmp_path / "tiny.toml").write_text(TOML)
-    monkeypatch.setattr(loop, "_share_threads", lambda: torch.set_num_threads(1))
     monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 0.1)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # threads of processes that share a core
 

@@ -48,7 +48,7 @@ def test_processes_share_the_memory_that_is_free(n_processes, fits):
     """Two thirds of it, promised but never used, are one process's right, and not one of two's."""
     program = (
         "import psutil, torch\n"
-        "from umtcli.memory import limited_memory\n"
+        "from umtcli.training_process import limited_memory\n"
         "with limited_memory():\n"
         "    torch.empty(psutil.virtual_memory().available * 2 // 3, dtype=torch.uint8)\n"
     )

@@ -16,7 +16,6 @@ import torch
 
 from ..conftest import umt_command
 from .conftest import TINY, TOML, logged, weights_of
-from .test_leaving import SLOW
 
 
 def assert_close(run, other, **tolerance):
@@ -201,24 +200,40 @@ def test_two_processes_save_at_a_signal_and_continue(umt, name):
     assert f"continuing two at step {step}" in ran.stderr.decode()
 
 
+# One of two processes is asked to stop between the parts of its seventh update.
+ASKED = """
+import os, signal, sys
+from core.training.step import Updater
+from umtcli.app import main
+
+add_gradients, parts = Updater._add_gradients, []
+
+def ask(updater, part, latents, step):
+    parts.append(step)
+    if step == 6 and parts.count(6) == 1 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return add_gradients(updater, part, latents, step)
+
+if "--ask" in sys.argv:
+    sys.argv.remove("--ask")
+    Updater._add_gradients = ask
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_leave_a_long_update_and_continue():
-    """The first one is deep in it, the other waits for its gradients; see `test_leaving`."""
-    slow = SLOW.replace("sys.argv.pop(1)", "'update'")
-    Path("slow.py").write_text(slow.replace("== 6", "== 6 and torch.distributed.get_rank() == 0"))
-    args = (*TINY, "--run", "two", "--steps")
-    command = launch_command(*args, 12, program=("slow.py",))
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-    while not Path("deep").exists():
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert b"two/model.safetensors holds the model of step 6" in stderr, stderr.decode()
-    assert b"umt: error" not in stderr, stderr.decode()
-    ran = launch(*args, 8)
-    assert ran.returncode == 0, ran.stderr.decode()
-    assert "continuing two at step 6" in ran.stderr.decode()
+def test_two_processes_drop_the_same_update_and_continue():
+    Path("asked.py").write_text(ASKED)
+    accumulated = TOML.replace("batch_size = 4", "batch_size = 8\naccumulate = 2")
+    Path("parts.toml").write_text(accumulated)
+    args = ("--preset", "tiny", "--config", "parts.toml", "--steps", 9)
+    ran = launch(*args, "--run", "two", "--ask", program=("asked.py",))
+    assert b"two/model.safetensors holds the model of step 6" in ran.stderr, ran.stderr.decode()
+    assert b"umt: error" not in ran.stderr, ran.stderr.decode()
+    for run in ("two", "whole"):
+        ran = launch(*args, "--run", run, program=("asked.py",))
+        assert ran.returncode == 0, ran.stderr.decode()
+    assert_close("two", "whole", rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -259,7 +274,7 @@ from core.training.optimizers import diverged
 from core.training.step import Updater
 from umtcli.app import main
 
-def fail(updater, batch, step):
+def fail(updater, batch, step, check_stop):
     raise diverged("an update failed")
 
 if os.environ["RANK"] == "1":

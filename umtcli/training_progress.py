@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from core.training.reporter import Reporter
+from core.training.logging import Reporter
 from umtcli.console import PLAIN_PROGRESS_SECONDS, format_seconds
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class ConsoleReporter(Reporter):
         self.env.close_bar()
 
     def notice(self, text: str) -> None:
-        """Tell one line."""
+        """Show one line."""
         self.env.notice(text)
 
     def progress(self, record: dict[str, Any]) -> None:
         """Show losses, accuracy beside chance, speed and time left."""
         text = self._line(record)
-        if self.env.bar is None:  # made here: only the first process is told
+        if self.env.bar is None:  # made here, where only the first process comes
             total, layout = self.config.training.steps, "{n}/{total} |{bar}| {desc}"
             self.env.open_bar("training", total, unit="step", layout=layout)
         if self.env.bar is not None:
@@ -44,7 +44,7 @@ class ConsoleReporter(Reporter):
             self.env.notice(f"step {record['step']}/{self.config.training.steps}  {text}")
 
     def validated(self, record: dict[str, Any], baselines: dict[str, dict[str, float]]) -> None:
-        """Show held-out figures beside those that need no learning."""
+        """Show held-out figures beside their baselines."""
         from core.families import get_family
 
         self.last_validation = record

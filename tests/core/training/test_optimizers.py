@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.config import TrainingConfig
-from core.training.schedule import learning_rate
+from core.training.optimizers import learning_rate
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One update: what each phase moves, and what it leaves alone."""
+"""One update: what each phase moves, what it leaves alone, and how it is dropped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 
 from core.data.dataset import Batches
 from core.errors import DataError, TrainingError
-from core.training.schedule import learning_rate
+from core.training.optimizers import learning_rate
 from core.training.step import Updater
 
-from .conftest import make_loop, spectral_config, store_music, tiny_config
+from .conftest import make_trainer, spectral_config, store_music, tiny_config
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def gradients(module):
 def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domains_per_step):
     """Compare with a textbook step: the classifier first, then the rest against it."""
     config = config_with(objective=objective, domains_per_step=domains_per_step)
-    trained = make_loop(config, trio, tmp_path)
+    trained = make_trainer(config, trio, tmp_path)
     batch = trained.batches[1]
     model = copy.deepcopy(trained.model)
     trained.updater.update(batch, 1)
@@ -81,7 +81,7 @@ def test_update_is_the_two_phases_of_the_paper(trio, tmp_path, objective, domain
 
 
 def test_gradient_that_is_not_finite_moves_nothing(trio, tmp_path):
-    trained = make_loop(config_with(), trio, tmp_path)
+    trained = make_trainer(config_with(), trio, tmp_path)
     trained.updater.update(trained.batches[0], 0)
     before = weights(trained.model.encoder), weights(trained.model.decoders)
     last = list(trained.model.encoder.parameters())[-1]
@@ -94,7 +94,7 @@ def test_gradient_that_is_not_finite_moves_nothing(trio, tmp_path):
 
 def test_encoder_is_passed_back_through_once(trio, tmp_path):
     """The classifier's phase sends no gradient into the encoder."""
-    trained = make_loop(config_with(), trio, tmp_path)
+    trained = make_trainer(config_with(), trio, tmp_path)
     passes = []
     trained.model.encoder.register_forward_hook(
         lambda module, inputs, latents: latents.register_hook(passes.append) and None
@@ -105,7 +105,7 @@ def test_encoder_is_passed_back_through_once(trio, tmp_path):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_classifier_learns_from_latents_without_gradient(trio, tmp_path, accumulate):
-    trained = make_loop(config_with(accumulate=accumulate), trio, tmp_path)
+    trained = make_trainer(config_with(accumulate=accumulate), trio, tmp_path)
     heard = []
     trained.model.classifier.register_forward_pre_hook(
         lambda module, inputs: heard.append(inputs[0].requires_grad)
@@ -115,7 +115,7 @@ def test_classifier_learns_from_latents_without_gradient(trio, tmp_path, accumul
 
 
 def test_classifier_is_not_moved_by_the_encoders_phase(trio, tmp_path):
-    trained = make_loop(config_with(weight=100.0), trio, tmp_path)
+    trained = make_trainer(config_with(weight=100.0), trio, tmp_path)
     step = trained.updater.classifier_optimizer.step
     after_its_own_step = {}
 
@@ -142,7 +142,7 @@ def _teach(classifier, latents, ids):
 def test_encoder_moves_so_that_the_classifier_does_worse(trio, tmp_path, objective):
     """With a weight that drowns the reconstruction: the sign that reaches the encoder."""
     config = config_with(weight=1000.0, objective=objective, domains_per_step=3, batch_size=12)
-    trained = make_loop(config.updated("training", learning_rate=3e-4), trio, tmp_path)
+    trained = make_trainer(config.updated("training", learning_rate=3e-4), trio, tmp_path)
     batch = trained.batches[0]
     ids = torch.arange(3).repeat_interleave(4)
     source = batch.source.flatten(0, 1)
@@ -162,7 +162,7 @@ def test_encoder_moves_so_that_the_classifier_does_worse(trio, tmp_path, objecti
 def test_only_the_decoders_of_the_batch_change(trio, tmp_path):
     """Also once Adam remembers earlier turns of the others, and with weight decay."""
     config = config_with(weight_decay=0.1)
-    trained = make_loop(config, trio, tmp_path)
+    trained = make_trainer(config, trio, tmp_path)
     decoders = trained.model.decoders
     for step in range(8):
         before = {name: weights(decoders[name]) for name in decoders}
@@ -185,7 +185,7 @@ def test_processes_share_the_gradients_of_what_the_update_moves_and_no_others(
     trio, tmp_path, domains_per_step
 ):
     """The classifier's in its phase; then the encoder's and those of the batch's decoders."""
-    trained = make_loop(config_with(domains_per_step=domains_per_step), trio, tmp_path)
+    trained = make_trainer(config_with(domains_per_step=domains_per_step), trio, tmp_path)
     model, shared = trained.model, []
 
     def reduce(flat, how):
@@ -209,7 +209,7 @@ def test_processes_share_the_gradients_of_what_the_update_moves_and_no_others(
 
 
 def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
-    trained = make_loop(config_with(domains_per_step=2), trio, tmp_path)
+    trained = make_trainer(config_with(domains_per_step=2), trio, tmp_path)
     decoders = trained.model.decoders
     before = {name: weights(decoders[name]) for name in decoders}
     losses = trained.updater.update(trained.batches[1], 1)  # reed and bass
@@ -221,13 +221,13 @@ def test_two_domains_in_a_step_change_their_two_decoders(trio, tmp_path):
 
 def test_items_go_to_the_decoder_of_their_domain_in_whatever_order_domains_come(tmp_path, trio):
     """`train` is given domains by programs too, which need not sort them."""
-    trained = make_loop(config_with(), trio[::-1], tmp_path)
+    trained = make_trainer(config_with(), trio[::-1], tmp_path)
     names = [segments.domain.name for segments in trained.batches.segments]
     assert names == list(trained.model.domains) == ["bass", "flute", "reed"]
 
 
 def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
-    trained = make_loop(config_with(domains_per_step=3, batch_size=12), trio, tmp_path)
+    trained = make_trainer(config_with(domains_per_step=3, batch_size=12), trio, tmp_path)
     batch = trained.batches[0]
     with torch.no_grad():
         output = trained.model.classifier.output
@@ -246,7 +246,7 @@ def test_accuracy_is_the_share_of_items_recognised(trio, tmp_path):
 )
 def test_gradients_are_limited(trio, tmp_path, limit, measure):
     config = config_with().updated("training", **limit)
-    trained = make_loop(config, trio, tmp_path)
+    trained = make_trainer(config, trio, tmp_path)
     trained.updater.update(trained.batches[0], 0)
     found = [p.grad.flatten() for p in trained.model.parameters() if p.grad is not None]
     in_encoders_phase = torch.cat(
@@ -263,7 +263,7 @@ def test_gradients_are_limited(trio, tmp_path, limit, measure):
 
 def test_both_optimizers_follow_the_schedule(trio, tmp_path):
     config = config_with(schedule="linear", steps=100)
-    trained = make_loop(config, trio, tmp_path)
+    trained = make_trainer(config, trio, tmp_path)
     for step in (0, 1, 25):
         trained.updater.update(trained.batches[step], step)
         rate = learning_rate(config.training, step)
@@ -275,7 +275,7 @@ def test_noise_and_losses_do_not_depend_on_how_a_batch_is_shared(tmp_path):
     """Of the family that draws noise: two processes' losses average to those of one."""
     domains = store_music(tmp_path / "data", 44100, bass=2.0, reed=2.0)
     config = spectral_config(batch_size=4)
-    trained = make_loop(config, domains, tmp_path)
+    trained = make_trainer(config, domains, tmp_path)
 
     def losses(rank, n_processes):
         batches = Batches(trained.batches.segments, config, rank=rank, n_processes=n_processes)
@@ -293,7 +293,7 @@ def test_parts_add_up_to_the_whole_batch(tmp_path):
     """Of both phases, with noise, for two domains a step."""
     domains = store_music(tmp_path / "data", 44100, bass=2.0, reed=2.0)
     config = spectral_config(batch_size=8).updated("training", clip_norm=0.0)
-    whole = make_loop(config, domains, tmp_path)
+    whole = make_trainer(config, domains, tmp_path)
     models, figures = [], []
     for accumulate in (1, 2, 4):
         changed = config.updated("training", accumulate=accumulate)
@@ -311,7 +311,7 @@ def test_parts_add_up_to_the_whole_batch(tmp_path):
 
 def test_parts_that_do_not_divide_the_items_are_an_error(trio, tmp_path):
     with pytest.raises(DataError, match="accumulate=3 does not divide the 4 items of a domain"):
-        make_loop(config_with(accumulate=3), trio, tmp_path)
+        make_trainer(config_with(accumulate=3), trio, tmp_path)
 
 
 @pytest.mark.parametrize("family", ["wavenet", "spectral"])
@@ -319,7 +319,7 @@ def test_update_in_bfloat16_is_near_to_that_in_float32(tmp_path, family):
     rate = 44100 if family == "spectral" else 2000
     domains = store_music(tmp_path / "data", rate, bass=3.0, reed=3.0)
     config = spectral_config(batch_size=4) if family == "spectral" else config_with()
-    exact = make_loop(config, domains, tmp_path)
+    exact = make_trainer(config, domains, tmp_path)
     rough = Updater(copy.deepcopy(exact.model), exact.accelerator)
     with torch.autocast("cpu", torch.bfloat16):
         figures = rough.update(exact.batches[0], 0)
@@ -327,3 +327,52 @@ def test_update_in_bfloat16_is_near_to_that_in_float32(tmp_path, family):
         exact.updater.update(exact.batches[0], 0), rel=0.1
     )  # its noise too
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in rough.model.parameters())
+
+
+class Stop(Exception):
+    """Stands in for the loop's own exception."""
+
+
+@pytest.mark.parametrize("n_checks", range(1, 9))
+def test_dropped_update_leaves_weights_and_optimizers_as_they_were(trio, tmp_path, n_checks):
+    """Wherever it is dropped, the updates that follow are those of a run that never began it."""
+    config = config_with(accumulate=4)
+    dropped, undisturbed = (make_trainer(config, trio, tmp_path) for _ in range(2))
+    checks = iter(range(1, n_checks))
+
+    def stop_in_time():
+        if next(checks, None) is None:
+            raise Stop
+
+    for trainer in (dropped, undisturbed):
+        trainer.updater.update(trainer.batches[0], 0)
+    with pytest.raises(Stop):
+        dropped.updater.update(dropped.batches[1], 1, stop_in_time)
+    assert is_unchanged(dropped.model, undisturbed.model.state_dict())
+    losses = [trainer.updater.update(trainer.batches[1], 1) for trainer in (dropped, undisturbed)]
+    assert losses[0] == losses[1]
+    assert is_unchanged(dropped.model, undisturbed.model.state_dict())
+
+
+def test_first_update_can_be_dropped_too(trio, tmp_path):
+    trainer = make_trainer(config_with(accumulate=2), trio, tmp_path)
+    before = weights(trainer.model)
+    checks = iter([None, None, None])  # past the classifier's phase
+
+    def stop_in_time():
+        if next(checks, Stop) is Stop:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trainer.updater.update(trainer.batches[0], 0, stop_in_time)
+    assert is_unchanged(trainer.model, before)
+    assert trainer.updater.classifier_optimizer.state_dict()["state"] == {}
+
+
+def test_update_of_one_part_is_never_dropped(trio, tmp_path):
+    trainer = make_trainer(config_with(), trio, tmp_path)
+
+    def stop():
+        raise Stop
+
+    assert trainer.updater.update(trainer.batches[0], 0, stop)

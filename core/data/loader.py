@@ -1,0 +1,133 @@
+"""The batches of a run, made by worker processes while the networks learn."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch.utils.data import DataLoader
+
+from core.data.dataset import Batch
+from core.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from multiprocessing.process import BaseProcess
+
+    from core.data.dataset import Batches
+
+MOST_WORKERS = 8  # that prepare batches for one GPU
+
+
+@contextmanager
+def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Iterator[Iterator[Batch]]:
+    """Make the batches of some steps; all workers end with the block.
+
+    Args:
+        batches: Those of the run.
+        steps: Which of them, in this order.
+        on_gpu: Whether a GPU will learn from them.
+
+    Yields:
+        The batches.
+
+    Raises:
+        TrainingError: A worker failed, or was killed.
+    """
+    loader = DataLoader(
+        batches,
+        sampler=steps,
+        batch_size=None,
+        # One makes what a CPU can learn from; a GPU's own cores have little else to do.
+        num_workers=min(MOST_WORKERS, usable_cores()) if on_gpu else 1,
+        collate_fn=Batch.share_memory,  # type: ignore[arg-type]
+        pin_memory=on_gpu,
+        worker_init_fn=_leave_signals_to_the_loop,
+    )
+    others = set(multiprocessing.active_children())
+    made = _make(loader)
+    try:
+        yield made
+    except RuntimeError as error:
+        # Raised wherever the main thread was when it heard of the death.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise _failed(error) from error
+    finally:
+        made.close()
+        _kill(set(multiprocessing.active_children()) - others)
+
+
+def _make(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
+    try:
+        with _signals_held_back():
+            iterator = iter(loader)
+        yield from iterator
+    except (OSError, RuntimeError) as error:
+        # Its frames hold the iterator, which ends the workers when nothing refers to it.
+        traceback.clear_frames(error.__traceback__)
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> TrainingError:
+    cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return TrainingError(
+        f"a worker could not make a batch or pass it on: {cause}; is there shared "
+        "memory left, and is the data still there? Then run the same command again"
+    )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: its share where several are launched.
+
+    OMP_NUM_THREADS is obeyed as a user sets it, but not below a launcher (torchrun, accelerate
+    launch), which sets it to 1 of its own accord.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return max(1, cores // _positive(os.environ["LOCAL_WORLD_SIZE"], 1))
+    # A list has a number for each level of nesting.
+    return min(cores, _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0], cores))
+
+
+def _positive(text: str, default: int) -> int:
+    """Return a positive integer, or the default where the text is none."""
+    try:
+        return int(text) if int(text) > 0 else default
+    except ValueError:
+        return default
+
+
+def _kill(workers: set[BaseProcess]) -> None:
+    """End workers that did not end by themselves.
+
+    They ignore the SIGTERM that Python would send to them when it exits, and it would wait for
+    them for ever.
+    """
+    for worker in workers:
+        worker.kill()
+        worker.join()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Hold signals back from processes that begin here: they would die before they ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """Live on when Ctrl-C or a cluster's SIGTERM reaches the whole process group."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
