@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import DataLoader
 
 from core.data.dataset import Batch
-from core.errors import TrainingError
+from core.errors import TrainingError, UmtError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -37,6 +37,7 @@ def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Iterator[It
 
     Raises:
         TrainingError: A worker failed, or was killed.
+        DataError: The data is not what it was.
     """
     loader = DataLoader(
         batches,
@@ -67,14 +68,18 @@ def _make(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
         with _signals_held_back():
             iterator = iter(loader)
         yield from iterator
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UmtError) as error:
         # Its frames hold the iterator, which ends the workers when nothing refers to it.
         traceback.clear_frames(error.__traceback__)
         raise _failed(error) from error
 
 
-def _failed(error: Exception) -> TrainingError:
+def _failed(error: Exception) -> UmtError:
+    """Return the error that says in one line what happened in a worker."""
+    # What comes from a worker is its whole traceback.
     cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    if isinstance(error, UmtError):
+        return type(error)(cause.removeprefix(f"{type(error).__module__}.{type(error).__name__}: "))
     return TrainingError(
         f"a worker could not make a batch or pass it on: {cause}; is there shared "
         "memory left, and is the data still there? Then run the same command again"

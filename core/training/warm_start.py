@@ -3,7 +3,8 @@
 In: a model file. Out: the model that the first update finds. There are two kinds:
 
 - The new model takes over the encoder, the decoders of domains that both have, and the classifier
-  if all domains are the same. Everything is trained.
+  if the set of domains is the same (that of another set would have another task). Everything is
+  trained.
 - A domain is added: the new model is the base model with one more decoder, which alone is
   trained. The classifier does not get to know the new domain, because telling it apart
   would need recordings of the others.
@@ -121,11 +122,15 @@ def _from_base_model(path: Path, domains: Sequence[str], config: Config) -> Tran
     base = Translator.load(path, domains=common)
     pairs: list[tuple[nn.Module, nn.Module]] = [(model.encoder, base.encoder)]
     pairs += [(model.decoders[name], base.decoders[name]) for name in common]
-    is_same_task = model.classified == base.classified
-    if is_same_task and _shapes(model.classifier) == _shapes(base.classifier):
-        pairs.append((model.classifier, base.classifier))
     for own, theirs in pairs:
         own.load_state_dict(theirs.state_dict())
+    is_same_task = set(model.classified) == set(base.classified)
+    if is_same_task and _shapes(model.classifier) == _shapes(base.classifier):
+        state = base.classifier.state_dict()
+        # Its outputs are in the order of domains, which is another where one was added later.
+        order = [base.classified.index(name) for name in model.classified]
+        outputs = {name: value[order] for name, value in state.items() if "output." in name}
+        model.classifier.load_state_dict(state | outputs)
     return model
 
 

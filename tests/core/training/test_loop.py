@@ -366,7 +366,7 @@ def test_data_that_disappears_is_an_error(duo, tmp_path, train):
         for domain in duo:
             (domain.directory / domain.tracks[0].file).unlink(missing_ok=True)
 
-    with pytest.raises(TrainingError, match=r"could not make a batch.*No such file.*0\.npy"):
+    with pytest.raises(DataError, match=r"^\S+0\.npy is missing; run the same `umt prep` again"):
         train(tiny_config(steps=50), duo, tmp_path / "run", should_stop=lose_it)
 
 

@@ -120,6 +120,19 @@ def test_classifier_of_another_size_begins_fresh(begin):
     assert is_equal(new.classifier, fresh.classifier)
 
 
+def test_outputs_of_the_classifier_follow_their_domains(tmp_path):
+    """Base models whose domains are in another order exist: those to which one was added."""
+    config, names = tiny_config(), OLD[::-1]
+    old = Translator(config, names, names)
+    old.save(tmp_path / "reversed.safetensors")
+    domains = store_music(tmp_path / "data", bass=2.0, reed=2.0)
+    new = initial_model(config, domains, WarmStart(tmp_path / "reversed.safetensors"))
+    assert new.classified == OLD
+    latents = torch.randn(2, 3, new.latent_dim)
+    with torch.no_grad():
+        torch.testing.assert_close(new.classifier(latents), old.classifier(latents).flip(1))
+
+
 def test_everything_is_trained_and_the_base_model_stays(base_model, duo, train, tmp_path):
     before = base_model.read_bytes()
     warm_start = WarmStart(base_model)
