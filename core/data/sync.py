@@ -248,6 +248,8 @@ class DomainSync:
         Returns:
             The results, in the order of the tasks.
         """
+        if not tasks:
+            return []
         stop = Event()
         label = f"{label} {self._collection.name}"
         results: dict[int, ResultT] = {}
