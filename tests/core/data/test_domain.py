@@ -55,6 +55,9 @@ def test_data_folder_without_domains_names_the_command_that_makes_them(tmp_path)
         (lambda content: json.dumps(content).replace("train", "trian"), "damaged"),
         (lambda content: json.dumps(content).replace('"stop": 16000', '"stop": 16001'), "damaged"),
         (lambda content: json.dumps(content).replace('"file": "', '"file": "../'), "damaged"),
+        (lambda content: json.dumps(content).replace('"level_db": -', '"level_db": -9'), "damaged"),
+        (lambda content: json.dumps({**content, "sample_rate": 10**9}), "damaged"),
+        (lambda content: json.dumps({**content, "tracks": content["tracks"][:1] * 2}), "damaged"),
     ],
 )
 def test_damaged_domain_file_is_one_clear_error(bach, change, message):
