@@ -222,3 +222,30 @@ def test_what_is_missing_at_the_end_is_as_uncertain_as_it_is(umt, tmp_path):
         "interval"
     ]
     assert high - low > 0.5  # two stretches have all of it, one has nothing
+
+
+def test_what_is_unlike_recordings_is_marked_everywhere(umt, tmp_path):
+    write("noise.wav", noise(3))
+    args = ("eval", "noise.wav", "--to", "piano")
+    found = figures(umt(*args, "--json", "--html", "page.html"))
+    assert {"harmonic_share", "spectral_contrast_db"} <= set(found["unusual"])
+    low, high = found["usual"]["harmonic_share"]
+    assert row(found, "harmonic_share")["value"] < low < high
+    shown = umt(*args, stdout_kind="data")
+    lines = shown.stdout.decode().splitlines()
+    assert "but unlike recordings in: " in lines[0]
+    (line,) = [own for own in lines if own.strip().startswith("harmonic share")]
+    assert " * " in line
+    assert "outside what recordings usually show: " in shown.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('class="unusual"') == len(found["unusual"])
+
+
+def test_a_source_shorter_than_its_provenance_claims_is_left_out(umt, tune, tmp_path):
+    made = umt("translate", "tune.wav", "--to", "piano", "--start", "1", stdout_kind="data").stdout
+    later = made.replace(b'"start_seconds":1.0', b'"start_seconds":9.0')
+    assert later != made
+    ran = umt("eval", "--json", stdin=later)
+    assert ran.code == 0, ran.stderr
+    assert "measured alone" in ran.stderr
+    assert figures(ran)["source"] is None

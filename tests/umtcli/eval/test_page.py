@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from html.parser import HTMLParser
 
@@ -100,3 +101,12 @@ def test_the_matrix_works_by_keyboard(umt, tmp_path, paired_music, browser):
     assert browser.run(f"return {cell.format(1)}.getAttribute('aria-pressed')") == "true"
     assert browser.complaints() == []
     assert browser.fetched() == []
+
+
+def test_a_name_that_is_not_utf8_costs_nothing(umt, tmp_path):
+    name = os.fsdecode(b"so\xffng.wav")
+    write_tune(tmp_path / "tune.wav", seconds=1).rename(tmp_path / name)
+    ran = umt("eval", name, "--html", "page.html")
+    assert ran.code == 0, ran.stderr
+    assert "so\\udcffng.wav" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert b"so\\udcffng.wav" in ran.stdout
