@@ -16,6 +16,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in CORE.rglob("*.py"
 TORCH_FREE = [
     "core",
     "core.config",
+    "core.cores",
     "core.errors",
     "core.families",
     "core.files",

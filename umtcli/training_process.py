@@ -79,7 +79,7 @@ def use_own_cores() -> None:
     """Give torch's threads this process's share of the cores; a launcher would leave it one."""
     import torch
 
-    from core.data.loader import usable_cores
+    from core.cores import usable_cores
 
     torch.set_num_threads(usable_cores())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import traceback
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch.utils.data import DataLoader
 
+from core.cores import usable_cores
 from core.data.dataset import Batch
 from core.errors import TrainingError, UmtError
 
@@ -84,30 +84,6 @@ def _failed(error: Exception) -> UmtError:
         f"a worker could not make a batch or pass it on: {cause}; is there shared "
         "memory left, and is the data still there? Then run the same command again"
     )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: its share where several are launched.
-
-    OMP_NUM_THREADS is obeyed as a user sets it, but not below a launcher (torchrun, accelerate
-    launch), which sets it to 1 of its own accord.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        return max(1, cores // _positive(os.environ["LOCAL_WORLD_SIZE"], 1))
-    # A list has a number for each level of nesting.
-    return min(cores, _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0], cores))
-
-
-def _positive(text: str, default: int) -> int:
-    """Return a positive integer, or the default where the text is none."""
-    try:
-        return int(text) if int(text) > 0 else default
-    except ValueError:
-        return default
 
 
 def _kill(workers: set[BaseProcess]) -> None:

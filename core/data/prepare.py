@@ -7,13 +7,13 @@ are made from these later, in training (`core.data.dataset`).
 
 from __future__ import annotations
 
-import os
 import resource
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.audio.formats import find_audio
+from core.cores import usable_cores
 from core.data.domain import (
     DOMAIN_FILE,
     MAX_SAMPLE_RATE,
@@ -177,13 +177,8 @@ def _prepare_collections(
 
 def _n_threads(jobs: int | None) -> int:
     """Return how many recordings to convert at once."""
-    if jobs is None:
-        has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-        jobs = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
-            jobs = min(jobs, int(wanted))
     free_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_OF_PROGRAM
-    return max(1, min(jobs, free_files // FILES_OF_JOB))
+    return max(1, min(jobs or usable_cores(), free_files // FILES_OF_JOB))
 
 
 def _directory_of(data: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.data import prepare as prepare_module
 from core.data import sync
 from core.data.domain import check_domain_name, load_domain, load_domains
 from core.data.prepare import prepare
@@ -260,21 +261,14 @@ def test_progress_counts_the_recordings_of_each_domain_in_this_thread(tmp_path):
             }
 
 
-@pytest.mark.parametrize(
-    ("cores", "threads", "expected"),
-    [({0, 1, 2}, None, 3), ({0, 1, 2}, "2", 2), ({5}, "8", 1), ({0, 1}, "0", 1), ({0}, "x", 1)],
-)
-def test_jobs_are_the_cores_that_may_be_used(tmp_path, monkeypatch, cores, threads, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if threads is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+def test_jobs_are_as_many_as_usable_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_module, "usable_cores", lambda: 3)
     seen = []
     monkeypatch.setattr(
         sync, "ThreadPoolExecutor", lambda n: seen.append(n) or ThreadPoolExecutor(n)
     )
     prep(write_tones(tmp_path / "bach", 1), tmp_path / "data")
-    assert set(seen) == {expected}
+    assert set(seen) == {3}
 
 
 def test_jobs_are_no_more_than_open_files_allow(tmp_path, monkeypatch):
