@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from core.audio.provenance import Provenance
     from core.audio.reader import AudioInput
+    from core.audio.tags import Tags
     from core.latents import LatentsInput
     from core.model_file import FoundModel, ModelHeader
     from core.translator import AudioStream, LatentStream, Translator
@@ -229,6 +230,7 @@ class _Work:
         self.found = found
         self.progress = progress
         self.options = translator.generation_options(request.options)
+        self._tags: dict[Input, Tags] = {}
 
     def write_latents(self, sources: list[Source]) -> None:
         """Encode each source, which has one task, and write the latents."""
@@ -298,6 +300,7 @@ class _Work:
         if isinstance(opened, LatentsInput):
             n_samples = opened.n_frames * self.translator.hop_length
             return LatentStream(opened.blocks(), n_samples)
+        self._tags[source.input] = opened.tags
         stream = self.translator.encode_stream(opened, follows=self.request.is_live)
 
         def with_notice(blocks: Iterator[Any]) -> Iterator[Any]:
@@ -332,6 +335,7 @@ class _Work:
 
     def _write(self, task: Task, audio: AudioStream) -> None:
         """Write one result, each block at once."""
+        from core.audio.tags import NO_TAGS
         from core.audio.writer import open_writer, output_format
 
         rate = self.translator.sample_rate
@@ -345,6 +349,7 @@ class _Work:
                 sample_rate=rate,
                 n_samples=audio.latents.n_samples,
                 provenance=self._provenance(task),
+                tags=self._tags.get(task.input, NO_TAGS),
                 format=output_format(path) if path else "wav",
             ) as writer,
         ):

@@ -92,3 +92,22 @@ def test_a_result_that_cannot_be_written_fails_alone(umt, album, wavenet_model, 
     one = str(album[2])
     assert failed == ([one] if len(to) == 1 else [f"{one} to piano", f"{one} to organ"])
     assert leftovers(Path()) == []
+
+
+@pytest.mark.parametrize("extension", ["flac", "wav"])
+def test_title_and_artist_of_the_input_are_those_of_the_result(umt, extension):
+    with soundfile.SoundFile("song.flac", "w", 44_100, 1) as file:
+        file.title, file.artist, file.album, file.comment = "My Song", "Me", "Any", "Recorded 1975"
+        file.write(0.1 * np.sin(np.arange(9_000) / 9))
+    assert umt("translate", "song.flac", "--to", "piano", "-o", f"out.{extension}").code == 0
+    with soundfile.SoundFile(f"out.{extension}") as file:
+        assert (file.title, file.artist, file.album) == ("My Song", "Me", "Any")
+        assert "umt_provenance" in file.comment
+
+
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_what_a_file_lacks_is_said_once_and_not_when_quiet(umt, song, is_quiet):
+    song.write_bytes(song.read_bytes()[:-80_000])
+    ran = umt("translate", song, "--to", "piano", "--to", "organ", *["-q"] * is_quiet)
+    assert ran.code == 0
+    assert ran.stderr.count("song.wav: is cut off") == (not is_quiet)
