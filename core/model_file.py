@@ -89,8 +89,9 @@ class ModelHeader:
                 raise ValueError(f"{shortened(name)} cannot be a domain's name")
         if not {*self.classified} <= {*self.domains}:
             raise ValueError("the domain classifier has unknown domains")
-        if not QUIETEST_LEVEL_DB <= self.level_db <= LOUDEST_LEVEL_DB:
-            raise ValueError(f"level_db = {self.level_db}: impossible")
+        level_db = self.level_db
+        if level_db is not None and not QUIETEST_LEVEL_DB <= level_db <= LOUDEST_LEVEL_DB:
+            raise ValueError(f"level_db = {level_db}: impossible")
         model = Config.from_dict(self.config).model
         stated = (self.family, self.sample_rate, self.hop_length, self.latent_dim)
         if stated != (model.family, model.sample_rate, model.hop_length, model.latent_dim):
@@ -422,7 +423,8 @@ def _lacks_training(header: ModelHeader, domains: Sequence[str]) -> str:
 def count_updates(header: ModelHeader, name: str) -> int:
     """Return how many updates a decoder had, here and in the models that this one began with.
 
-    Records of earlier versions do not say it; there it follows from the steps.
+    Records of earlier versions do not say it; there it follows from the steps. Imported decoders
+    were trained elsewhere, for a number of updates that is not known: just enough are counted.
     """
     per_step = int(header.config.get("training", {}).get("domains_per_step", 1))
     wanted = name
@@ -432,6 +434,8 @@ def count_updates(header: ModelHeader, name: str) -> int:
         stored = _mapping(record, "updates").get(wanted)
         if isinstance(stored, int):
             return round(n_updates) + stored
+        if "imported" in record:
+            return round(n_updates) + FEWEST_UPDATES
         steps = record.get("steps", 0)
         steps = steps if isinstance(steps, int) else 0
         added = record.get("added")

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from core.families.wavenet.mulaw import MuLaw
-from core.model_file import read_header
+from core.model_file import find_model, read_header
 from core.translator import Translator
 from tests.published import write_published
 
@@ -40,11 +40,15 @@ def test_the_model_is_described_with_its_source_and_an_unknown_license(umt, impo
     assert "unknown to umt" in umt("info", "authors.safetensors").stdout.decode()
 
 
-def test_the_model_is_listed_as_a_run(umt, tmp_path, checkpoints):
+def test_the_model_is_listed_as_a_run(umt, tmp_path, checkpoints, monkeypatch):
     assert umt("import", "pretrained", "-o", "runs/authors/model.safetensors").code == 0
     models = json.loads(umt("info", "--json").stdout)["models"]
     (listed,) = [model for model in models if model["model"] == "runs/authors"]
     assert listed["domains"] == ["Bassoon", "Cello", "Piano"]
+    monkeypatch.delenv("UMT_MODEL", raising=False)
+    # It is found like a run that has been trained, though umt has not counted its updates.
+    found = find_model(None, ["Cello"], cwd=tmp_path)
+    assert (found.name, found.warning) == ("runs/authors", "")
 
 
 def test_the_model_translates_and_leaves_quiet_input_as_it_is(umt, tmp_path, imported):

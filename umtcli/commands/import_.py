@@ -9,7 +9,8 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.outputs import STREAM, Destination, check_destination
+from umtcli.inputs import STREAM
+from umtcli.outputs import Destination, check_destination
 
 if TYPE_CHECKING:
     from core.translator import Translator
