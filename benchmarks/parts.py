@@ -81,7 +81,7 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
         return loss + confusion_loss(model.classifier(latents), ids, model.config.confusion)
 
     return {
-        "spectrograms that the encoder hears": heard,
+        "spectrograms of the encoder's input": heard,
         "encoder's networks": milliseconds(lambda: encoder(source).sum().backward()) - heard,
         "confusion network, both phases": milliseconds(lambda: judge().backward()),
         "decoders' networks": groups
