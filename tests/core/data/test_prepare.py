@@ -9,7 +9,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from core.data import prepare as prepare_module
 from core.data import sync
@@ -152,6 +154,14 @@ def test_domain_of_unusable_recordings_fails_and_leaves_nothing(tmp_path):
     assert log.domains == []
     assert log.failures == [(str(tmp_path / "bach"), "no recording in it can be used")]
     assert tree(tmp_path / "data") == []
+
+
+def test_constant_is_no_recording(tmp_path):
+    write_tones(tmp_path / "bach", 1)
+    soundfile.write(tmp_path / "bach" / "offset.wav", np.full(2 * RATE, 0.02), RATE)
+    log = prep(tmp_path / "bach", tmp_path / "data")
+    assert log.notices == ["bach: offset.wav is skipped: it is silent from beginning to end"]
+    assert len(tree(tmp_path / "data" / "bach")) == 2
 
 
 def test_missing_directory_changes_nothing(tmp_path):
