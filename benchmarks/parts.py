@@ -67,7 +67,7 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
     assert isinstance(decoder, SpectralDecoder)
     source, target = batch.source.flatten(0, 1), batch.target[0]
     groups = len(batch.domains)  # decoders of equal cost, of which one is measured
-    heard = milliseconds(
+    spectrograms = milliseconds(
         lambda: (encoder.grid(source), encoder.sharp_grid(source), encoder.features(source))
     )
     latents = encoder(source).detach().requires_grad_()
@@ -75,15 +75,15 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
     output = decoder.render_steady(values).detach().requires_grad_()
     sample_rate, weight = decoder.config.sample_rate, decoder.config.attack_weight
 
-    def judge() -> torch.Tensor:
+    def confusion_losses() -> torch.Tensor:
         ids = torch.arange(groups).repeat_interleave(len(target))
         loss = classifier_loss(model.classifier(latents.detach()), ids)
         return loss + confusion_loss(model.classifier(latents), ids, model.config.confusion)
 
     return {
-        "spectrograms of the encoder's input": heard,
-        "encoder's networks": milliseconds(lambda: encoder(source).sum().backward()) - heard,
-        "confusion network, both phases": milliseconds(lambda: judge().backward()),
+        "spectrograms of the encoder's input": spectrograms,
+        "encoder's networks": milliseconds(lambda: encoder(source).sum().backward()) - spectrograms,
+        "confusion network, both phases": milliseconds(lambda: confusion_losses().backward()),
         "decoders' networks": groups
         * milliseconds(lambda: decoder.predict(latents[: len(target)]).sum().backward()),
         "from their values to a waveform": groups
