@@ -21,7 +21,6 @@ import soundfile
 
 from .pages import ROOT, shell_lines
 from .published import write_published
-from .published import write_published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

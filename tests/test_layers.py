@@ -97,9 +97,7 @@ def test_the_table_has_a_row_for_every_module() -> None:
 def test_rows_import_only_rows_above(module: str) -> None:
     own = row_of(dotted(module))
     assert own is not None
-    below = {
-        name for name in imported_by(ROOT / module) if (other := row_of(name)) and other > own
-    }
+    below = {name for name in imported_by(ROOT / module) if (other := row_of(name)) and other > own}
     assert below == set()
 
 

@@ -25,7 +25,8 @@ import numpy as np
 from core.audio.levels import measure_level_db
 from core.audio.reader import open_audio
 from core.audio.resampling import resample_blocks
-from core.data.domain import FULL_SCALE, SAMPLE_TYPE, cannot_write, open_samples
+from core.data.domain import cannot_write
+from core.data.samples import FULL_SCALE, SAMPLE_TYPE, open_samples
 from core.errors import AudioError, DataError
 from core.files import atomic_write
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from core.audio.levels import matching_gain_db
 from core.data.augment import distort
-from core.data.domain import FULL_SCALE, open_samples
+from core.data.samples import FULL_SCALE, open_samples
 from core.errors import DataError
 
 if TYPE_CHECKING:

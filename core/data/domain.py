@@ -9,30 +9,23 @@ from __future__ import annotations
 import errno
 import json
 import unicodedata
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from core.data.samples import track_samples
 from core.errors import DataError, UsageError
-from core.files import atomic_write, exclusive_lock, shared_lock
+from core.files import atomic_write
 from core.parsing import build, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 SPLITS = ("train", "validation", "test")
 DOMAIN_FILE = "domain.json"
 WRITE_LOCK = ".write.lock"  # in the directory, held by the command that changes the domain
-READ_LOCK = ".read.lock"  # shared by the commands that read samples, which then stay
 FORMAT = "umt-domain"
 FORMAT_VERSION = 1
-SAMPLE_TYPE = "<i2"
-FULL_SCALE = 32768  # what soundfile divides by, so 16-bit sources at the same rate stay exact
 MAX_SAMPLE_RATE = 384_000  # Hz
 MAX_LEVEL_DB = 200.0  # far beyond what 16 bits hold; as a gain, floats still hold it
 LONGEST_NAME = 64
@@ -86,6 +79,7 @@ class Track:
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
+        # Parts that ascend, do not overlap and stay inside have their ends in order.
         ends = [0, *(end for part in self.parts for end in (part.start, part.stop)), self.n_samples]
         if not self.parts or ends != sorted(ends):
             raise ValueError(f"parts of {self.source!r} overlap or leave the track")
@@ -243,68 +237,6 @@ def _with_renditions(domain: Domain, renditions: Domain) -> Domain:
     return paired
 
 
-@contextmanager
-def reading(domains: Sequence[Domain]) -> Iterator[None]:
-    """Keep `umt prep` from removing samples of these domains while the block runs.
-
-    Raises:
-        DataError: A track's samples were removed or damaged before the block began.
-    """
-    used = [*domains, *(domain.renditions for domain in domains if domain.renditions is not None)]
-    with ExitStack() as locks:
-        for domain in used:
-            locks.enter_context(shared_lock(domain.directory / READ_LOCK))
-        for domain in used:
-            for track in domain.tracks:
-                track_samples(domain.directory, track)
-        yield
-
-
-def track_samples(directory: Path, track: Track) -> NDArray[np.int16]:
-    """Map the samples of a track.
-
-    Args:
-        directory: The domain's.
-        track: The track.
-
-    Returns:
-        int16 (T,), at the domain's sample rate; read only.
-
-    Raises:
-        DataError: The file is missing, damaged or another one.
-    """
-    path = directory / track.file
-    samples = open_samples(path)
-    if len(samples) != track.n_samples:
-        raise DataError(
-            f"{path} holds {len(samples)} samples, not {track.n_samples}; run the same `umt prep` "
-            "again to restore it"
-        )
-    return samples
-
-
-def open_samples(path: Path) -> NDArray[np.int16]:
-    """Map a file of samples.
-
-    Returns:
-        int16 (T,), read only.
-
-    Raises:
-        DataError: The file is missing or damaged, or holds another kind of array.
-    """
-    try:
-        samples = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        reason = "is missing"
-    except Exception as error:  # whatever NumPy's parser of headers makes of foreign bytes
-        reason = f"cannot be read ({_first_line(error)})"
-    else:
-        if samples.dtype.str == SAMPLE_TYPE and samples.ndim == 1:
-            return samples
-        reason = f"holds {samples.dtype} of {samples.ndim} dimensions, not int16 of one"
-    raise DataError(f"{path} {reason}; run the same `umt prep` again to restore it")
-
-
 def read_domain_file(directory: Path) -> Domain:
     """Read `domain.json` without looking at the tracks' files.
 
@@ -396,29 +328,3 @@ def cannot_write(path: Path, error: OSError) -> DataError:
 def is_disk_full(error: DataError) -> bool:
     """Return whether something could not be written for lack of space."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
-
-
-def remove_unnamed_samples(domain: Domain) -> bool:
-    """Remove samples that `domain.json` does not name, unless some command reads the domain.
-
-    Returns:
-        Whether there are none any more.
-    """
-    named = {track.file for track in domain.tracks}
-    unnamed = [file for file in domain.directory.glob("*.npy") if file.name not in named]
-    if not unnamed:
-        return True
-    in_use = DataError(f"{domain.directory} is in use")
-    try:
-        with exclusive_lock(domain.directory / READ_LOCK, in_use):
-            for file in unnamed:
-                file.unlink(missing_ok=True)
-    except (DataError, OSError):
-        return False
-    return True
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -20,10 +20,9 @@ from core.data.domain import (
     Part,
     Track,
     read_domain_file,
-    remove_unnamed_samples,
-    track_samples,
     write_domain_file,
 )
+from core.data.samples import remove_unnamed_samples, track_samples
 from core.data.split import assign_tracks, carry_over, cut_track, split_warnings
 from core.errors import DataError
 

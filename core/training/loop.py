@@ -22,8 +22,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from core.data.dataset import Batches, Segments
-from core.data.domain import reading
 from core.data.loader import load_batches
+from core.data.samples import reading
 from core.errors import UsageError
 from core.training.logging import (
     Meter,

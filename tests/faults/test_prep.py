@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from core.data import convert
-from core.data.domain import load_domain, reading
+from core.data.domain import load_domain
 from core.data.prepare import prepare
+from core.data.samples import reading
 
 from ..core.data.conftest import prep, tree, write_tone, write_tones
 

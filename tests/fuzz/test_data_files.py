@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data.domain import SPLITS, load_domain, open_samples, read_domain_file
+from core.data.domain import SPLITS, load_domain, read_domain_file
 from core.data.musicnet import MUSICNET_DOMAINS, musicnet_collections
+from core.data.samples import open_samples
 from core.data.sync import PrepLog
 from core.errors import DataError
 

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from core.data import sync
-from core.data.domain import READ_LOCK, WRITE_LOCK
+from core.data.domain import WRITE_LOCK
 from core.data.prepare import prepare
+from core.data.samples import READ_LOCK
 
 RATE = 8000
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

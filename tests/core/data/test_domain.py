@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from core.data.domain import Part, load_domain, load_domains, write_domain_file
@@ -99,29 +98,6 @@ def test_domain_file_is_replaced_whole_or_not_at_all(bach, monkeypatch):
         write_domain_file(replace(domain, tracks=domain.tracks[:1]))
     assert load_domain(data / "bach") == domain
     assert len(tree(data / "bach")) == 7
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda file: file.unlink(), "is missing"),
-        (lambda file: file.write_bytes(file.read_bytes()[:1000]), "cannot be read"),
-        (lambda file: file.write_bytes(b"RIFF" * 8064), "cannot be read"),
-        (lambda file: np.save(file, np.zeros(8064, np.float32)), "holds float32 of 1 dimensions"),
-        (lambda file: np.save(file, np.zeros((2, 8000), np.int16)), "holds int16 of 2 dimensions"),
-        (lambda file: np.save(file, np.zeros(15999, np.int16)), "holds 15999 samples, not 16000"),
-    ],
-)
-def test_samples_that_are_damaged_or_of_another_file_are_one_clear_error(bach, damage, reason):
-    directory, data = bach
-    before = load_domain(data / "bach")
-    file = data / "bach" / before.tracks[2].file
-    content = file.read_bytes()
-    damage(file)
-    with pytest.raises(DataError, match=f"{file.name} {reason}.*run the same `umt prep` again"):
-        load_domain(data / "bach")
-    prep(directory, data)
-    assert file.read_bytes() == content
 
 
 def test_prep_does_not_import_torch():

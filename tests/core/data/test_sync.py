@@ -6,10 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 
-import pytest
-
-from core.data.domain import load_domain, reading, track_samples
-from core.errors import DataError
+from core.data.domain import load_domain
 
 from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone
 
@@ -151,41 +148,3 @@ def test_another_rate_is_refused_and_says_what_to_do(bach):
     assert place == str(directory)
     assert "--rate 8000, another --out, or delete" in reason
     assert tree(data) == before
-
-
-def test_samples_that_a_training_reads_stay_until_it_has_ended(bach):
-    directory, data = bach
-    domain = load_domain(data / "bach")
-    write_tone(directory / "3.wav", hz=900)
-    (directory / "4.wav").unlink()
-    with reading([domain]):
-        log = prep(directory, data)
-        assert "samples that are no longer needed stay" in log.notices[-1]
-        load_samples(domain)
-    assert load_domain(data / "bach") != domain
-    assert not prep(directory, data).notices
-    with pytest.raises(DataError, match="is missing"):
-        load_samples(domain)
-
-
-def load_samples(domain):
-    for track in domain.tracks:
-        track_samples(domain.directory, track)
-
-
-def test_training_does_not_begin_with_samples_that_were_removed_meanwhile(bach):
-    directory, data = bach
-    domain = load_domain(data / "bach")
-    (directory / "4.wav").unlink()
-    prep(directory, data)
-    with pytest.raises(DataError, match=r"4-.*npy is missing"), reading([domain]):
-        pytest.fail("training began")
-
-
-def test_a_training_does_not_keep_prep_from_adding_recordings(bach):
-    directory, data = bach
-    write_tone(directory / "new.wav", hz=900)
-    with reading([load_domain(data / "bach")]):
-        log = prep(directory, data)
-    assert log.domains[0].n_converted == 1
-    assert log.notices == []
