@@ -80,8 +80,6 @@ SHORT_TRAINING = {"segment_seconds": 0.3, "validation_items": 1}
 def run_page(name: str, folder: Path) -> None:
     """Run the lines of a page's shell blocks, as a user at a terminal does; each has to succeed."""
     environment = furnish(folder)
-    if name == "docs/import.md":
-        write_checkpoints(folder / "pretrained_musicnet")
     for line in [*BEFORE.get(name, []), *shell_lines(name)]:
         if any(re.search(pattern, line) for pattern in NOT_RUN):
             continue
@@ -192,12 +190,6 @@ def write_musicnet(folder: Path) -> None:
             rows.append(f"{number},{composer},Suite,1. Allegro,{ensemble},x,y,z,4")
             write_melody(folder / "train_data" / f"{number}.wav", 200.0 + number, seconds=4)
     (folder / "musicnet_metadata.csv").write_text("\n".join([*rows, ""]))
-
-
-def write_checkpoints(folder: Path) -> None:
-    """Write what the paper's authors published, of small networks with random weights."""
-    names = ("Bach_Solo_Cello", "Beethoven_Solo_Piano", "Cambini_Wind_Quintet")
-    write_published(folder, data=[Path("/data") / name for name in names])
 
 
 def answer_listening_test(folder: Path) -> None:
