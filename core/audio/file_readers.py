@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 import soundfile
 
 from core.audio import mpeg
-from core.audio.joined import Span, copied, flac_parts, ogg_parts
+from core.audio.joined import Span, copied, find_parts
 from core.audio.tags import Tags
 from core.audio.wav import WavReader
 from core.errors import AudioError
@@ -134,7 +134,10 @@ class SndfileReader:
         self._open_stream = open_stream
         self._label = label
         self.is_live = False
-        with self._open_whole() as file:
+        with open_stream() as stream:
+            spans = find_parts(stream)
+        self._parts = [_Part([span]) for span in spans] if len(spans) > 1 else []
+        with self._open_first() as file:
             self.sample_rate: int = file.samplerate
             self.n_channels: int = file.channels
             self.n_samples = _known_length(file)
@@ -143,8 +146,13 @@ class SndfileReader:
             n_pcm_bytes = file.frames * file.channels * _PCM_BYTES.get(file.subtype, 0)
         self._can_seek = self._kind not in ("OGG", "MP3")
         with open_stream() as stream:
-            self._parts = self._find_parts(stream)
-            if self._kind in ("AIFF", "AU", "CAF", "W64", "VOC") and n_pcm_bytes:
+            if self._kind == "MP3":
+                self._count_frames(stream)
+            if (
+                not self._parts
+                and self._kind in ("AIFF", "AU", "CAF", "W64", "VOC")
+                and n_pcm_bytes
+            ):
                 self._report_left_over(stream.seek(0, io.SEEK_END) - n_pcm_bytes, stream)
                 self._report_cut(stream)
         if self._parts:
@@ -159,17 +167,12 @@ class SndfileReader:
         start = start if self._can_seek else 0
         return start, self._blocks(start)
 
-    def _find_parts(self, stream: BinaryIO) -> list[_Part]:
-        """Return the parts to be decoded from copies; none if the file is decoded as it is."""
-        if self._kind == "MP3":
-            self.tags = mpeg.read_id3(stream)
-            parts = mpeg.scan(stream)
-            if len(parts) == 1 and parts[0].states_its_length and len(parts[0].spans) == 1:
-                return []
-            return [_mpeg_part(part) for part in parts]
-        finders = {"FLAC": flac_parts, "OGG": ogg_parts}
-        spans = finders[self._kind](stream) if self._kind in finders else []
-        return [_Part([span]) for span in spans] if len(spans) > 1 else []
+    def _count_frames(self, stream: BinaryIO) -> None:
+        """Decode an MP3 file from copies of its parts, unless its header counts them rightly."""
+        self.tags = mpeg.read_id3(stream)
+        parts = mpeg.scan(stream)
+        is_plain = len(parts) == 1 and parts[0].states_its_length and len(parts[0].spans) == 1
+        self._parts = [] if is_plain else [_mpeg_part(part) for part in parts]
 
     def _read_part_headers(self) -> None:
         """Add up the parts' lengths, and check that they fit together."""
@@ -222,9 +225,12 @@ class SndfileReader:
             yield cast("NDArray[np.float32]", block)
 
     @contextmanager
-    def _open_whole(self) -> Iterator[soundfile.SoundFile]:
-        with self._open_stream() as stream, _opened(stream) as file:
-            yield file
+    def _open_first(self) -> Iterator[soundfile.SoundFile]:
+        """Open the file, or its first part where it has several."""
+        with self._open_stream() as stream:
+            opened = self._parts[0].opened(stream) if self._parts else _opened(stream)
+            with opened as file:
+                yield file
 
     def _report_undecoded(self, stream: BinaryIO) -> None:
         """Log what lies behind the place where the decoder stopped reading."""

@@ -22,33 +22,50 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]  # start and end in bytes
 
-# The marker with the head of the block that has to follow it: eight bytes do not occur by chance.
-_FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+# How a file of each kind begins, with what has to follow: eight bytes do not occur by chance.
+_STARTS = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        rb"fLaC[\x00\x80]\x00\x00\x22",
+        rb"FORM.{4}AIF[CF]",
+        rb"caff\x00\x01\x00\x00desc\x00{7}\x20",
+        rb"\.snd\x00\x00[\x00-\x10].{5}\x00{3}[\x01-\x1b]\x00",
+        rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00",
+        rb"Creative Voice File\x1a",
+        rb"RIF[FX].{4}WAVEfmt ",
+    )
+)
 _OGG_PAGE = re.compile(rb"OggS\x00([\x00-\x07])", re.DOTALL)
 _OGG_FIRST_PAGE = 0x02
 _BLOCK_BYTES = 1 << 20
-_OVERLAP_BYTES = 16  # longer than any of the markers
+_OVERLAP_BYTES = 32  # longer than any of the markers
 _MAX_BOXES = 10_000
 
 
-def flac_parts(stream: BinaryIO) -> list[Span]:
-    """Find the recordings in a FLAC file.
+def find_parts(stream: BinaryIO) -> list[Span]:
+    """Find the recordings in a file that libsndfile reads.
 
     Args:
         stream: Able to seek; left anywhere.
+
+    Returns:
+        One span for most files; the whole file, where its kind is not known here.
     """
-    starts = [position for position, _ in _matches(stream, _FLAC_START)]
-    return _spans(starts, stream)
+    stream.seek(0)
+    head = stream.read(_OVERLAP_BYTES)
+    if head.startswith(b"OggS"):
+        return _ogg_parts(stream)
+    for pattern in _STARTS:
+        if pattern.match(head):
+            return _spans([position for position, _ in _matches(stream, pattern)], stream)
+    return _spans([], stream)
 
 
-def ogg_parts(stream: BinaryIO) -> list[Span]:
-    """Find the recordings in an Ogg file: its chain of logical streams.
+def _ogg_parts(stream: BinaryIO) -> list[Span]:
+    """Find the logical streams that are chained in an Ogg file.
 
-    Streams that are played together begin together; a beginning after other pages is the next
-    link of a chain.
-
-    Args:
-        stream: Able to seek; left anywhere.
+    Those that are played together begin together; a beginning after other pages is the next
+    link of the chain.
     """
     starts: list[int] = []
     was_first = False

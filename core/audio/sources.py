@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager, ExitStack
 
 _SPOOL_BYTES = 1 << 20
+# How long a stream that looks like nothing is copied: /dev/zero has no end.
+_MAX_UNKNOWN_BYTES = 1 << 26
+_KNOWN_STARTS = (
+    *(b"fLaC", b"OggS", b"ID3", b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff"),
+    *(b".snd", b"riff", b"Creative Voice File", b"\x1a\x45\xdf\xa3", b"MAC ", b"wvPk", b"TTA1"),
+    *(b"MPCK", b"MP+", b"FLV", b"#!AMR", b"DSD ", b".RMF", b"tBaK", b"\x0bw", b"\x00\x00\x01\xba"),
+    b"\x30\x26\xb2\x75",  # ASF
+)
 _SNIFFED_BYTES = 512
 _PLAYLISTS = {
     **{b"#extm3u": "m3u", b"ffconcat version": "ffconcat", b"[playlist]": "pls"},
@@ -89,12 +97,13 @@ def open_stream(stream: BinaryIO, name: str, resources: ExitStack) -> FileReader
         if not stream.read(1):
             raise AudioError(f"{input_label(name)}: is empty (0 bytes); audio was expected")
         return _open_seekable(lambda: nullcontext(_rewound(stream)), None, name, resources)
+    label = input_label(name)
     try:
-        return LiveWavReader(WavReader(stream, label=input_label(name)))
+        return LiveWavReader(WavReader(stream, label=label))
     except OtherEncodingError as error:
         if not error.taken:
-            raise AudioError(f"{input_label(name)}: is empty; audio was expected") from error
-        spooled = _spool(error.taken, stream, resources)
+            raise AudioError(f"{label}: is empty; audio was expected") from error
+        spooled = _spool(error.taken, stream, label, resources)
     return _open_seekable(lambda: spooled.open("rb"), spooled, name, resources)
 
 
@@ -131,7 +140,7 @@ def _open_seekable(
         raise AudioError(f"{label}: cannot be read as audio ({reason}); {hint}")
     if path is None:  # ffmpeg is given a name, never our stdin
         with reopen() as stream:
-            path = _spool(b"", stream, resources)
+            path = _spool(b"", stream, label, resources)
     try:
         return FfmpegReader(path, label)
     except NotRecognisedError as error:
@@ -151,11 +160,25 @@ def _refuse_by_content(head: bytes, label: str) -> None:
             raise AudioError(f"{label}: is a playlist ({kind}), not audio; name the files it lists")
 
 
-def _spool(taken: bytes, stream: BinaryIO, resources: ExitStack) -> Path:
+def _spool(taken: bytes, stream: BinaryIO, label: str, resources: ExitStack) -> Path:
     """Copy a stream, and the bytes already read from it, to a file that goes with the input."""
     file = resources.enter_context(temporary_file(error=AudioError))
     file.write(taken)
+    n_bytes, head = len(taken), taken
     while piece := stream.read(_SPOOL_BYTES):
+        head = head if len(head) >= _SNIFFED_BYTES else (head + piece)[:_SNIFFED_BYTES]
+        n_bytes += len(piece)
+        if n_bytes > _MAX_UNKNOWN_BYTES and not _is_known(head):
+            raise AudioError(
+                f"{label}: cannot be read as audio; the first {n_bytes >> 20} MB look like nothing "
+                f"that is known: {_READABLE}; name the file instead of piping it"
+            )
         file.write(piece)
     file.rewind()
     return Path(file.stream.name)
+
+
+def _is_known(head: bytes) -> bool:
+    """Whether a file that begins so is of a kind that can be audio."""
+    is_mpeg = head[:1] == b"\xff" and head[1:2] >= b"\xe0"
+    return head.startswith(_KNOWN_STARTS) or is_mpeg or head[4:8] == b"ftyp" or head[::188][:2] == b"GG"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.audio import sources
 from core.audio.reader import open_audio
 from core.errors import AudioError
 
@@ -179,6 +180,14 @@ def test_a_pipe_is_not_read_without_bound_before_the_sound(start):
     with pytest.raises(AudioError, match="WAV header"):
         open_audio(stream)
     assert stream.n_taken < 1 << 27
+
+
+def test_a_stream_without_end_that_is_no_audio_is_given_up(monkeypatch):
+    monkeypatch.setattr(sources, "_MAX_UNKNOWN_BYTES", 1 << 20)
+    stream = Endless(b"", bytes(1 << 16))
+    with pytest.raises(AudioError, match="cannot be read as audio; the first 1 MB"):
+        open_audio(stream)
+    assert stream.n_taken < 1 << 22
 
 
 def test_a_pipe_that_stays_open_after_its_sound_is_not_awaited(pipe):

@@ -25,7 +25,9 @@ def encoded(path, samples, rate=RATE, **options) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("extension", ["flac", "ogg", "opus", "mp3", "wav"])
+@pytest.mark.parametrize(
+    "extension", ["flac", "ogg", "opus", "mp3", "wav", "aiff", "caf", "au", "w64", "voc"]
+)
 def test_joined_files_give_the_samples_of_their_parts(tmp_path, noise, pipe, extension):
     options = {"format": "OGG", "subtype": "OPUS"} if extension == "opus" else {}
     paths = [tmp_path / f"{name}.{extension}" for name in "abc"]
@@ -36,7 +38,7 @@ def test_joined_files_give_the_samples_of_their_parts(tmp_path, noise, pipe, ext
         assert audio.n_samples == len(expected)
         np.testing.assert_array_equal(join(audio.blocks()), expected)
         np.testing.assert_array_equal(join(audio.blocks()), expected)
-    part = read(tmp_path / f"x.{extension}", start_seconds=3)
+    part = read(tmp_path / f"x.{extension}", start_seconds=3.0)
     np.testing.assert_array_equal(part, expected[len(expected) - len(part) :])
     if extension != "wav":  # of which a pipe gives the first
         np.testing.assert_array_equal(read(pipe(b"".join(content))), expected)
