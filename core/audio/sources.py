@@ -181,4 +181,9 @@ def _spool(taken: bytes, stream: BinaryIO, label: str, resources: ExitStack) -> 
 def _is_known(head: bytes) -> bool:
     """Whether a file that begins so is of a kind that can be audio."""
     is_mpeg = head[:1] == b"\xff" and head[1:2] >= b"\xe0"
-    return head.startswith(_KNOWN_STARTS) or is_mpeg or head[4:8] == b"ftyp" or head[::188][:2] == b"GG"
+    return (
+        head.startswith(_KNOWN_STARTS)
+        or is_mpeg
+        or head[4:8] == b"ftyp"
+        or head[::188][:2] == b"GG"
+    )
