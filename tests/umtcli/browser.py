@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 START_SECONDS = 30
 WAIT_SECONDS = 20
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference
-TAB, SPACE = "\ue004", " "
+TAB, SPACE, LEFT = "\ue004", " ", "\ue012"
 
 
 class Browser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ import soundfile
 from PIL import Image
 
 from core.metrics.log_spectral import mel_decibels
-from core.metrics.spectra import at_analysis_rate
+from core.metrics.spectra import ANALYSIS_RATE, at_analysis_rate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,7 @@ _TYPES: dict[AudioFormat, tuple[str, str]] = {
 }
 PICTURE_COLUMNS = 800
 SHOWN_DB = 70.0  # below the loudest point is black
+TICKS_HZ = {500: "500 Hz", 1000: "1 kHz", 2000: "2", 4000: "4"}
 # Control points of the colour map, dark to light, evenly spaced: red, green, blue.
 _COLOURS = ((6, 5, 24), (74, 18, 93), (158, 47, 98), (224, 97, 61), (250, 180, 60), (253, 250, 200))
 
@@ -73,6 +75,20 @@ def _palette() -> bytes:
     places = np.linspace(0, len(points) - 1, 256)
     channels = [np.interp(places, np.arange(len(points)), own) for own in points.T]
     return np.stack(channels, axis=1).round().astype(np.uint8).tobytes()
+
+
+def frequency_ticks() -> dict[str, float]:
+    """Return the labels of the pictures' frequency axis, with their height in percent."""
+    top = _mel(ANALYSIS_RATE / 2)
+    return {label: 100 * _mel(hertz) / top for hertz, label in TICKS_HZ.items()}
+
+
+def _mel(hertz: float) -> float:
+    """Return Slaney's mel scale, on which the bands of the pictures are evenly spaced."""
+    linear_below_hz, hertz_per_mel = 1000.0, 200 / 3
+    if hertz < linear_below_hz:
+        return hertz / hertz_per_mel
+    return linear_below_hz / hertz_per_mel + 27 * math.log(hertz / linear_below_hz) / math.log(6.4)
 
 
 def _data_uri(media_type: str, data: bytes) -> str:

@@ -20,10 +20,11 @@ from core.audio.reader import read_audio
 from core.evaluation import EVALUATION_RATE
 from core.metrics.catalogue import METRICS, ROW_LABELS, TRANSLATION, TRUE
 from umtcli.eval import tables
-from umtcli.eval.media import audio_uri, spectrogram_uri
+from umtcli.eval.media import audio_uri, frequency_ticks, spectrogram_uri
+from umtcli.eval.summary import summary_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from core.evaluation.paired import Matrix, PairFigures, Piece
     from core.evaluation.score_card import ScoreCard
     from core.evaluation.song import SongFigures
+    from core.metrics.catalogue import Metric
     from core.metrics.intervals import Interval
     from umtcli.eval.inputs import EvalInput
 
@@ -41,8 +43,16 @@ ROLES = ("source", TRANSLATION, TRUE)  # of those players; evaluation.js has the
 
 @dataclass(frozen=True)
 class Player:
-    """An audio player with its picture: what it is called, and two data URIs."""
+    """An audio player with its picture.
 
+    Attributes:
+        role: What it plays, in one word or two.
+        caption: What it plays, with its name.
+        audio: Data URI.
+        picture: Data URI.
+    """
+
+    role: str
     caption: str
     audio: str
     picture: str
@@ -69,6 +79,7 @@ class Section:
 
     label: str
     target: str | None
+    summary: str
     facts: str
     players: list[Player]
     card: Card
@@ -80,6 +91,7 @@ def audio_page(found: Sequence[tuple[EvalInput, SongFigures]]) -> str:
         "audio.html",
         title=f"umt eval: {', '.join(own.label for own, _ in found)}",
         sections=[_section(own, figures) for own, figures in found],
+        metrics=_metrics(name for _, figures in found for name in figures.card),
     )
 
 
@@ -125,6 +137,7 @@ def paired_page(
         clip_seconds=CLIP_SECONDS,
         roles={role: ROW_LABELS.get(role, role) for role in ROLES},
         data=data,
+        metrics=_metrics(matrix.overall),
     )
 
 
@@ -151,6 +164,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["version"] = core.__version__
+    environment.globals["frequencies"] = frequency_ticks()
     environment.globals["inlined"] = lambda name: Markup(_source(name))  # noqa: S704  # our own file
     return environment
 
@@ -162,16 +176,26 @@ def _source(name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
+def _metrics(names: Iterable[str]) -> list[Metric]:
+    """Return the definitions of some metrics, each once, in the order of the catalogue."""
+    known = set(names)
+    return [metric for name, metric in METRICS.items() if name in known]
+
+
 def _section(own: EvalInput, figures: SongFigures) -> Section:
-    players = [_player(f"Translation: {own.label}", own.waveform, EVALUATION_RATE)]
-    if own.source is not None:
-        source = _player(f"Source: {own.source_name}", own.source, EVALUATION_RATE)
-        players.insert(0, source)
-    for name, waveform in zip(own.reference_names, own.references, strict=True):
-        players.append(_player(f"Reference: {name}", waveform, EVALUATION_RATE))
+    clips = [("Translation", own.label, own.waveform)]
+    if own.source is not None and own.source_name is not None:
+        clips.insert(0, ("Source", own.source_name, own.source))
+    references = zip(own.reference_names, own.references, strict=True)
+    clips += [("Reference", name, waveform) for name, waveform in references]
+    players = [
+        _player(role, f"{role}: {name}", waveform, EVALUATION_RATE)
+        for role, name, waveform in clips
+    ]
     return Section(
         label=own.label,
         target=own.target,
+        summary=summary_text(own, figures),
         facts=f"{figures.seconds:.1f} s{tables.heard_text(figures)}",
         players=players,
         card=_card(figures.card, figures.usual, figures.unusual),
@@ -186,8 +210,9 @@ def _card(card: ScoreCard, usual: Mapping[str, Interval], unusual: Sequence[str]
     )
 
 
-def _player(caption: str, waveform: NDArray[np.float32], sample_rate: int) -> Player:
+def _player(role: str, caption: str, waveform: NDArray[np.float32], sample_rate: int) -> Player:
     return Player(
+        role=role,
         caption=caption,
         audio=audio_uri(waveform, sample_rate, "MP3"),
         picture=spectrogram_uri(waveform, sample_rate),
@@ -234,7 +259,10 @@ def _clips(played: Sequence[PairFigures], piece: Piece, sample_rate: int) -> dic
     n_samples = CLIP_SECONDS * sample_rate
     clips = {
         f"played {domain}": _player(
-            f"{domain}, truly played", read_audio(file, sample_rate)[:n_samples], sample_rate
+            "true rendering",
+            f"{domain}, truly played",
+            read_audio(file, sample_rate)[:n_samples],
+            sample_rate,
         )
         for domain, file in piece.files[piece.rendering].items()
     }
@@ -242,5 +270,5 @@ def _clips(played: Sequence[PairFigures], piece: Piece, sample_rate: int) -> dic
         assert pair.output is not None
         caption = f"{pair.source} → {pair.target}, translated"
         key = _pair_key(pair.source, pair.target)
-        clips[key] = _player(caption, pair.output[:n_samples], sample_rate)
+        clips[key] = _player("translation", caption, pair.output[:n_samples], sample_rate)
     return clips

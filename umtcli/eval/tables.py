@@ -34,7 +34,8 @@ class CardRow:
     """One metric of a score card, as text.
 
     Attributes:
-        label: Its name and unit.
+        name: Its key in figures and JSON.
+        label: Its name and unit for readers.
         meaning: What it measures.
         value: The translation's figure.
         interval: 95 %, of the same.
@@ -44,6 +45,7 @@ class CardRow:
         is_unusual: Whether the translation's figure is outside of it.
     """
 
+    name: str
     label: str
     meaning: str
     value: str
@@ -70,6 +72,7 @@ def card_rows(
         metric, found = METRICS[name], rows.get(TRANSLATION)
         groups.setdefault(QUESTIONS[metric.question], []).append(
             CardRow(
+                name=name,
                 label=metric_label(metric),
                 meaning=metric.meaning,
                 value=value_text(metric, found),
@@ -200,7 +203,9 @@ def heard_text(figures: SongFigures) -> str:
         return ""
     likely = sorted(figures.heard.items(), key=lambda item: -item[1])[:2]
     text = "; heard as " + ", ".join(f"{name} {share:.0%}" for name, share in likely)
-    of_sound = [METRICS[name] for name in figures.unusual if METRICS[name].question != "content"]
-    if of_sound:
-        text += f", but unlike recordings in: {', '.join(metric.label for metric in of_sound)}"
-    return text
+    of_sound = [
+        METRICS[name].label
+        for name in figures.unusual
+        if METRICS[name].question != "content" and not name.endswith("_probability")
+    ]
+    return f"{text}, but unlike recordings in: {', '.join(of_sound)}" if of_sound else text

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.umtcli.browser import SPACE, TAB
+from tests.umtcli.browser import LEFT, SPACE, TAB
 from tests.umtcli.conftest import write_tune
 
 # The last letters would turn the rest of its line around.
@@ -45,6 +45,9 @@ def test_the_page_carries_all_it_shows_and_escapes_names(umt, tmp_path):
         assert all(attrs["src"].startswith("data:") for attrs in page.all(tag))
     assert not any("onerror" in attrs for _, attrs in page.elements)
     assert not re.search(r"""(src|href)=["']?(https?:|//)""", text)
+    explained = {attrs["id"] for attrs in page.all("dt")}
+    linked = {attrs["href"].removeprefix("#") for attrs in page.all("a")}
+    assert linked == explained
     assert "default-src 'none'" in text
 
 
@@ -77,6 +80,34 @@ def test_a_browser_plays_the_page_and_fetches_nothing(umt, tmp_path, browser):
     assert browser.run("return document.querySelectorAll('audio')[0].paused")
     assert browser.run("return document.querySelector('.picture i').style.left") != "0%"
     assert browser.fetched() == []
+    assert browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_source_and_translation_share_a_playhead(umt, tmp_path, browser):
+    write_tune(tmp_path / "out.wav", seconds=60)
+    write_tune(tmp_path / "source.wav", seconds=60, decay=0)
+    assert umt("eval", "out.wav", "--source", "source.wav", "--html", "page.html").code == 0
+    browser.open(tmp_path / "page.html")
+    browser.wait("[...document.querySelectorAll('audio')].every(a => a.duration > 59)")
+    browser.click(".picture")  # in its middle
+    moved = "[...document.querySelectorAll('audio')].every(a => a.currentTime > 29)"
+    browser.wait(moved)
+    browser.press("2")  # the translation, from where the source was left
+    browser.wait("!document.querySelectorAll('audio')[1].paused")
+    assert browser.run(f"return {moved}")
+    pressed = "document.querySelectorAll('.switch button')[{}].getAttribute('aria-pressed')"
+    assert browser.run(f"return {pressed.format(1)}") == "true"
+    browser.press("1")
+    browser.wait("document.querySelectorAll('audio')[1].paused")
+    assert browser.run(f"return {moved}")
+    browser.press(SPACE)
+    browser.wait("document.querySelectorAll('audio')[0].paused")
+    before = browser.run("return document.querySelectorAll('audio')[0].currentTime")
+    browser.press(LEFT)
+    is_there = f"Math.abs(a.currentTime - {before - 5}) < 1"
+    browser.wait(f"[...document.querySelectorAll('audio')].every(a => {is_there})")
+    assert browser.run("return document.querySelectorAll('.seconds span').length") >= 4
     assert browser.complaints() == []
 
 
