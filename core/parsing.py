@@ -116,7 +116,7 @@ def shortened(value: object) -> str:
     if isinstance(value, dict | list | tuple) and len(value) > 4:
         return f"{len(value)} values"
     try:
-        text = repr(value)
+        text = repr(value).replace("\n", " ")
     except (ValueError, RecursionError):
         return f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

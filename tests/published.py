@@ -72,6 +72,7 @@ def write_published(
     is_legacy: bool = False,
     is_cuda: bool = False,
     change: Callable[[int, dict[str, Any]], None] | None = None,
+    config: Config | None = None,
     **options: Any,
 ) -> Published:
     """Write a folder of checkpoints.
@@ -83,10 +84,11 @@ def write_published(
         is_legacy: Whether to write torch's older file format.
         is_cuda: Whether tensors say that they were on a GPU.
         change: What to do with the content of each rank's file before it is written.
+        config: Sizes of the networks; None for `small_config`.
         **options: Changes of the training's options; None leaves one out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = small_config()
+    config = config or small_config()
     model = config.model
     assert isinstance(model, WaveNetConfig)
     with torch.random.fork_rng(devices=[]):

@@ -16,6 +16,7 @@ import hashlib
 import pickle
 import re
 import unicodedata
+import warnings
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -27,7 +28,6 @@ from core.config import WaveNetConfig
 from core.errors import ModelError
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.encoder import WaveNetEncoder
-from core.families.wavenet.mulaw import N_CLASSES
 from core.parsing import shortened
 from core.presets import get_preset
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
 
+    _Shapes = dict[str, dict[str, tuple[int, ...]]]  # part, name
     Allowed = Callable[..., object] | tuple[Callable[..., object], str]  # class, name in the file
 
 PRESET = "paper-code"
@@ -115,12 +116,12 @@ def read_published(directory: Path, *, best: bool = False) -> PublishedModel:
             )
     order = sorted(range(len(names)), key=lambda rank: names[rank])
     tensors: dict[str, Tensor] = {}
-    config: Config | None = None
     for rank, path in enumerate(paths):
         parts = _read_checkpoint(path, rank)
-        if config is None:
+        if rank == 0:
             config = _configuration(args, parts, path)
-        _check_shapes(config, parts, len(names), path)
+            expected = _expected_shapes(config, len(names))
+        _check_shapes(expected, parts, path)
         if rank == 0:
             # Their row number is the rank; ours is the place among the sorted names.
             for name in ("output.weight", "output.bias"):
@@ -130,7 +131,6 @@ def read_published(directory: Path, *, best: bool = False) -> PublishedModel:
         elif not best:
             _check_same_encoder(tensors, parts.encoder, path, paths[0])
         tensors |= {f"decoders.{names[rank]}.{name}": v for name, v in parts.decoder.items()}
-    assert config is not None
     source: dict[str, object] = {
         "checkpoints": kind,
         "epoch": args.epoch,
@@ -228,7 +228,8 @@ def _read_checkpoint(path: Path, rank: int) -> _Parts:
 def _load(path: Path, allowed: Sequence[Allowed]) -> object:
     """Unpickle tensors, plain containers and the classes allowed, in either of torch's formats."""
     try:
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on old and on damaged pickles
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(
@@ -325,31 +326,33 @@ def _whole_number(args: _Args, name: str, default: int, most: int, path: Path) -
     return value
 
 
-def _check_shapes(config: Config, parts: _Parts, n_domains: int, path: Path) -> None:
-    """Raise unless each tensor is there and has the shape that the configuration gives it."""
+def _expected_shapes(config: Config, n_domains: int) -> _Shapes:
+    """Return the shapes that tensors of this configuration have, without taking their memory."""
     hidden, latent_dim = config.confusion.channels, config.model.latent_dim
     classifier = {"output.weight": (n_domains, hidden, 1), "output.bias": (n_domains,)}
     for number in range(N_CLASSIFIER_LAYERS):
         classifier[f"layers.{number}.weight"] = (hidden, latent_dim if number == 0 else hidden, 1)
         classifier[f"layers.{number}.bias"] = (hidden,)
     assert isinstance(config.model, WaveNetConfig)
-    with torch.device("meta"):  # shapes without memory
+    with torch.device("meta"):
         networks = WaveNetEncoder(config.model), WaveNetDecoder(config.model)
     encoder, decoder = (
         {name: tuple(value.shape) for name, value in network.state_dict().items()}
         for network in networks
     )
-    for part, expected, state in (
-        ("encoder", encoder, parts.encoder),
-        ("decoder", decoder, parts.decoder),
-        ("classifier", classifier, parts.classifier),
-    ):
-        for name in sorted(expected.keys() | state.keys()):
+    return {"encoder": encoder, "decoder": decoder, "classifier": classifier}
+
+
+def _check_shapes(expected: _Shapes, parts: _Parts, path: Path) -> None:
+    """Raise unless each tensor is there, no other is, and all have the expected shapes."""
+    for part, shapes in expected.items():
+        state: dict[str, Tensor] = getattr(parts, part)
+        for name in sorted(shapes.keys() | state.keys()):
             found = tuple(state[name].shape) if name in state else None
-            if found != expected.get(name):
+            if found != shapes.get(name):
                 raise ModelError(
-                    f"{path}: {part}.{name} has shape {found}, expected {expected.get(name)} "
-                    f"for {n_domains} domains of {N_CLASSES} codes"
+                    f"{path}: {part}.{name} has shape {found}, expected {shapes.get(name)} by the "
+                    "first checkpoint's tensors and args.pth"
                 )
 
 
