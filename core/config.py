@@ -62,13 +62,13 @@ class WaveNetConfig:
         decoder_layers: Layers per decoder block; layer i has dilation 2**i.
         checkpoint_activations: Whether a decoder's blocks are computed again in the backward
             pass instead of being kept, for memory.
-        history_noise_share: How often, in training, a decoder hears its past under white noise,
-            so that it listens to the latents (`core.families.wavenet.history`); paper, never.
+        history_noise_share: Share of training items whose past has white noise, so that the decoder
+            has to use the latents (`core.families.wavenet.history`); 0 in the paper.
         history_noise_db: Quietest and loudest of that noise, relative to the item's level.
-        history_gap_share: How often a decoder's past has gaps of silence in training.
+        history_gap_share: Share of training items whose past has gaps of silence.
         history_gap_seconds: Shortest and longest gap, and stretch between two.
-        spectrum_weight: In the decoders' loss, of reading the original's spectrum off the
-            latents (`core.families.wavenet.spectrum`); 0 for none, as in the paper.
+        spectrum_weight: Weight, in the decoders' loss, of predicting the original's spectrum from
+            the latents (`core.families.wavenet.spectrum`); 0 in the paper.
     """
 
     family: ClassVar[str] = "wavenet"

@@ -18,7 +18,7 @@ from ..published import small_config, write_published
 
 FILES = ("args.pth", "lastmodel_0.pth", "lastmodel_1.pth")
 # An example reads four files, which takes longer than parsing one.
-FEWER = settings(max_examples=max(1, settings.default.max_examples // 4))
+FEWER = settings(max_examples=max(1, settings().max_examples // 4))
 VALUES = st.recursive(
     st.none()
     | st.booleans()

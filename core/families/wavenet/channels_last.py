@@ -1,11 +1,10 @@
 """The layers of both networks as matrix products, for training on a GPU.
 
-The same mathematics and the same weights as `encoder` and `decoder`, laid out as [B, T, C]:
-a dilated convolution is one product of the taps side by side with their weights, and what
-stands between two products is a handful of operations on values that `torch.compile` fuses.
-A layer is one compiled function that all layers of its kind share, whatever their dilation, so
-compiling takes seconds and not the minutes of whole networks. Without a compiler it runs as it
-is written.
+The same mathematics and the same weights as `encoder` and `decoder`, laid out as [B, T, C]: a
+dilated convolution is one product of the taps side by side with their weights, and `torch.compile`
+fuses the pointwise operations between two products. A layer is one compiled function that all
+layers of its kind share, whatever their dilation, so compiling takes seconds; compiling whole
+networks takes minutes. Without a C compiler the functions run uncompiled.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ COMPILERS = ("cc", "gcc", "clang")  # Triton builds its launchers with one
 
 
 def is_wanted(tensor: Tensor) -> bool:
-    """Tell whether this is how to work: where there is something to learn, on a GPU."""
+    """Return whether to compute by this module: on a GPU, where gradients are needed."""
     return tensor.is_cuda and torch.is_grad_enabled()
 
 

@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from core.families.base import Decoder
 from core.families.wavenet import channels_last, mulaw
-from core.families.wavenet.history import is_spoilt, spoil
+from core.families.wavenet.history import corrupt_past, corrupts_past
 from core.families.wavenet.layers import GatedLayer, add_condition
 from core.families.wavenet.mulaw import MuLaw
 from core.families.wavenet.sampling import WaveNetOptions, generate
-from core.families.wavenet.spectrum import SpectrumReader
+from core.families.wavenet.spectrum import SpectrumPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -63,7 +63,9 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
         self.output = nn.Conv1d(skip, mulaw.N_CLASSES, 1)
         self.receptive_field = 1 + config.decoder_blocks * (2**config.decoder_layers - 1)
         if config.spectrum_weight:
-            self.spectrum = SpectrumReader(config.latent_dim, config.sample_rate, config.hop_length)
+            self.spectrum = SpectrumPredictor(
+                config.latent_dim, config.sample_rate, config.hop_length
+            )
 
     def forward(self, codes: Tensor, latents: Tensor) -> Tensor:
         """Predict each code from those before it and from the latents.
@@ -98,20 +100,20 @@ class WaveNetDecoder(Decoder[WaveNetOptions]):
     def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the cross entropy of the codes in nats a sample (Mor et al. 2019, sec. 3.2).
 
-        The configuration may have the past altered (`history`) and the loss of reading the
-        `spectrum` off the latents added.
+        The configuration may have the past corrupted (`history`), and the loss of predicting the
+        `spectrum` from the latents added.
         """
         codes = self.mu_law.encode(waveform)
-        heard = (
-            self.mu_law.encode(spoil(waveform, self.config)) if is_spoilt(self.config) else codes
-        )
-        loss = F.cross_entropy(self(heard, latents).float(), codes)
+        past = codes
+        if corrupts_past(self.config):
+            past = self.mu_law.encode(corrupt_past(waveform, self.config))
+        loss = F.cross_entropy(self(past, latents).float(), codes)
         if self.config.spectrum_weight:
             loss = loss + self.config.spectrum_weight * self.spectrum.loss(latents, waveform)
         return loss
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
-        """Return the cross entropy of the codes in bits a sample, after the unaltered past."""
+        """Return the cross entropy of the codes in bits a sample, after the true past."""
         codes = self.mu_law.encode(waveform)
         return F.cross_entropy(self(codes, latents).float(), codes) / math.log(2)
 

@@ -1,10 +1,11 @@
-"""What a decoder hears of its past in training, spoilt so that it needs the latents.
+"""Corruption of a decoder's past in training, so that it has to use the latents.
 
-In: a batch's waveform. Out: the waveform whose codes a WaveNet is fed, while it still has to
-predict those of the original. From an unspoilt past the next sample can be told nearly as well
-without latents as with them, so a young decoder learns to ignore them. Noise leaves of the past
-what repeats, and the latents say what that is; after a gap there is nothing but the latents.
-Items that are left as they are keep the decoder good at what generation is: a past of its own.
+In: a batch's waveform. Out: the waveform whose codes a WaveNet gets as its past, while it still has
+to predict those of the original. From the true past the next sample can be predicted nearly as
+well without latents as with them, so early in training a decoder learns to ignore them. Under noise
+only what repeats of the past is usable, and the latents hold what that is; after a gap only the
+latents are left. Some items stay as they are, because in generation the past is the decoder's own
+output, which has neither noise nor gaps. The paper has none of this.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ if TYPE_CHECKING:
 LEAST_RMS = 1e-4  # of full scale: silence gets some noise, too
 
 
-def is_spoilt(config: WaveNetConfig) -> bool:
-    """Tell whether training changes the past at all."""
+def corrupts_past(config: WaveNetConfig) -> bool:
+    """Return whether the configuration has any corruption of the past."""
     return config.history_noise_share > 0 or config.history_gap_share > 0
 
 
-def spoil(waveform: Tensor, config: WaveNetConfig) -> Tensor:
-    """Return the past that is heard instead of the true one.
+def corrupt_past(waveform: Tensor, config: WaveNetConfig) -> Tensor:
+    """Return the past that takes the place of the true one.
 
-    All that is drawn for an item is drawn through `core.families.noise`.
+    Random numbers are drawn item by item, through `core.families.noise`.
 
     Args:
         waveform: float [B, T], -1..1.
         config: How often an item gets noise, and gaps, and how much.
 
     Returns:
-        float [B, T]; mu-law coding clips what noise brings beyond full scale.
+        float [B, T], beyond -1..1 where noise reaches it; mu-law coding clips that.
     """
-    heard = waveform
+    past = waveform
     if config.history_noise_share:
-        heard = _with_noise(heard, config)
+        past = _with_noise(past, config)
     if config.history_gap_share:
-        heard = _with_gaps(heard, config)
-    return heard
+        past = _with_gaps(past, config)
+    return past
 
 
 def _with_noise(waveform: Tensor, config: WaveNetConfig) -> Tensor:
-    """Add white noise, of one level an item, to some items."""
+    """Add white noise to some items, at a level drawn for each."""
     chosen, place = uniform_like(waveform[:, :2]).unsqueeze(2).unbind(1)
     quietest, loudest = config.history_noise_db
     gain = 10 ** ((quietest + (loudest - quietest) * place) / 20)
@@ -59,10 +60,10 @@ def _with_noise(waveform: Tensor, config: WaveNetConfig) -> Tensor:
 
 
 def _with_gaps(waveform: Tensor, config: WaveNetConfig) -> Tensor:
-    """Silence every other stretch of some items; an item has one length of gaps, one between."""
-    chosen, gap, heard, phase = uniform_like(waveform[:, :4]).unsqueeze(2).unbind(1)
+    """Silence every other stretch of some items; both lengths are drawn for each item."""
+    chosen, gap, kept, phase = uniform_like(waveform[:, :4]).unsqueeze(2).unbind(1)
     shortest, longest = (seconds * config.sample_rate for seconds in config.history_gap_seconds)
-    gap, heard = (shortest * (longest / shortest) ** place for place in (gap, heard))
+    gap, kept = (shortest * (longest / shortest) ** place for place in (gap, kept))
     time = torch.arange(waveform.shape[1], device=waveform.device)
-    is_gap = (time / (gap + heard) + phase) % 1 < gap / (gap + heard)
+    is_gap = (time / (gap + kept) + phase) % 1 < gap / (gap + kept)
     return waveform.masked_fill(is_gap & (chosen < config.history_gap_share), 0)

@@ -1,8 +1,9 @@
-"""A short-cut for the encoder: a small network that reads the original's spectrum off the latents.
+"""An auxiliary loss for the encoder: a small network predicts the original's spectrum from latents.
 
-In: latents, and the waveform that a decoder must produce. Out: a loss. Each domain has its own
-network, which may know what its instrument adds, so the latents need to tell the notes alone.
-Only training uses it.
+In: latents, and the waveform that a decoder must produce. Out: a loss, whose gradient reaches the
+encoder on a shorter way than through a decoder. Each domain has a network of its own, which can
+learn the spectrum of its instrument, so the latents need to hold the notes alone. Only training
+uses it; the paper has none.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOWEST_HZ = 55.0  # A1; below it the window tells no semitones apart
-N_FFT = 4096  # samples; a fixed number of bands wants a fixed window, at 16 kHz 0.26 s
+LOWEST_HZ = 55.0  # A1; below it the window does not resolve semitones
+N_FFT = 4096  # samples, at 16 kHz 0.26 s
 BANDS_PER_OCTAVE = 12
 N_BANDS = 76  # up to E8; those beyond half the sample rate are empty
 HIDDEN = 128
 LOUDNESS = 1000.0  # amplitudes of a thousandth and more of full scale count
 
 
-class SpectrumReader(nn.Module):
-    """Two layers from a latent frame to the loudness of each semitone around it."""
+class SpectrumPredictor(nn.Module):
+    """Two layers from a latent frame to the loudness of each semitone around it.
+
+    Args:
+        latent_dim: D.
+        sample_rate: Hz.
+        hop_length: Samples per latent frame.
+    """
 
     window: Tensor
     bands: Tensor
@@ -40,11 +47,11 @@ class SpectrumReader(nn.Module):
             latents: float [B, L, D].
             waveform: float [B, T], T = L * hop_length.
         """
-        read = self.output(F.relu(self.hidden(latents)))
-        return F.mse_loss(read.float(), self.loudness(waveform))
+        predicted = self.output(F.relu(self.hidden(latents)))
+        return F.mse_loss(predicted.float(), self.loudness(waveform))
 
     def loudness(self, waveform: Tensor) -> Tensor:
-        """Return what is to be read: log loudness of each semitone, float [B, L, N_BANDS]."""
+        """Return the target: log loudness of each semitone, float [B, L, N_BANDS]."""
         before = (N_FFT - self.hop_length) // 2  # the middle of a window is that of a frame
         padded = F.pad(waveform.float(), (before, N_FFT - self.hop_length - before))
         frames = padded.unfold(1, N_FFT, self.hop_length) * self.window

@@ -11,7 +11,7 @@ from core.config import WaveNetConfig
 from core.errors import UsageError
 from core.families.noise import noise_of_items
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.history import is_spoilt, spoil
+from core.families.wavenet.history import corrupt_past, corrupts_past
 from core.presets import get_preset
 
 RATE = 16000
@@ -31,13 +31,13 @@ def level_db(waveform):
 
 
 def test_paper_leaves_the_past_as_it_is():
-    assert not is_spoilt(get_preset("paper").model)
+    assert not corrupts_past(get_preset("paper").model)
     assert get_preset("paper").model.spectrum_weight == 0
 
 
 def test_noise_has_levels_between_the_two_relative_to_the_item(music):
     config = WaveNetConfig(history_noise_share=1.0, history_noise_db=(-30.0, 10.0))
-    relative = level_db(spoil(music, config) - music) - level_db(music)
+    relative = level_db(corrupt_past(music, config) - music) - level_db(music)
     assert relative.min() > -30.5
     assert relative.max() < 10.5
     assert relative.mean() == pytest.approx(-10, abs=1.5)
@@ -46,21 +46,21 @@ def test_noise_has_levels_between_the_two_relative_to_the_item(music):
 
 def test_silence_gets_some_noise(music):
     config = WaveNetConfig(history_noise_share=1.0)
-    assert spoil(torch.zeros_like(music), config).abs().amax(1).min() > 0
+    assert corrupt_past(torch.zeros_like(music), config).abs().amax(1).min() > 0
 
 
 @pytest.mark.parametrize(
     "changes", [{"history_noise_share": 0.25}, {"history_gap_share": 0.25}], ids=["noise", "gaps"]
 )
 def test_the_other_items_stay_clean(music, changes):
-    spoilt = spoil(music, WaveNetConfig(**changes)) != music
-    assert float(spoilt.any(1).float().mean()) == pytest.approx(0.25, abs=0.06)
+    changed = corrupt_past(music, WaveNetConfig(**changes)) != music
+    assert float(changed.any(1).float().mean()) == pytest.approx(0.25, abs=0.06)
 
 
 def test_gaps_and_what_lies_between_are_as_long_as_asked_for(music):
     config = WaveNetConfig(history_gap_share=1.0, history_gap_seconds=(0.01, 0.02))
     ones = torch.ones_like(music)
-    heard = spoil(ones, config)
+    heard = corrupt_past(ones, config)
     assert set(heard.unique().tolist()) == {0.0, 1.0}
     assert float(heard.mean()) == pytest.approx(0.5, abs=0.03)
     for item in heard[:20]:
@@ -74,14 +74,14 @@ def test_what_is_drawn_for_an_item_does_not_depend_on_its_batch(music):
     config = WaveNetConfig(history_noise_share=0.5, history_gap_share=0.5)
     keys = [[0, item, 2] for item in range(8)]
     with noise_of_items(keys, torch.device("cpu")):
-        whole = spoil(music[:8], config)
+        whole = corrupt_past(music[:8], config)
     with noise_of_items(keys[4:], torch.device("cpu")):
-        part = spoil(music[4:8], config)
+        part = corrupt_past(music[4:8], config)
     assert whole[4:].equal(part)
     assert not whole.equal(music[:8])
 
 
-def test_only_training_hears_a_spoilt_past_and_predicts_the_true_codes(tiny, trained, monkeypatch):
+def test_only_training_corrupts_the_past_and_predicts_the_true_codes(tiny, trained, monkeypatch):
     config = replace(tiny.model, history_noise_share=1.0, history_noise_db=(0.0, 0.0))
     decoder = trained(WaveNetDecoder(config))
     clean = trained(WaveNetDecoder(tiny.model))
@@ -94,7 +94,7 @@ def test_only_training_hears_a_spoilt_past_and_predicts_the_true_codes(tiny, tra
     truth = clean.reconstruction_loss(latents, waveform)
     assert abs(decoder.reconstruction_loss(latents, waveform) - truth) > 1e-6
     # The codes to be predicted are the true ones: what is heard instead may be anything.
-    monkeypatch.setattr("core.families.wavenet.decoder.spoil", lambda waveform, _: waveform)
+    monkeypatch.setattr("core.families.wavenet.decoder.corrupt_past", lambda waveform, _: waveform)
     torch.testing.assert_close(decoder.reconstruction_loss(latents, waveform), truth)
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from core.families.wavenet.decoder import WaveNetDecoder
-from core.families.wavenet.spectrum import LOWEST_HZ, SpectrumReader
+from core.families.wavenet.spectrum import LOWEST_HZ, SpectrumPredictor
 
 RATE, HOP = 16000, 800
 
 
 @pytest.fixture
 def reader(generator):
-    return SpectrumReader(8, RATE, HOP)
+    return SpectrumPredictor(8, RATE, HOP)
 
 
 @pytest.mark.parametrize("semitone", [0, 12, 31, 60])
