@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from accelerate import Accelerator
 
@@ -91,6 +91,27 @@ def apply_gradients(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(training, step)
     optimizer.step()
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:
+    """Restore Adam's moments from its `state_dict`; its options stay as they are.
+
+    Raises:
+        Exception: Of many kinds, where the moments are not those of the optimizer's parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [
+        group["params"] for group in stored["param_groups"]
+    ]:
+        raise ValueError("it is of other parameters")
+    optimizer.load_state_dict({"state": stored["state"], "param_groups": groups})
+    # torch checks neither names nor shapes, which would fail in the next step.
+    for parameter, moments in optimizer.state.items():
+        shapes = {name: moments[name].shape for name in ("step", "exp_avg", "exp_avg_sq")}
+        if list(shapes.values()) != [(), parameter.shape, parameter.shape]:
+            raise ValueError("moments are of other parameters")
+        if not all(moments[name].isfinite().all() for name in shapes):
+            raise ValueError("moments are not finite")
 
 
 def diverged(what: str) -> TrainingError:

@@ -63,6 +63,14 @@ class Progress:
     is_due: bool = False
     losses: dict[str, list[float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.step < 0 or self.seconds < 0:
+            raise ValueError("negative step or seconds")
+        if self.best and self.best.keys() != {"step", "figure"}:
+            raise ValueError("best has no step and figure")
+        if not all(self.losses.values()):
+            raise ValueError("losses without values")
+
     @classmethod
     def from_checkpoint(cls, state: Mapping[str, Any]) -> Progress:
         """Take it from a checkpoint's state.

@@ -21,7 +21,7 @@ from torch import Tensor
 from core.confusion import classifier_loss, confusion_loss
 from core.errors import TrainingError, is_out_of_memory
 from core.families.noise import noise_of_items
-from core.training.optimizers import adam, apply_gradients, diverged
+from core.training.optimizers import adam, apply_gradients, diverged, restore_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,9 +177,13 @@ class Updater:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+        """Restore what `state_dict` returned.
+
+        Raises:
+            Exception: Of many kinds, where it belongs to other parameters.
+        """
+        restore_optimizer(self.optimizer, state["optimizer"])
+        restore_optimizer(self.classifier_optimizer, state["classifier_optimizer"])
 
     def _classifier_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.model.classifier.state_dict(), self.classifier_optimizer.state_dict()

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from umtcli import training_process
+
 from ..conftest import ROOT
 from .conftest import TINY, TOML
 
@@ -60,6 +62,37 @@ def test_processes_share_the_memory_that_is_free(n_processes, fits):
     )
     assert (ran.returncode == 0) == fits, ran.stderr.decode()
     assert fits or b"can't allocate memory" in ran.stderr
+
+
+VERSIONS = {
+    "1": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    "2": ("", "memory.max", "memory.current", "inactive_file"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_memory_is_what_the_control_groups_leave(tmp_path, version):
+    """Of all groups around this process, each with its own limit; cached files do not count."""
+    folder, limit, usage, cached = VERSIONS[version]
+    for path, values in [
+        ("", ("max", 9000, 0)),
+        ("a", (5000, 3000, 400)),
+        ("a/b", (4000, 1000, 0)),
+        ("other", (10, 10, 0)),
+    ]:
+        group = tmp_path / "mounted" / folder / path
+        group.mkdir(parents=True, exist_ok=True)
+        (group / limit).write_text(f"{values[0]}\n")
+        (group / usage).write_text(f"{values[1]}\n")
+        (group / "memory.stat").write_text(f"cache 77\n{cached} {values[2]}\n")
+    own = tmp_path / "cgroup"
+    own.write_text("0::/a/b\n" if version == "2" else "3:cpu:/other\n4:memory,x:/a/b\nstrange\n")
+    left = list(training_process._left_in_cgroups(own, tmp_path / "mounted"))
+    assert left == [3000, 2400]
+
+
+def test_machine_without_control_groups_has_all_its_memory(tmp_path):
+    assert list(training_process._left_in_cgroups(tmp_path / "none", tmp_path)) == []
 
 
 def test_the_limit_ends_with_the_command(umt):
