@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 import soundfile
 
 from core.audio import mpeg
-from core.audio.joined import Span, copied, find_parts
+from core.audio.joined import Span, copied, find_parts, is_ogg_complete
 from core.audio.tags import Tags
-from core.audio.wav import WavReader
+from core.audio.wav import WavReader, report_contradictions
 from core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -146,15 +146,7 @@ class SndfileReader:
             n_pcm_bytes = file.frames * file.channels * _PCM_BYTES.get(file.subtype, 0)
         self._can_seek = self._kind not in ("OGG", "MP3")
         with open_stream() as stream:
-            if self._kind == "MP3":
-                self._count_frames(stream)
-            if (
-                not self._parts
-                and self._kind in ("AIFF", "AU", "CAF", "W64", "VOC")
-                and n_pcm_bytes
-            ):
-                self._report_left_over(stream.seek(0, io.SEEK_END) - n_pcm_bytes, stream)
-                self._report_cut(stream)
+            self._compare_with_file(stream, n_pcm_bytes)
         if self._parts:
             self._can_seek = False
             self._read_part_headers()
@@ -166,6 +158,20 @@ class SndfileReader:
         """Return where reading begins and the blocks."""
         start = start if self._can_seek else 0
         return start, self._blocks(start)
+
+    def _compare_with_file(self, stream: BinaryIO, n_pcm_bytes: int) -> None:
+        """Log what the header counts and the file lacks, and the other way round."""
+        if self._kind == "MP3":
+            self._count_frames(stream)
+        elif self._kind == "OGG" and not is_ogg_complete(stream):
+            _logger.warning("%s: ends without its last page; it may be cut off", self._label)
+        elif self._parts:
+            return
+        elif self._kind in ("WAV", "WAVEX", "RF64"):
+            report_contradictions(stream, self._label)
+        elif self._kind in ("AIFF", "AU", "CAF", "W64", "VOC") and n_pcm_bytes:
+            self._report_left_over(stream.seek(0, io.SEEK_END) - n_pcm_bytes, stream)
+            self._report_cut(stream)
 
     def _count_frames(self, stream: BinaryIO) -> None:
         """Decode an MP3 file from copies of its parts, unless its header counts them rightly."""

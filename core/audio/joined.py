@@ -36,7 +36,8 @@ _STARTS = tuple(
     )
 )
 _OGG_PAGE = re.compile(rb"OggS\x00([\x00-\x07])", re.DOTALL)
-_OGG_FIRST_PAGE = 0x02
+_OGG_FIRST_PAGE, _OGG_LAST_PAGE = 0x02, 0x04
+_MAX_OGG_PAGE = 65_307  # bytes
 _BLOCK_BYTES = 1 << 20
 _OVERLAP_BYTES = 32  # longer than any of the markers
 _MAX_BOXES = 10_000
@@ -75,6 +76,18 @@ def _ogg_parts(stream: BinaryIO) -> list[Span]:
             starts.append(position)
         was_first = is_first
     return _spans(starts, stream)
+
+
+def is_ogg_complete(stream: BinaryIO) -> bool:
+    """Whether the last page of an Ogg file says that it is the last.
+
+    Args:
+        stream: Able to seek; left anywhere.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(size - 2 * _MAX_OGG_PAGE, 0))
+    flags = [match[1][0] for match in _OGG_PAGE.finditer(stream.read())]
+    return bool(flags and flags[-1] & _OGG_LAST_PAGE)
 
 
 def mp4_parts(stream: BinaryIO) -> list[Span]:

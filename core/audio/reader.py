@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from core.audio.downmix import Downmix
+from core.audio.file_readers import NotRecognisedError
 from core.audio.provenance import Provenance
 from core.audio.resampling import resample_blocks
 from core.audio.sources import open_path, open_stream
+from core.audio.wav import OtherEncodingError
 from core.errors import AudioError, UsageError, input_label
 
 if TYPE_CHECKING:
@@ -126,6 +128,10 @@ class AudioInput:
             return next(chunks, None)
         except AudioError as error:
             raise AudioError(f"{input_label(self.name)}: {error}") from error
+        except (NotRecognisedError, OtherEncodingError) as error:
+            raise AudioError(
+                f"{input_label(self.name)}: has changed since it was opened; try again"
+            ) from error
 
     def _check_samples(self, chunk: NDArray[np.float32], position: int) -> None:
         """Check that all samples of float32 (T, C) are finite, and that their sum is."""

@@ -16,6 +16,7 @@ read where it is certain, and logged in one line otherwise.
 
 from __future__ import annotations
 
+import io
 import logging
 import select
 import struct
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_STARTS = (b"RIFF", b"RF64", b"BW64")  # the last two with 64-bit sizes, alike but for the name
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _DTYPES = {
     (_PCM, 1): "u1",  # 8-bit WAV is the only unsigned one
@@ -198,7 +200,7 @@ class WavReader:
         self._has_stated_length = False
         self.tags = NO_TAGS
         start = self._take(12)
-        if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
+        if start[:4] not in _STARTS or start[8:] != b"WAVE":
             raise OtherEncodingError(bytes(self._taken))
         self._read_header(start)
         n_bytes = self._unread
@@ -400,7 +402,7 @@ class WavReader:
             return False
         assert self._file_bytes is not None
         size = struct.unpack("<I", head[4:])[0]
-        return bool(position + 8 + size <= self._file_bytes or head[:4] in (b"RIFF", b"RF64"))
+        return bool(position + 8 + size <= self._file_bytes or head[:4] in _STARTS)
 
     def _peek(self, position: int, n_bytes: int) -> bytes:
         stream = self._bytes.stream
@@ -439,7 +441,7 @@ class WavReader:
             if len(head := self._take_trailing(8)) < 8:
                 break
             name, size = head[:4], struct.unpack("<I", head[4:])[0]
-            if name in (b"RIFF", b"RF64"):
+            if name in _STARTS:
                 if self._file_bytes is None:
                     # Its length would have to stand in the header of what is made of it.
                     self._warn(
@@ -488,6 +490,43 @@ class WavReader:
                 n_bytes,
                 seconds,
             )
+
+
+def report_contradictions(stream: BinaryIO, label: str) -> None:
+    """Log what a WAV file of any encoding lacks of what its header counts, or has beyond.
+
+    Args:
+        stream: Able to seek; left anywhere.
+        label: How messages call it.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    position = 12
+    for _ in range(_MAX_CHUNKS):
+        stream.seek(position)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        stated = struct.unpack("<I", head[4:])[0]
+        rest = size - position - 8
+        if head[:4] == b"data" and rest < stated < _NOT_A_LENGTH:
+            _logger.warning(
+                "%s: is cut off: the last %d of the %d bytes of sound that its header counts are "
+                "missing",
+                label,
+                stated - rest,
+                stated,
+            )
+        position += 8 + stated + stated % 2
+        if head[:4] == b"data":
+            stream.seek(position)
+            after = stream.read(4)
+            if any(after) and not _is_name(after):
+                _logger.warning(
+                    "%s: %d bytes after the sound that its header counts are not read",
+                    label,
+                    size - position,
+                )
+            return
 
 
 def _is_name(name: bytes) -> bool:

@@ -162,7 +162,7 @@ def store_recording(
         level_db = float(measure_level_db(_stored_blocks(target, sample_rate, stop), sample_rate))
         if not math.isfinite(level_db):
             target.unlink()
-            return Rejected("it is silent from beginning to end", is_failure=False)
+            return Rejected("there is no sound in it", is_failure=False)
     except _RejectedError as error:
         return error.rejected
     except OSError as error:

@@ -211,6 +211,13 @@ def test_info_texts_become_tags(tmp_path, pipe):
         assert audio.tags == tags
 
 
+def test_a_broadcast_wav_with_64_bit_sizes_is_read(tmp_path, pipe):
+    sizes = struct.pack("<QQQI", 0, CODES.nbytes, len(CODES), 0)
+    content = wav(chunk(b"ds64", sizes), fmt(), chunk(b"data", CODES.tobytes(), 0xFFFFFFFF))
+    content = b"BW64" + content[4:]
+    np.testing.assert_array_equal(read_both(tmp_path, pipe, content), SAMPLES)
+
+
 def test_odd_encodings_in_wav_are_left_to_libsndfile(tmp_path, noise):
     for subtype in ("ULAW", "ALAW", "IMA_ADPCM"):
         soundfile.write(tmp_path / "x.wav", noise, RATE, subtype=subtype)
@@ -224,3 +231,39 @@ def test_other_containers_that_are_cut_off_say_so(tmp_path, noise, caplog, exten
     os.truncate(path, path.stat().st_size - 9_001)
     assert len(read(path)) < len(noise)
     assert f"x.{extension}: is cut off: the last" in caplog.text
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "MS_ADPCM"])
+def test_other_encodings_that_are_cut_or_hold_more_say_so(tmp_path, noise, caplog, subtype):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise, RATE, subtype=subtype)
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    path.write_bytes(content[: len(content) // 2])
+    assert len(read(path)) < len(noise)
+    assert "x.wav: is cut off" in caplog.text
+    caplog.clear()
+    counted = struct.unpack("<I", content[place : place + 4])[0] // 4096 * 2048
+    path.write_bytes(content[:place] + struct.pack("<I", counted) + content[place + 4 :])
+    assert 0 < len(read(path)) < len(noise)
+    assert "bytes after the sound that its header counts are not read" in caplog.text
+
+
+def test_an_ogg_that_lacks_its_end_says_so(tmp_path, generator, caplog):
+    path = tmp_path / "x.ogg"
+    soundfile.write(path, generator.uniform(-0.3, 0.3, 20 * RATE), RATE)
+    read(path)
+    assert caplog.text == ""
+    os.truncate(path, path.stat().st_size // 2)
+    assert 0 < len(read(path)) < 15 * RATE
+    assert "x.ogg: ends without its last page" in caplog.text
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac"])
+def test_a_file_that_changes_between_opening_and_reading_is_named(tmp_path, noise, extension):
+    path = tmp_path / f"x.{extension}"
+    soundfile.write(path, noise, RATE)
+    with open_audio(path) as audio:
+        path.write_bytes(b"something else, which is not audio")
+        with pytest.raises(AudioError, match=rf"x\.{extension}: has changed"):
+            join(audio.blocks())

@@ -110,7 +110,7 @@ def test_removed_working_directory_is_one_clear_error(tmp_path, monkeypatch, is_
     ("options", "reason"),
     [
         ({"seconds": 0.99}, "is skipped: it is 0.99 s long, shorter than 1 s"),
-        ({"peak": 0.0}, "is skipped: it is silent from beginning to end"),
+        ({"peak": 0.0}, "is skipped: there is no sound in it"),
     ],
 )
 def test_short_and_silent_recordings_are_skipped_with_a_notice(tmp_path, options, reason):
@@ -160,7 +160,7 @@ def test_constant_is_no_recording(tmp_path):
     write_tones(tmp_path / "bach", 1)
     soundfile.write(tmp_path / "bach" / "offset.wav", np.full(2 * RATE, 0.02), RATE)
     log = prep(tmp_path / "bach", tmp_path / "data")
-    assert log.notices == ["bach: offset.wav is skipped: it is silent from beginning to end"]
+    assert log.notices == ["bach: offset.wav is skipped: there is no sound in it"]
     assert len(tree(tmp_path / "data" / "bach")) == 2
 
 

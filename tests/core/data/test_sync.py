@@ -109,7 +109,7 @@ def test_recording_that_became_silent_is_dropped(bach):
     directory, data = bach
     write_tone(directory / "3.wav", peak=0.0)
     log = prep(directory, data)
-    assert log.notices == ["bach: 3.wav is skipped: it is silent from beginning to end"]
+    assert log.notices == ["bach: 3.wav is skipped: there is no sound in it"]
     assert "3.wav" not in splits(load_domain(data / "bach"))
 
 
