@@ -17,6 +17,7 @@ import pickle
 import re
 import unicodedata
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -228,6 +229,7 @@ def _read_checkpoint(path: Path, rank: int) -> _Parts:
 def _load(path: Path, allowed: Sequence[Allowed]) -> object:
     """Unpickle tensors, plain containers and the classes allowed, in either of torch's formats."""
     try:
+        _refuse_compressed(path)
         with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on old and on damaged pickles
             content: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -243,11 +245,20 @@ def _load(path: Path, allowed: Sequence[Allowed]) -> object:
                 "checkpoints hold tensors and plain values only"
             ) from error
         raise ModelError(f"{path}: refused: neither tensors nor plain values") from error
+    except (MemoryError, ModelError):
+        raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        if isinstance(error, MemoryError):
-            raise
         raise ModelError(f"{path}: damaged, or no checkpoint ({type(error).__name__})") from error
     return content
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise if an archive unpacks to more than its size; torch itself compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(part.file_size for part in archive.infolist())
+        if n_bytes > path.stat().st_size:
+            raise ModelError(f"{path}: refused: it would unpack to {n_bytes} bytes")
 
 
 def _renamed(state: object, names: Mapping[str, str], path: Path, part: str) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import zipfile
 from typing import Any
 
 import pytest
@@ -194,6 +195,20 @@ def test_damaged_files_are_one_error_that_names_them(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-300] if content == "cut" else content)
     with pytest.raises(ModelError, match=name):
+        read_published(tmp_path)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    write_published(tmp_path, change=lambda _, c: c.update(more=torch.zeros(10**6)))
+    path = tmp_path / "lastmodel_1.pth"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    assert path.stat().st_size < 10**5
+    assert "more" in torch.load(path, weights_only=True), "torch itself unpacks it"
+    with pytest.raises(ModelError, match=r"lastmodel_1\.pth: refused: it would unpack to 4\d{6} "):
         read_published(tmp_path)
 
 
