@@ -3,8 +3,8 @@
 #
 #   bash recipes/gpu/run.sh                                  # all of it, 13 minutes
 #   STEPS="tests sampling updates probes" bash recipes/gpu/run.sh
-#   STEPS=training TRAINING_MINUTES=7 bash recipes/gpu/run.sh
-#   DEVICE=cpu PRESET=tiny SECONDS_OF_SONG=1 PROBE_MINUTES=0.2 TRAINING_MINUTES=0.3 \
+#   STEPS="training tests" TRAINING_SECONDS=440 bash recipes/gpu/run.sh
+#   DEVICE=cpu PRESET=tiny SECONDS_OF_SONG=1 PROBE_MINUTES=0.2 TRAINING_SECONDS=120 \
 #     UPDATES=2 BATCH=4 bash recipes/gpu/run.sh               # does it work? on any machine
 #
 # RECORDINGS holds a folder of audio files a domain. Results and log.txt are left in OUT as they
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/../.."
 : "${DEVICE:=cuda}" "${PRESET:=small}" "${BENCHMARK_PRESETS:=small paper}"
 : "${LIMIT:=75}" "${SECONDS_OF_SONG:=60}" "${UPDATES:=20}" "${BATCH:=32}"
 : "${PROBES:=plain noise both}" "${PROBE_MINUTES:=1.5}" "${PROBE_STEPS:=100000}"
-: "${TRAINING_MINUTES:=5}" "${TRAINING_STEPS:=20000}" "${TRAINING_CONFIG:=recipes/wavenet/listening.toml}"
+: "${TRAINING_SECONDS:=300}" "${PACE_SECONDS:=70}" "${TRAINING_CONFIG:=recipes/wavenet/wavenet.toml}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 export TORCHINDUCTOR_CACHE_DIR="$WORK/compiled"
 if [ "$DEVICE" = cuda ]; then export ACCELERATE_MIXED_PRECISION=bf16; fi
@@ -56,14 +56,40 @@ prepare() {
   fi
 }
 
-# train NAME CONFIG MINUTES STEPS
+# train NAME CONFIG SECONDS STEPS [MORE…]
 train() {
-  local device=auto
+  local name=$1 config=$2 seconds=$3 steps=$4 device=auto
+  shift 4
   [ "$DEVICE" = cpu ] && device=cpu
-  limited "$("$PYTHON" -c "print(round(60 * $3) + 75)")" "training $1" \
-    "$PYTHON" -m umtcli train --preset "$PRESET" --config "$2" --data "$WORK/data" \
-    --batch-size "$BATCH" --steps "$4" --max-minutes "$3" --run "$WORK/$1" --device "$device"
-  keep "$WORK/$1" "$1"
+  limited "$seconds" "training $name" \
+    "$PYTHON" -m umtcli train --preset "$PRESET" --config "$config" --data "$WORK/data" \
+    --batch-size "$BATCH" --steps "$steps" --run "$WORK/$name" --device "$device" "$@"
+}
+
+# The rate has to fall to zero when the time is over: a first part tells how many steps that is.
+train_to_the_end() {
+  local began=$SECONDS left steps
+  train trained "$TRAINING_CONFIG" "$PACE_SECONDS" 1000000
+  keep "$WORK/trained" early &
+  left=$((TRAINING_SECONDS - (SECONDS - began) - 25))
+  steps=$("$PYTHON" - "$WORK/trained/log.jsonl" "$BATCH" "$left" <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+log, batch_size, left = sys.argv[1:]
+text = Path(log).read_text() if Path(log).exists() else ""
+lines = [json.loads(line) for line in text.splitlines()] or [{"step": 0}]
+rates = sorted(line["items_per_second"] for line in lines if "items_per_second" in line) or [0]
+pace = rates[len(rates) // 2] / int(batch_size)
+print(lines[-1]["step"] + max(1, int(0.96 * pace * (int(left) - 15))))
+PYTHON
+  )
+  echo "== $left s left, for $steps steps in all"
+  train trained "$TRAINING_CONFIG" $((left + 25)) "$steps" \
+    --max-minutes "$("$PYTHON" -c "print($left / 60)")"
+  keep "$WORK/trained" trained
+  wait
 }
 
 # Side by side they share the GPU alike, so that what they have learnt can be compared.
@@ -71,10 +97,12 @@ probes() {
   prepare
   local name
   for name in $PROBES; do
-    train "probe-$name" "recipes/gpu/$name.toml" "$PROBE_MINUTES" "$PROBE_STEPS" \
-      > "$WORK/$name.log" &
+    train "probe-$name" "recipes/gpu/$name.toml" \
+      "$("$PYTHON" -c "print(round(60 * $PROBE_MINUTES) + 75)")" "$PROBE_STEPS" \
+      --max-minutes "$PROBE_MINUTES" > "$WORK/$name.log" &
   done
   wait
+  for name in $PROBES; do keep "$WORK/probe-$name" "probe-$name"; done
   for name in $PROBES; do cat "$WORK/$name.log"; done
 }
 
@@ -98,7 +126,7 @@ main() {
       probes) probes ;;
       training)
         prepare
-        train trained "$TRAINING_CONFIG" "$TRAINING_MINUTES" "$TRAINING_STEPS" ;;
+        train_to_the_end ;;
       *) echo "unknown step $step" ;;
     esac
   done
