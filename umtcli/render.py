@@ -351,6 +351,7 @@ class _Work:
                 provenance=self._provenance(task),
                 tags=self._tags.get(task.input, NO_TAGS),
                 format=output_format(path) if path else "wav",
+                name=str(path) if path else None,
             ) as writer,
         ):
             for block in self._counted(chain(first, audio.blocks), rate):

@@ -123,7 +123,7 @@ def level_input(
     A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
     are read here (after a minute of silence it is left as it is), or as it goes on, for who
     plays along. A gain under 3 dB is not applied, and none is over 40 dB. A constant offset that
-    is not far below the sound is taken out, except where the level is followed.
+    is not far below the sound is taken out.
 
     Args:
         audio: The input; a live one is consumed.
@@ -172,13 +172,18 @@ def follow_level(
         float32 (T,), of 0.1 s but for the last.
     """
     powers: list[float] = []
-    before: float | None = None
-    for block in _recut(blocks, max(1, round(FOLLOWED_SECONDS * sample_rate))):
+    offset = _Offset()
+    before: tuple[float, float] | None = None
+    for block in _recut(offset.passed(blocks), max(1, round(FOLLOWED_SECONDS * sample_rate))):
         powers.append(_power(block))
-        gain = 10 ** (matching_gain_db(_gated_db(np.array(powers)), target_db) / 20)
-        gains = np.linspace(gain if before is None else before, gain, len(block), dtype=np.float32)
-        yield block * gains
-        before = gain
+        level_db = _gated_db(np.array(powers))
+        now = (10 ** (matching_gain_db(level_db, target_db) / 20), offset.beside(level_db))
+        gains, offsets = (
+            np.linspace(start, stop, len(block), dtype=np.float32)
+            for start, stop in zip(before or now, now, strict=True)
+        )
+        yield (block - offsets) * gains
+        before = now
 
 
 def matching_gain_db(level_db: float, target_db: float) -> float:
@@ -266,7 +271,8 @@ class _Offset:
     def beside(self, level_db: float) -> float:
         """Return the mean if it matters beside sound of this level, else 0."""
         mean = self._total / max(self._n_samples, 1)
-        is_small = mean == 0 or 20 * math.log10(abs(mean)) < level_db + SMALL_OFFSET_DB
+        limit_db = max(level_db, ABSOLUTE_GATE_DB) + SMALL_OFFSET_DB
+        is_small = mean == 0 or 20 * math.log10(abs(mean)) < limit_db
         return 0.0 if is_small else mean
 
 

@@ -206,6 +206,7 @@ def open_writer(
     provenance: Provenance | None,
     tags: Tags = NO_TAGS,
     format: str = "wav",  # noqa: A002 - the word that users and soundfile use
+    name: str | None = None,
 ) -> AudioWriter:
     """Start an audio file.
 
@@ -218,6 +219,7 @@ def open_writer(
         provenance: Put into the file's comment tag, if the format has one.
         tags: Title, artist and album for the file; the comment is left to the provenance.
         format: As `output_format` returns it.
+        name: What messages call it; by default the path, or "the output".
 
     Returns:
         The writer; leaving its context completes the file.
@@ -229,7 +231,7 @@ def open_writer(
     if format not in _FORMATS:
         raise UsageError(f"cannot write {format!r}; writable: {', '.join(_FORMATS)}")
     coding = _FORMATS[format]
-    label = str(destination) if isinstance(destination, Path) else "the output"
+    label = name or (str(destination) if isinstance(destination, Path) else "the output")
     tags = dataclasses.replace(tags, comment="" if provenance is None else provenance.to_json())
     with ExitStack() as resources, _as_audio_error(label):
         if isinstance(destination, Path):

@@ -244,6 +244,11 @@ def test_a_level_that_is_followed_is_reached_with_the_first_sound():
     assert measure_level_db([raised[: RATE // 10]], RATE) == pytest.approx(-20, abs=0.05)
 
 
+def test_an_offset_is_taken_out_where_the_level_is_followed():
+    raised = followed(tone(2, -40) + np.float32(0.1))
+    np.testing.assert_allclose(raised, 10 * tone(2, -40), atol=0.02)
+
+
 def test_loud_sound_is_left_alone_where_the_level_is_followed():
     np.testing.assert_array_equal(followed(tone(2, -18)), tone(2, -18))
 
