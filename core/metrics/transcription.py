@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import soxr
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     Posteriors = npt.NDArray[np.float32]
 
+# Names in the network's file; the outputs are what sounds and what is struck.
+INPUT = "serving_default_input_2:0"
+OUTPUTS = ("StatefulPartitionedCall:1", "StatefulPartitionedCall:2")
 MODEL_RATE = 22_050  # Hz
 HOP = 256  # samples in a frame
 WINDOW_SAMPLES = 2 * MODEL_RATE - HOP  # what the network takes, 172 frames
@@ -117,23 +120,30 @@ def _posteriors(waveform: Waveform) -> tuple[Posteriors, Posteriors]:
     for window in range(n_windows):
         first = window * STEP_FRAMES * HOP
         samples = padded[first : first + WINDOW_SAMPLES].astype(np.float32)
-        given = {session.get_inputs()[0].name: samples[None, :, None]}
-        names = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]
-        sounding, struck = session.run(names, given)
+        sounding, struck = session.run(list(OUTPUTS), {INPUT: samples[None, :, None]})
         kept = slice(MARGIN_FRAMES, WINDOW_FRAMES - MARGIN_FRAMES)
         parts.append((sounding[0, kept], struck[0, kept]))
     sounding, struck = (np.concatenate(own)[:n_frames] for own in zip(*parts, strict=True))
     return sounding, struck
 
 
+class _Session(Protocol):
+    """The part of onnxruntime's session that is used; onnxruntime has no annotations."""
+
+    def run(self, outputs: list[str], inputs: dict[str, Posteriors]) -> list[Posteriors]: ...
+
+
 @cache
-def _session() -> Any:
+def _session() -> _Session:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with as_file(files("core.metrics") / "basic_pitch" / "nmp.onnx") as path:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session: _Session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    return session
 
 
 def find_notes(sounding: Posteriors, struck: Posteriors) -> Notes:
