@@ -89,19 +89,20 @@ PRESETS: dict[str, Config] = {
         ),
     ),
 }
-# Presets that stored configurations may still name, and what to use instead.
-RETIRED_PRESETS = {"paper-4s": "paper-code"}
+# Not offered any more, but runs that were begun with them can be continued.
+RETIRED_PRESETS: dict[str, Config] = {
+    "paper-4s": Config("paper-4s", WaveNetConfig(decoder_layers=14, checkpoint_activations=True)),
+}
 DEFAULT_PRESET = "fast"
 
 
 def get_preset(name: str) -> Config:
-    """Return the preset of that name.
+    """Return the preset of that name, also a retired one.
 
     Raises:
         UsageError: There is none.
     """
-    if name in RETIRED_PRESETS:
-        raise UsageError(f"preset {name!r} was replaced by {RETIRED_PRESETS[name]!r}")
-    if name not in PRESETS:
+    known = PRESETS | RETIRED_PRESETS
+    if name not in known:
         raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return known[name]

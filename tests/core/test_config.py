@@ -86,12 +86,14 @@ def test_paper_code_preset_holds_the_authors_recipe():
     assert (training.decay, training.decay_steps, training.clip_value) == (0.995, 1000, 1.0)
 
 
-def test_a_retired_preset_names_its_successor_and_stored_configurations_of_it_load():
-    with pytest.raises(UsageError, match="'paper-4s' was replaced by 'paper-code'"):
-        get_preset("paper-4s")
-    stored = get_preset("paper").to_dict() | {"preset": "paper-4s"}
+def test_a_retired_preset_is_not_offered_but_its_runs_can_be_continued():
+    assert "paper-4s" not in PRESETS
+    retired = get_preset("paper-4s")
+    stored = retired.to_dict()
     del stored["model"]["mu_law"]  # which configurations of that time did not have
-    assert Config.from_dict(stored) == replace(get_preset("paper"), preset="paper-4s")
+    assert Config.from_dict(stored) == retired
+    paper = get_preset("paper").updated("model", decoder_layers=14, checkpoint_activations=True)
+    assert replace(paper, preset="paper-4s") == retired
 
 
 def test_spectral_hop_is_frames_times_downsampling():
