@@ -125,9 +125,9 @@ def residual_layer(
     Returns:
         float [B, T, C].
     """
-    heard = F.relu(x) if leading_relu else x
-    before, after = (F.pad(heard, (0, 0, shift, -shift)) for shift in (dilation, -dilation))
-    y = F.linear(torch.cat((before, heard, after), 2), _side_by_side(taps), taps_bias)
+    activated = F.relu(x) if leading_relu else x
+    before, after = (F.pad(activated, (0, 0, shift, -shift)) for shift in (dilation, -dilation))
+    y = F.linear(torch.cat((before, activated, after), 2), _side_by_side(taps), taps_bias)
     return x + F.linear(F.relu(y), mix.flatten(1), mix_bias)
 
 

@@ -217,7 +217,7 @@ def _read_checkpoint(path: Path, rank: int) -> _Parts:
     stored = content.get("dataset", rank)
     if type(stored) is not int or stored != rank:
         raise ModelError(
-            f"{path}: is of rank {shortened(stored)}, its name says {rank}; was it renamed?"
+            f"{path}: is of rank {shortened(stored)}, its name is that of rank {rank}; was it renamed?"
         )
     return _Parts(
         _renamed(content.get("encoder_state"), ENCODER_NAMES, path, "encoder_state"),
@@ -321,7 +321,7 @@ def _configuration(args: _Args, parts: _Parts, path: Path) -> Config:
         )
         if blocks * layers != n_layers:
             raise ModelError(
-                f"{path}: the {part} has {n_layers} layers, args.pth says {blocks} × {layers}"
+                f"{path}: the {part} has {n_layers} layers, and args.pth has {blocks} × {layers}"
             )
         sizes |= {f"{part}_blocks": blocks, f"{part}_layers": layers}
     config = get_preset(PRESET).updated("model", hop_length=pool, **sizes)
