@@ -217,7 +217,8 @@ def _read_checkpoint(path: Path, rank: int) -> _Parts:
     stored = content.get("dataset", rank)
     if type(stored) is not int or stored != rank:
         raise ModelError(
-            f"{path}: is of rank {shortened(stored)}, its name is that of rank {rank}; was it renamed?"
+            f"{path}: is of rank {shortened(stored)}, its name is that of rank {rank}; was it "
+            "renamed?"
         )
     return _Parts(
         _renamed(content.get("encoder_state"), ENCODER_NAMES, path, "encoder_state"),
