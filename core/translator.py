@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from core.audio.levels import Waveform, guard_peaks, level_input
 from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from core.audio.resampling import resample_blocks, resampled_length
 from core.config import Config
 from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
@@ -108,16 +109,18 @@ class LatentStream:
 
     Attributes:
         blocks: float32 [l, D] each; can be taken once.
-        n_samples: Samples that the audio will have at the model's rate; None when not known
-            before it ends.
-        n_encoded: Samples encoded so far; None for latents that stand for whole frames.
+        sample_rate: Of the recording that they stand for, Hz; None for latents that stand for
+            whole frames.
+        n_samples: Samples of the recording; None when not known before it ends.
+        n_read: Samples of the recording that were read so far.
         gain_db: By how much the audio was raised before it was encoded; None when the gain follows
             the input.
     """
 
     blocks: Iterator[Array]
+    sample_rate: int | None = None
     n_samples: int | None = None
-    n_encoded: int | None = None
+    n_read: int = 0
     gain_db: float | None = 0.0
 
 
@@ -128,12 +131,55 @@ class AudioStream:
     Attributes:
         blocks: float32 [t] each, within [-1, 1]; can be taken once.
         latents: What it is made of.
+        sample_rate: Hz.
         peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
     """
 
     blocks: Iterator[Array]
     latents: LatentStream
+    sample_rate: int
     peak_gain_db: float = 0.0
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples in all; None when not known in advance."""
+        return self._at_own_rate(self.latents.n_samples)
+
+    @property
+    def n_due(self) -> int | None:
+        """Samples that stand for what was read so far; None where all of the latents do."""
+        return None if self.latents.sample_rate is None else self._at_own_rate(self.latents.n_read)
+
+    def _at_own_rate(self, n_samples: int | None) -> int | None:
+        if n_samples is None or self.latents.sample_rate is None:
+            return None
+        return resampled_length(n_samples, self.latents.sample_rate, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class _CountedRecording:
+    """A recording that tells a stream of latents how much of it was read."""
+
+    recording: Recording
+    stream: LatentStream
+
+    @property
+    def sample_rate(self) -> int:
+        return self.recording.sample_rate
+
+    @property
+    def n_samples(self) -> int | None:
+        return self.recording.n_samples
+
+    @property
+    def is_live(self) -> bool:
+        return self.recording.is_live
+
+    def blocks(self) -> Iterator[Array]:
+        self.stream.n_read = 0
+        for block in self.recording.blocks():
+            self.stream.n_read += len(block)
+            yield block
 
 
 class Translator(nn.Module):
@@ -415,18 +461,13 @@ class Translator(nn.Module):
             follows: Whether the gain of a live recording follows what is heard; else it waits
                 for the first seconds of sound.
         """
-        stream = LatentStream(iter(()))
+        stream = LatentStream(iter(()), recording.sample_rate, recording.n_samples)
+        counted = _CountedRecording(recording, stream)
 
         def encoded() -> Iterator[Array]:
-            levelled = level_input(recording, self.sample_rate, self.level_db, follows=follows)
-            stream.gain_db, stream.n_samples = levelled.gain_db, levelled.n_samples
-            stream.n_encoded = 0
-            yield from self.encode_blocks(counted(levelled.blocks))
-
-        def counted(blocks: Iterator[Array]) -> Iterator[Array]:
-            for block in blocks:
-                stream.n_encoded = (stream.n_encoded or 0) + len(block)
-                yield block
+            levelled = level_input(counted, self.sample_rate, self.level_db, follows=follows)
+            stream.gain_db, stream.n_samples = levelled.gain_db, recording.n_samples
+            yield from self.encode_blocks(levelled.blocks)
 
         stream.blocks = encoded()
         return stream
@@ -438,6 +479,7 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        sample_rate: int | None = None,
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -446,6 +488,8 @@ class Translator(nn.Module):
             to: The domain.
             seed: Seed of random draws, the same for each.
             options: From `generation_options`; None for the defaults.
+            sample_rate: Of the waveforms in Hz, which get as many samples as their recording has
+                at that rate; None for the model's.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -453,13 +497,16 @@ class Translator(nn.Module):
         Raises:
             UsageError: The domain is unknown or was not loaded.
             LatentsError: Where a waveform is taken: its latents have another number of channels.
+            AudioError: A sample rate that is none.
         """
+        if sample_rate is not None:
+            _check_sample_rate(sample_rate)
         made = self.decode_all(
             [stream.blocks for stream in streams], to=to, seed=seed, options=options
         )
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
-                audio = AudioStream(iter(()), stream)
+                audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
                 audio.blocks = self._finished(blocks, audio)
                 yield audio
 
@@ -470,6 +517,7 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        sample_rate: int | None = None,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -478,28 +526,36 @@ class Translator(nn.Module):
             to: As for `decode_streams`.
             seed: As for `decode_streams`.
             options: As for `decode_streams`.
+            sample_rate: As for `decode_streams`.
 
         Yields:
             As `decode_streams`.
         """
         streams = [self.encode_stream(recording) for recording in recordings]
-        yield from self.decode_streams(streams, to=to, seed=seed, options=options)
+        yield from self.decode_streams(
+            streams, to=to, seed=seed, options=options, sample_rate=sample_rate
+        )
 
     def _finished(self, blocks: Iterator[Array], audio: AudioStream) -> Iterator[Array]:
-        """Lower the peaks of decoded blocks, and cut off what the last frame was filled up with."""
+        """Resample decoded blocks, lower their peaks, and give them the recording's length."""
 
         def report(gain_db: float) -> None:
             audio.peak_gain_db = gain_db
 
         n_done = 0
-        for block in guard_peaks(blocks, self.sample_rate, report):
-            # What a block stands for was encoded before it was decoded, so the count of samples
+        resampled = resample_blocks(blocks, self.sample_rate, audio.sample_rate)
+        for block in guard_peaks(resampled, audio.sample_rate, report):
+            # What a block stands for was read before it was decoded, so the count of samples
             # cuts nothing before the input has ended.
-            n_encoded = audio.latents.n_encoded
-            kept = block if n_encoded is None else block[: n_encoded - n_done]
+            n_due = audio.n_due
+            kept = block if n_due is None else block[: max(n_due - n_done, 0)]
             n_done += len(kept)
             if len(kept):
                 yield kept
+        # Lengths were rounded at the model's rate: less than one of its samples may lack.
+        n_missing = (audio.n_due or 0) - n_done
+        if n_missing > 0:
+            yield np.zeros(n_missing, np.float32)
 
     def _joined_latents(self, stream: LatentStream) -> Array:
         return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *stream.blocks])
@@ -675,12 +731,7 @@ def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
             f"waveform of shape {samples.shape}, (samples,) is expected: mix it down to mono, "
             "or read the file with core.audio.reader.read_audio"
         )
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer):
-        raise AudioError(f"sample_rate {shortened(sample_rate)}: expected an int, in Hz")
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise AudioError(
-            f"sample_rate {sample_rate}: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
-        )
+    _check_sample_rate(sample_rate)
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
         full_scale = -float(np.iinfo(samples.dtype).min)
         return Waveform((samples / full_scale).astype(np.float32), int(sample_rate))
@@ -696,3 +747,12 @@ def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
             f"waveform with a peak of {peak:g}: expected floats in -1..1; divide by the full scale"
         )
     return Waveform(samples.astype(np.float32), int(sample_rate))
+
+
+def _check_sample_rate(sample_rate: int) -> None:
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer):
+        raise AudioError(f"sample_rate {shortened(sample_rate)}: expected an int, in Hz")
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioError(
+            f"sample_rate {sample_rate}: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+        )

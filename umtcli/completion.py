@@ -58,6 +58,17 @@ def complete_devices(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
 
 
+def complete_bits(incomplete: str) -> list[str]:
+    """Offer what --bits takes."""
+    return [name for name in ("16", "24", "float") if name.startswith(incomplete)]
+
+
+def complete_rates(incomplete: str) -> list[str]:
+    """Offer the usual sample rates."""
+    usual = ("16000", "22050", "44100", "48000", "88200", "96000")
+    return [name for name in usual if name.startswith(incomplete)]
+
+
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
     return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from core.errors import UsageError
 from umtcli.completion import (
+    complete_bits,
     complete_devices,
     complete_domains,
     complete_engines,
     complete_models,
+    complete_rates,
 )
 
 if TYPE_CHECKING:
+    from core.audio.wav import Bits
     from umtcli.console import Environment
 
 Model = Annotated[
@@ -86,6 +90,27 @@ Name = Annotated[
     str | None,
     typer.Option(metavar="TEMPLATE", help="Names of the files, from {stem}, {domain} and {seed}."),
 ]
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="HZ",
+        min=1000,
+        max=384_000,
+        autocompletion=complete_rates,
+        help="Sample rate of the results, 1000 to 384000 Hz.  [default: the model's]",
+        show_default=False,
+    ),
+]
+SampleBits = Annotated[
+    str | None,
+    typer.Option(
+        "--bits",
+        metavar="BITS",
+        autocompletion=complete_bits,
+        help="Of a sample: 16, 24 or float.  [default: 16]",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing files.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices and no progress.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of errors.")]
@@ -98,6 +123,19 @@ def settle(ctx: typer.Context, *, quiet: bool, verbose: bool) -> Environment:
     env.is_quiet = quiet
     env.is_verbose = verbose
     return env
+
+
+def check_bits(bits: str | None) -> Bits | None:
+    """Return what --bits asks for.
+
+    Raises:
+        UsageError: It is none of the values that it takes.
+    """
+    from core.audio.wav import BITS
+
+    if bits is None or bits in BITS:
+        return bits
+    raise UsageError(f"--bits {bits}: expected {', '.join(BITS[:-1])} or {BITS[-1]}")
 
 
 def generation(**options: object) -> dict[str, object]:

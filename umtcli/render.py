@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from core.audio.provenance import Provenance
     from core.audio.reader import AudioInput
     from core.audio.tags import Tags
+    from core.audio.wav import Bits
     from core.latents import LatentsInput
     from core.model_file import FoundModel, ModelHeader
     from core.translator import AudioStream, LatentStream, Translator
@@ -67,6 +68,8 @@ class Request:
         is_live: Whether the result is heard while the input comes in.
         start_seconds: Where in the inputs the part that is used begins.
         seconds: Length of that part; None for all.
+        rate: The user's --rate; None for the model's.
+        bits: The user's --bits; None for the format's usual ones.
         options: Generation options that the user gave, by name.
     """
 
@@ -85,6 +88,8 @@ class Request:
     is_live: bool = False
     start_seconds: float = 0.0
     seconds: float | None = None
+    rate: int | None = None
+    bits: Bits | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -163,7 +168,7 @@ def _plan(env: Environment, request: Request) -> list[Task]:
         raise UsageError("--name is for files, but the result goes to stdout; add -o DIR")
     for destination in destinations:
         if request.to and destination.path and not destination.is_device:
-            output_format(destination.path)
+            output_format(destination.path, rate=request.rate, bits=request.bits)
     return [Task(*item, place) for item, place in zip(items, destinations, strict=True)]
 
 
@@ -299,7 +304,8 @@ class _Work:
         opened = source.opened
         if isinstance(opened, LatentsInput):
             n_samples = opened.n_frames * self.translator.hop_length
-            return LatentStream(opened.blocks(), n_samples)
+            rate = self.translator.sample_rate
+            return LatentStream(opened.blocks(), rate, n_samples, n_samples)
         self._tags[source.input] = opened.tags
         stream = self.translator.encode_stream(opened, follows=self.request.is_live)
 
@@ -322,6 +328,7 @@ class _Work:
             to=domain,
             seed=self.request.seed,
             options=self.options,
+            sample_rate=self.request.rate,
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -338,7 +345,7 @@ class _Work:
         from core.audio.tags import NO_TAGS
         from core.audio.writer import open_writer, output_format
 
-        rate = self.translator.sample_rate
+        rate = audio.sample_rate
         # Before the file is opened: now the input is read, and its length and gain are known.
         first = [block for block in [next(audio.blocks, None)] if block is not None]
         path = None if task.destination.is_device else task.destination.path
@@ -347,11 +354,12 @@ class _Work:
             open_writer(
                 stream,
                 sample_rate=rate,
-                n_samples=audio.latents.n_samples,
+                n_samples=audio.n_samples,
                 provenance=self._provenance(task),
                 tags=self._tags.get(task.input, NO_TAGS),
                 format=output_format(path) if path else "wav",
                 name=str(path) if path else None,
+                bits=self.request.bits,
             ) as writer,
         ):
             for block in self._counted(chain(first, audio.blocks), rate):

@@ -7,8 +7,8 @@ encodings raise `OtherEncodingError`, and the caller turns to libsndfile.
 
 The layout that is written, with 32-bit sizes; the parts in brackets only where they are needed:
 
-    RIFF size WAVE [JUNK 28] fmt 16 [LIST INFO …] data size …      up to 4 GB
-    RF64 -1   WAVE  ds64 28  fmt 16 [LIST INFO …] data -1   …      past it
+    RIFF size WAVE [JUNK 28] fmt 16 [fact 4] [LIST INFO …] data size …      up to 4 GB
+    RF64 -1   WAVE  ds64 28  fmt 16 [fact 4] [LIST INFO …] data -1   …      past it
 
 Headers of unfinished, cut or joined recordings contradict the file. What follows from that is
 read where it is certain, and logged in one line otherwise.
@@ -21,7 +21,7 @@ import logging
 import select
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -62,7 +62,10 @@ _TOLERATED_SECONDS = 0.01  # less than a header may be out without a remark
 
 MAX_RIFF_BYTES = 0xFFFFFFFE  # the largest size a RIFF header can state
 _DS64_BYTES = 28
-_SAMPLE_BYTES = 2
+
+Bits = Literal["16", "24", "float"]  # of a sample, as it is written
+BITS: tuple[Bits, ...] = ("16", "24", "float")
+_SAMPLE_BYTES: dict[Bits, int] = {"16": 2, "24": 3, "float": 4}
 
 _INFO_FIELDS = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICMT": "comment"}
 
@@ -574,7 +577,7 @@ def _to_float(data: bytes, encoding: tuple[int, int]) -> NDArray[np.float32]:
 
 
 class WavWriter:
-    """Write mono 16-bit WAV; the header is corrected at the end where the stream can seek."""
+    """Write mono WAV; the header is corrected at the end where the stream can seek."""
 
     def __init__(
         self,
@@ -585,29 +588,42 @@ class WavWriter:
         tags: Tags,
         software: str,
         can_seek: bool,
+        bits: Bits = "16",
     ) -> None:
         self._stream = stream
+        self._bits = bits
+        self._sample_bytes = _SAMPLE_BYTES[bits]
         self._is_seekable = can_seek
         self._origin = stream.tell() if self._is_seekable else 0
         self._announced = n_samples
         self._n_written = 0
         # Room to turn the file into RF64 later, if it may grow and can be corrected.
         self._has_room = self._is_seekable and n_samples is None
-        self._chunks = _format_chunk(sample_rate) + _info_chunk(tags, software)
+        self._format = _format_chunk(sample_rate, bits)
+        self._info = _info_chunk(tags, software)
         header = self._header(n_samples)
         self._header_bytes = len(header)
         stream.write(header)
 
-    def write(self, codes: NDArray[np.int16]) -> None:
-        """Append int16 (T,)."""
+    def write(self, codes: NDArray[np.generic]) -> None:
+        """Append samples (T,): int16, int32 of 24 bits, or float32, by `bits`."""
         self._n_written += len(codes)
         assert self._is_seekable or self._announced is None or self._n_written <= self._announced, (
             f"{self._n_written} samples written to a pipe that was promised {self._announced}"
         )
-        self._stream.write(codes.astype("<i2", copy=False).tobytes())
+        if self._bits == "24":
+            low_bytes = codes.astype("<i4", copy=False).view("u1").reshape(-1, 4)[:, :3]
+            self._stream.write(low_bytes.tobytes())
+        else:
+            dtype = "<i2" if self._bits == "16" else "<f4"
+            self._stream.write(codes.astype(dtype, copy=False).tobytes())
 
     def finish(self) -> None:
-        """Correct the header if its length was not right, where that can be done."""
+        """Fill the data up to even bytes; correct the header where it was wrong and can be."""
+        # On a pipe of unknown length the byte would be half a sample.
+        is_known = self._is_seekable or self._announced == self._n_written
+        if is_known and self._n_written * self._sample_bytes % 2:
+            self._stream.write(b"\0")
         if self._is_seekable and self._n_written != self._announced:
             header = self._header(self._n_written)
             assert len(header) == self._header_bytes, "announced as short, and past 4 GB"
@@ -623,30 +639,35 @@ class WavWriter:
     def _header(self, n_samples: int | None) -> bytes:
         """Build everything before the first sample."""
         room = 8 + _DS64_BYTES
-        n_bytes = (n_samples or 0) * _SAMPLE_BYTES
-        riff_size = 4 + len(self._chunks) + 8 + n_bytes + room * self._has_room
+        n_bytes = (n_samples or 0) * self._sample_bytes
+        chunks = self._format + self._info
+        if self._bits == "float":  # which has to state its length besides
+            stated = _UNKNOWN if n_samples is None else min(n_samples, _UNKNOWN)
+            chunks = self._format + _chunk_head(b"fact", 4) + struct.pack("<I", stated) + self._info
+        riff_size = 4 + len(chunks) + 8 + n_bytes + n_bytes % 2 + room * self._has_room
         if riff_size > MAX_RIFF_BYTES:
             riff_size += room * (not self._has_room)
             sizes = struct.pack("<QQQI", riff_size, n_bytes, n_samples, 0)
             start = _chunk_head(b"RF64", _UNKNOWN) + b"WAVE"
             start += _chunk_head(b"ds64", _DS64_BYTES) + sizes
-            return start + self._chunks + _chunk_head(b"data", _UNKNOWN)
+            return start + chunks + _chunk_head(b"data", _UNKNOWN)
         if n_samples is None:
             riff_size = n_bytes = _UNKNOWN
         start = _chunk_head(b"RIFF", riff_size) + b"WAVE"
         if self._has_room:
             start += _chunk_head(b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES)
-        return start + self._chunks + _chunk_head(b"data", n_bytes)
+        return start + chunks + _chunk_head(b"data", n_bytes)
 
 
 def _chunk_head(name: bytes, size: int) -> bytes:
     return name + struct.pack("<I", size)
 
 
-def _format_chunk(sample_rate: int) -> bytes:
-    """Build the `fmt ` chunk of mono 16-bit PCM."""
-    byte_rate = sample_rate * _SAMPLE_BYTES
-    body = struct.pack("<HHIIHH", 1, 1, sample_rate, byte_rate, _SAMPLE_BYTES, 16)
+def _format_chunk(sample_rate: int, bits: Bits) -> bytes:
+    """Build the `fmt ` chunk of mono PCM or float."""
+    n_bytes = _SAMPLE_BYTES[bits]
+    tag = _FLOAT if bits == "float" else _PCM
+    body = struct.pack("<HHIIHH", tag, 1, sample_rate, sample_rate * n_bytes, n_bytes, 8 * n_bytes)
     return _chunk_head(b"fmt ", len(body)) + body
 
 

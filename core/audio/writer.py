@@ -1,7 +1,8 @@
 """Write mono audio, block by block, to files and pipes.
 
-In: float32 (T,) blocks. Out: 16-bit WAV through `core.audio.wav`, or any other format that
-libsndfile writes. Existing files are replaced: names are the caller's business.
+In: float32 (T,) blocks. Out: WAV through `core.audio.wav`, or any other format that
+libsndfile writes, of 16 or 24 bits or float. Existing files are replaced: names are the caller's
+business.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import fcntl
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 import numpy as np
 import soundfile
 
 from core.audio.resampling import Resampler
 from core.audio.tags import NO_TAGS, Tags
-from core.audio.wav import WavWriter
+from core.audio.wav import BITS, Bits, WavWriter
 from core.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -55,34 +56,60 @@ _RATES = {
         *(32_000, 44_100, 48_000),
     ),
 }
+_PCM: dict[Bits, str] = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _WRITE_SAMPLES = 1 << 16  # libsndfile's Vorbis encoder keeps a whole write on the stack
 _PROBE_BYTES = 1 << 12
 
 
-def output_format(path: Path) -> str:
+def output_format(path: Path, *, rate: int | None = None, bits: Bits | None = None) -> str:
     """Choose the format that a file's extension stands for.
 
     Args:
         path: The output file.
+        rate: The rate that the file has to have, Hz; None for any.
+        bits: As for `open_writer`; None for any.
 
     Returns:
         A value for `open_writer`'s `format`.
 
     Raises:
-        UsageError: An extension that cannot be written; lists those that can.
+        UsageError: An extension that cannot be written, or not with this rate or these bits;
+            lists those that can.
     """
     extension = path.suffix[1:].lower()
     if extension not in _FORMATS:
         asked = f".{extension}" if extension else "a name without extension"
         raise UsageError(f"{path}: cannot write {asked}; writable: {', '.join(_FORMATS)}")
+    rates = _RATES.get((_FORMATS[extension] or ("", ""))[1])
+    if rate is not None and rates is not None and rate not in rates:
+        raise UsageError(f"{path}: {extension} has rates of {', '.join(map(str, rates))} Hz only")
+    if bits is not None:
+        _coding(extension, bits)
     return extension
+
+
+def _coding(name: str, bits: Bits | None) -> tuple[str, str] | None:
+    """Return libsndfile's format and encoding of a format with so many bits; None for our WAV.
+
+    Raises:
+        UsageError: The format does not have them.
+    """
+    coding = _FORMATS[name]
+    if bits is None or coding is None:
+        return coding
+    if coding[1] == "PCM_16" and soundfile.check_format(coding[0], _PCM[bits]):
+        return coding[0], _PCM[bits]
+    if coding[1] != "PCM_16":
+        raise UsageError(f"{name} stores no bits of samples; leave out --bits, or write wav")
+    possible = [own for own in BITS if soundfile.check_format(coding[0], _PCM[own])]
+    raise UsageError(f"{name} does not store {bits} bits; possible: {', '.join(possible)}")
 
 
 class FileWriter(Protocol):
     """One output being written."""
 
-    def write(self, codes: NDArray[np.int16]) -> None:
-        """Append int16 (T,)."""
+    def write(self, codes: NDArray[np.generic]) -> None:
+        """Append samples (T,): int16, int32 of 24 bits, or float32."""
 
     def finish(self) -> None:
         """Complete the file."""
@@ -116,8 +143,10 @@ class SndfileWriter:
                 with suppress(soundfile.LibsndfileError):  # au, voc and w64 have none
                     setattr(self._file, item.name, text)
 
-    def write(self, codes: NDArray[np.int16]) -> None:
-        """Append int16 (T,)."""
+    def write(self, codes: NDArray[np.generic]) -> None:
+        """Append samples (T,): int16, int32 of 24 bits, or float32."""
+        if codes.dtype == np.int32:  # of which libsndfile takes the upper bits
+            codes = np.left_shift(codes, 8)
         with self._with_true_reason():
             for start in range(0, len(codes), _WRITE_SAMPLES):
                 self._file.write(codes[start : start + _WRITE_SAMPLES])
@@ -158,10 +187,12 @@ class AudioWriter:
         writer: FileWriter,
         *,
         label: str,
+        bits: Bits,
         resampler: Resampler | None,
         resources: ExitStack,
     ) -> None:
         self.n_written = 0
+        self._bits = bits
         self._writer = writer
         self._label = label
         self._resampler = resampler
@@ -177,14 +208,14 @@ class AudioWriter:
                 self._writer.abandon()
                 return
             if self._resampler is not None:
-                self._writer.write(_to_codes(self._resampler.finish()))
+                self._writer.write(_to_codes(self._resampler.finish(), self._bits))
             self._writer.finish()
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Append samples.
 
         Args:
-            block: float32 (T,) in [-1, 1]; rounded to 16 bits, clipped beyond.
+            block: float32 (T,) in [-1, 1]; rounded to the file's bits, clipped beyond.
 
         Raises:
             AudioError: NaN or infinite samples, or the destination cannot be written.
@@ -195,7 +226,7 @@ class AudioWriter:
         self.n_written += len(block)
         resampled = block if self._resampler is None else self._resampler.push(block)
         with _as_audio_error(self._label):
-            self._writer.write(_to_codes(resampled))
+            self._writer.write(_to_codes(resampled, self._bits))
 
 
 def open_writer(
@@ -207,6 +238,7 @@ def open_writer(
     tags: Tags = NO_TAGS,
     format: str = "wav",  # noqa: A002 - the word that users and soundfile use
     name: str | None = None,
+    bits: Bits | None = None,
 ) -> AudioWriter:
     """Start an audio file.
 
@@ -220,6 +252,7 @@ def open_writer(
         tags: Title, artist and album for the file; the comment is left to the provenance.
         format: As `output_format` returns it.
         name: What messages call it; by default the path, or "the output".
+        bits: Of a sample; None for 16, or whatever a lossy format has.
 
     Returns:
         The writer; leaving its context completes the file.
@@ -230,7 +263,7 @@ def open_writer(
     """
     if format not in _FORMATS:
         raise UsageError(f"cannot write {format!r}; writable: {', '.join(_FORMATS)}")
-    coding = _FORMATS[format]
+    coding = _coding(format, bits)
     label = name or (str(destination) if isinstance(destination, Path) else "the output")
     tags = dataclasses.replace(tags, comment="" if provenance is None else provenance.to_json())
     with ExitStack() as resources, _as_audio_error(label):
@@ -248,6 +281,7 @@ def open_writer(
                 tags=tags,
                 software="" if provenance is None else provenance.tool,
                 can_seek=can_seek(stream),
+                bits=bits or "16",
             )
         elif can_seek(stream):
             rates = _RATES.get(coding[1], (sample_rate,))
@@ -256,7 +290,13 @@ def open_writer(
         else:
             raise UsageError(f"cannot write {format} to a pipe; write wav, or name a file with -o")
         resampler = Resampler(sample_rate, file_rate) if file_rate != sample_rate else None
-        return AudioWriter(writer, label=label, resampler=resampler, resources=resources.pop_all())
+        return AudioWriter(
+            writer,
+            label=label,
+            bits=bits or "16",
+            resampler=resampler,
+            resources=resources.pop_all(),
+        )
 
 
 def can_seek(stream: BinaryIO) -> bool:
@@ -270,9 +310,15 @@ def can_seek(stream: BinaryIO) -> bool:
     return not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
 
 
-def _to_codes(block: NDArray[np.float32]) -> NDArray[np.int16]:
-    codes = np.clip(np.rint(block * np.float32(32768)), -32768, 32767)
-    return cast("NDArray[np.int16]", codes.astype(np.int16))
+def _to_codes(block: NDArray[np.float32], bits: Bits) -> NDArray[np.generic]:
+    """Return samples as they are stored: int16, int32 of 24 bits, or float32."""
+    if bits == "float":
+        return block
+    full_scale = 32768 if bits == "16" else 1 << 23
+    codes: NDArray[np.generic] = np.clip(
+        np.rint(block * np.float32(full_scale)), -full_scale, full_scale - 1
+    ).astype(np.int16 if bits == "16" else np.int32)
+    return codes
 
 
 @contextmanager

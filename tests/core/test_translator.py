@@ -11,7 +11,7 @@ import torch
 from core.audio.levels import measure_level_db
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
-from core.translator import LatentStream, Translator
+from core.translator import LatentStream, Translator, as_waveform
 
 DOMAINS = ("piano", "organ")
 
@@ -135,6 +135,50 @@ def test_a_translation_is_as_long_as_its_input(translator, sample_rate):
     n_samples = sample_rate // 50 + 1
     made = translator.translate(noise(n_samples), sample_rate, to="organ")
     assert len(made) == resampled_length(n_samples, sample_rate, translator.sample_rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100])
+@pytest.mark.parametrize("source_rate", [11_025, 48_000])
+@pytest.mark.parametrize("n_samples", [1, 999, 1001])
+def test_at_another_rate_it_has_as_many_samples_as_its_input_there(
+    spectral, rate, source_rate, n_samples
+):
+    recording = as_waveform(noise(n_samples), source_rate)
+    (audio,) = [
+        (own.sample_rate, own.n_samples, len(np.concatenate(list(own.blocks))))
+        for own in spectral.translate_streams([recording], to="organ", sample_rate=rate)
+    ]
+    expected = resampled_length(n_samples, source_rate, rate)
+    assert audio == (rate, expected, expected)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000])
+def test_an_impulse_stays_where_it_was(spectral, monkeypatch, rate):
+    """Through both changes of rate, with networks that pass the waveform on."""
+
+    def pass_on(sequences, **_):
+        yield iter([block.reshape(-1) for block in next(iter(sequences))])
+
+    monkeypatch.setattr(spectral, "decode_all", pass_on)
+    monkeypatch.setattr(spectral, "encode_blocks", lambda blocks: blocks)
+    impulse = np.zeros(2 * rate, np.float32)
+    impulse[rate] = 0.5
+    recording = as_waveform(impulse, rate)
+    (made,) = [
+        np.concatenate(list(own.blocks))
+        for own in spectral.translate_streams([recording], to="organ", sample_rate=rate)
+    ]
+    assert len(made) == len(impulse)
+    assert int(np.argmax(made)) == rate
+    # Nor does it lie between that sample and the next.
+    assert abs(made[rate - 1] - made[rate + 1]) < 0.02 * made[rate]
+
+
+@pytest.mark.parametrize("rate", [0, 500, 1e6, 44_100.5, True])
+def test_a_rate_that_is_none_is_refused(spectral, rate):
+    latents = LatentStream(iter([np.zeros((2, spectral.latent_dim), np.float32)]))
+    with pytest.raises(AudioError, match=r"sample_rate .*: expected"):
+        next(spectral.decode_streams([latents], to="organ", sample_rate=rate))
 
 
 def test_translating_is_decoding_what_was_encoded(translator):

@@ -195,6 +195,7 @@ def test_file_that_appears_meanwhile_is_kept(umt, song, monkeypatch):
     from core.translator import Translator
 
     def decode(latents):
+        list(latents)
         yield np.zeros(10, np.float32)
         Path("out.wav").write_bytes(b"somebody else's")
 
@@ -211,6 +212,7 @@ def test_file_is_complete_or_absent(umt, song, monkeypatch):
     seen = []
 
     def decode(latents):
+        list(latents)
         yield np.zeros(44100, np.float32)
         seen.append((Path("out.wav").exists(), len(leftovers(Path()))))
         raise AudioError("song.wav: broken in the middle")

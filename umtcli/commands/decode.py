@@ -31,6 +31,8 @@ def run(
     exact: options.Exact = None,
     output: options.Output = None,
     name: options.Name = None,
+    rate: options.Rate = None,
+    bits: options.SampleBits = None,
     force: options.Force = False,
     model: options.Model = None,
     device: options.Device = "auto",
@@ -57,6 +59,8 @@ def run(
         seed=seed,
         force=force,
         is_json=is_json,
+        rate=rate,
+        bits=options.check_bits(bits),
         options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )
     run_all(ItemResults(env), request)

@@ -37,6 +37,8 @@ def run(
     ] = None,
     output: options.Output = None,
     name: options.Name = None,
+    rate: options.Rate = None,
+    bits: options.SampleBits = None,
     force: options.Force = False,
     model: options.Model = None,
     device: options.Device = "auto",
@@ -77,6 +79,8 @@ def run(
         is_live=is_live,
         start_seconds=start,
         seconds=seconds,
+        rate=rate,
+        bits=options.check_bits(bits),
         options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )
     run_all(results, request)

@@ -114,3 +114,60 @@ def test_extensions_are_known_in_capitals(tmp_path):
 def test_only_wav_goes_to_a_pipe():
     with pytest.raises(UsageError, match="to a pipe"):
         piped(np.zeros(9, np.float32), format="flac")
+
+
+FULL_SCALES = {"16": 1 << 15, "24": 1 << 23, "float": 1 << 30}
+KEPT = [
+    *[(name, bits) for name in ("wav", "aiff", "au", "caf", "rf64", "w64") for bits in FULL_SCALES],
+    *[("flac", "16"), ("flac", "24"), ("voc", "16")],
+]
+
+
+@pytest.mark.parametrize(("extension", "bits"), KEPT)
+def test_samples_have_the_bits_asked_for(tmp_path, noise, extension, bits):
+    path = tmp_path / f"x.{extension}"
+    write(path, noise, format=extension, bits=bits)
+    info = soundfile.info(path)
+    assert info.subtype == {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}[bits]
+    samples, _ = soundfile.read(path, dtype="float64")
+    step = 1 / FULL_SCALES[bits]
+    np.testing.assert_allclose(samples, noise.clip(-1, 1 - step), rtol=0, atol=0.5 * step)
+
+
+@pytest.mark.parametrize("bits", ["24", "float"])
+@pytest.mark.parametrize("n_samples", [36_012, 36_013])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_pipe_takes_wav_of_any_bits(tmp_path, noise, provenance, bits, n_samples, is_known):
+    """Of 24 bits an odd number of samples is an odd number of bytes, which RIFF fills up."""
+    samples = noise[:n_samples]
+    content = piped(samples, provenance, is_known=is_known, bits=bits)
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    with open_audio(path) as audio:
+        assert audio.provenance == provenance
+        ours = join(audio.blocks())
+    theirs, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(ours, samples, rtol=0, atol=2**-24)
+    if is_known:
+        write(tmp_path / "y.wav", samples, provenance, is_known=False, bits=bits)
+        for file in (content, (tmp_path / "y.wav").read_bytes()):
+            assert int.from_bytes(file[4:8], "little") == len(file) - 8
+            assert len(file) % 2 == 0
+
+
+@pytest.mark.parametrize(("extension", "bits"), [("flac", "float"), ("voc", "24"), ("mp3", "16")])
+def test_bits_that_a_format_does_not_have_are_refused(tmp_path, extension, bits):
+    path = tmp_path / f"x.{extension}"
+    with pytest.raises(UsageError, match="bits"):
+        output_format(path, bits=bits)
+    with pytest.raises(UsageError, match="bits"):
+        write(path, np.zeros(9, np.float32), format=extension, bits=bits)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("extension", ["opus", "mp3"])
+def test_rates_that_a_format_does_not_have_are_refused(tmp_path, extension):
+    assert output_format(tmp_path / f"x.{extension}", rate=48_000) == extension
+    with pytest.raises(UsageError, match=r"rates of 8000, .*, 48000 Hz only"):
+        output_format(tmp_path / f"x.{extension}", rate=96_000)

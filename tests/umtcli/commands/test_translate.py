@@ -30,6 +30,45 @@ def test_translation_is_mono_at_the_models_rate_and_as_long_as_its_input(umt, so
     assert info.frames == soundfile.info(song).frames
 
 
+@pytest.mark.parametrize("bits", ["16", "24", "float"])
+@pytest.mark.parametrize("rate", [22_050, 48_000])
+def test_rate_and_bits_of_a_file_and_of_a_stream(umt, song, rate, bits):
+    """The input has 52920 samples at 44.1 kHz."""
+    fits = ("--to", "piano", "--rate", rate, "--bits", bits)
+    assert umt("translate", song, *fits, "-o", "b.wav").code == 0
+    piped = umt("translate", *fits, stdin=song.read_bytes(), stdout_kind="data")
+    Path("c.wav").write_bytes(piped.stdout)
+    subtype = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}[bits]
+    for name in ("b.wav", "c.wav"):
+        info = soundfile.info(name)
+        assert (info.samplerate, info.subtype, info.frames) == (rate, subtype, 1.2 * rate)
+
+
+def test_decode_gives_the_rate_and_the_bits_of_translate(umt, song):
+    fits = ("--to", "piano", "--rate", 48_000, "--bits", 24)
+    encoded = umt("encode", song, stdout_kind="data")
+    joined = umt("decode", *fits, stdin=encoded.stdout, stdout_kind="data")
+    whole = umt("translate", song, *fits, stdout_kind="data")
+    samples = read_wav(whole.stdout)
+    assert len(samples) == 57_600
+    np.testing.assert_array_equal(read_wav(joined.stdout)[: len(samples)], samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--bits", "12"), "--bits 12: expected 16, 24 or float"),
+        (("--bits", "24", "-o", "b.mp3"), "mp3 stores no bits"),
+        (("--rate", "44100", "-o", "b.opus"), "opus has rates of 8000"),
+        (("--rate", "10"), "'--rate': Input should be greater than or equal to 1000"),
+    ],
+)
+def test_rates_and_bits_that_cannot_be_are_wrong_usage(umt, song, options, reason):
+    ran = umt("translate", song, "--to", "piano", *options)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert reason in ran.errors[0]
+
+
 def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
     umt("translate", song, "--to", "piano", "-o", "b.wav")
     with Path("c.wav").open("wb") as stdout:
