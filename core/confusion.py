@@ -1,7 +1,7 @@
-"""The domain confusion network, and the only place that knows the sign of its term.
+"""The domain confusion network, and the only place where its term has a sign.
 
 In: latents. Out: the classifier's loss and the encoder's confusion term. The classifier
-tells the domain from the latents; the encoder is trained to defeat it (Mor et al. 2019,
+predicts the domain from the latents; the encoder is trained to defeat it (Mor et al. 2019,
 sec. 3.2), so that the latents keep the music and lose the instrument.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class DomainClassifier(nn.Module):
     """Three ELU layers, then one logit per domain, averaged over time.
 
-    The paper's layers see single frames. What tells a plucked string from a bowed one lies
+    The paper's layers see single frames. What separates a plucked string from a bowed one lies
     between frames, so a longer kernel can find more for the encoder to remove.
     """
 

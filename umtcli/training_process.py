@@ -1,4 +1,4 @@
-"""What `umt train` does with its process: signals, memory, threads, one of several that speaks."""
+"""What `umt train` does with its process: signals, memory, threads, errors that several share."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def _is_first_to_fail() -> bool:
     if distributed.group.WORLD is None:
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
+        # Counts in the store that all processes share: who adds first reports.
         return distributed.group.WORLD.get_group_store().add("umt/failed", 1) == 1
     except RuntimeError:  # the first process, which had the store, has failed
         return False
@@ -86,11 +87,11 @@ def use_own_cores() -> None:
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """Let this process have its share of the memory that is free, where Linux says how much.
+    """Let this process have its share of the memory that is free, where Linux reports it.
 
-    Linux promises more than there is and kills who makes use of it. Beyond this limit torch's
-    allocator fails instead, and a line can say so. Processes of one machine share evenly. With
-    a GPU there is no limit: its driver may map memory that nobody uses.
+    Linux promises more than there is and kills the processes that make use of it. Beyond this
+    limit torch's allocator fails instead, which is an error of one line. Processes of one machine
+    share evenly. With a GPU there is no limit: its driver may map memory that nobody uses.
     """
     import torch
 

@@ -54,7 +54,7 @@ def load_batches(batches: Batches, steps: range, *, on_gpu: bool) -> Iterator[It
     try:
         yield made
     except RuntimeError as error:
-        # Raised wherever the main thread was when it heard of the death.
+        # Raised by a signal handler, wherever the main thread is when the worker dies.
         if "DataLoader worker" not in str(error):
             raise
         raise _failed(error) from error
@@ -75,7 +75,7 @@ def _make(loader: DataLoader[Batch]) -> Generator[Batch, None, None]:
 
 
 def _failed(error: Exception) -> UmtError:
-    """Return the error that says in one line what happened in a worker."""
+    """Return an error of one line for what went wrong in a worker."""
     # What comes from a worker is its whole traceback.
     cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     if isinstance(error, UmtError):

@@ -1,4 +1,4 @@
-"""What a run logs, and what it says: records, TensorBoard's events, progress and warnings.
+"""What a run logs and shows: records, TensorBoard's events, progress and warnings.
 
 In: the figures of each update, and those of validations. Out: `log.jsonl`, one record a line with
 its step; the same numbers, and sounds, as TensorBoard's events; lines for the user. Only the
@@ -68,9 +68,9 @@ class Meter:
         """Pass batches on and measure how long each is waited for."""
         source = iter(batches)
         while True:
-            asked = time.monotonic()
+            began = time.monotonic()
             batch = next(source, None)
-            self.waited += time.monotonic() - asked
+            self.waited += time.monotonic() - began
             if batch is None:
                 return
             yield batch
@@ -93,7 +93,7 @@ class Meter:
             "seconds_left": min((steps - step) * seconds / n_steps, max(0.0, time_limit)),
             "waiting_share": self.waited / seconds,
         }
-        self.values = {}
+        self.values = {}  # a new one: a checkpoint may hold the old
         self.start(step)
         return record
 
@@ -109,10 +109,12 @@ class RunLog:
     def __init__(self, run: Path, step: int) -> None:
         self.path = run / LOG_FILE
         cut_log(self.path, step)
+        # TensorBoard hides what an earlier call wrote of later steps.
         self.events = SummaryWriter(run, purge_step=step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write a record: numbers by name, one of them `step`."""
+        # Opened for each record: readers see it at once, and a killed run loses half a line at most.
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in record.items():

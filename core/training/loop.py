@@ -249,7 +249,7 @@ class Trainer:
         return reasons[0] if reasons else None
 
     def _validate_if_due(self, log: RunLog | None) -> None:
-        """Validate and save in the first process, unless it is asked to stop meanwhile."""
+        """Validate and save in the first process; a request to stop puts it off."""
         if not self.progress.is_due:
             return
         if log is None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 BEST_FILE = "best.safetensors"
-KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2  # the newest may turn out to be damaged
 FREE_KEYS = ("steps", "accumulate")  # of a configuration, which a run's next call may change
 
 
@@ -78,6 +78,7 @@ class Progress:
         Raises:
             TrainingError: The state is of another kind.
         """
+        # Earlier versions stored more, and some less.
         names = [item.name for item in dataclasses.fields(cls)]
         stored = {name: state[name] for name in names if name in state}
         return build(cls, stored, "", error=TrainingError)
@@ -138,7 +139,7 @@ class RunDirectory:
         Args:
             config: The configuration.
             domains: The domains that are trained.
-            lineage: What `core.training.warm_start.lineage` says.
+            lineage: The result of `core.training.warm_start.lineage`.
 
         Raises:
             UsageError: The run was started with something else, which is named.
@@ -152,6 +153,7 @@ class RunDirectory:
             like=lineage.get("like"),
         )
         path = self.path / RUN_FILE
+        # Written once and never changed: it is what later calls are compared with.
         if not path.exists():
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(now), indent=1))

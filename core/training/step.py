@@ -91,12 +91,14 @@ class Updater:
         latents = self._encode(parts[0]) if len(parts) == 1 else None
         figures: dict[str, float] = {}
         if self.has_confusion:
+            # Detached, or the first phase would go back through the encoder, for nothing.
             frozen = [] if latents is None else [latents.detach()]
             for part in parts if latents is None else ():
                 check_stop()
                 with torch.no_grad():
                     frozen.append(self._encode(part))
             figures = self._train_classifier(parts, torch.cat(frozen), step)
+        # None, not zero: Adam then leaves the decoders of other domains alone.
         self.optimizer.zero_grad(set_to_none=True)
         for part in parts:
             check_stop()
@@ -112,6 +114,7 @@ class Updater:
         return latents
 
     def _noise(self, items: Tensor, purpose: int) -> AbstractContextManager[None]:
+        # From each item's number, so that losses do not depend on how a batch is shared.
         keys = [[self.training.seed, item, purpose] for item in items.flatten().tolist()]
         return noise_of_items(keys, self.accelerator.device)
 
@@ -141,6 +144,7 @@ class Updater:
     def _add_gradients(self, part: Batch, latents: Tensor | None, step: int) -> dict[str, float]:
         """Do the second phase of a part except for the step; return its domains' losses."""
         if latents is None:
+            # Again, with gradient: to keep all parts' graphs would take the memory of one batch.
             latents = self._encode(part)
         with self.accelerator.autocast():
             losses = self._reconstruction_losses(latents, part)
@@ -164,6 +168,7 @@ class Updater:
         return losses
 
     def _confusion_loss(self, latents: Tensor, ids: Tensor) -> Tensor:
+        # Its gradient is not wanted here, and would take time.
         self.model.classifier.requires_grad_(requires_grad=False)
         loss = confusion_loss(self.model.classifier(latents), ids, self.model.config.confusion)
         self.model.classifier.requires_grad_(requires_grad=True)

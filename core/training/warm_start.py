@@ -94,7 +94,7 @@ def initial_model(
 
 
 def lineage(warm_start: WarmStart | None) -> dict[str, Any]:
-    """Return what the training record says about the base model; empty without one."""
+    """Return the training record's entries about the base model; empty without one."""
     if warm_start is None:
         return {}
     header = read_header(warm_start.base_model)
@@ -147,7 +147,7 @@ def _with_added_domain(warm_start: WarmStart, added: str, config: Config) -> Tra
         find_domain(warm_start.like, known)
     base = Translator.load(path)
     domains = [*base.domains, added]  # the ids of the others stay
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's own draws stay as they are
         torch.manual_seed(config.training.seed)
         model = Translator(config, domains, domains, classified=base.classified)
     model.load_state_dict(model.state_dict() | base.state_dict())

@@ -47,8 +47,8 @@ def run(
         Path | None,
         typer.Option(
             metavar="DATA",
-            help="Prepared takes of the same performances on other instruments, for the encoder "
-            "to hear: those of x.wav in a folder x, aligned to the sample.",
+            help="Prepared renditions of the same performances on other instruments, as further "
+            "inputs of the encoder: those of x.wav in a folder x, aligned to the sample.",
         ),
     ] = None,
     preset: Annotated[
