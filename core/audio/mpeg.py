@@ -9,6 +9,7 @@ in front (`true_header`).
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +35,10 @@ _SAMPLE_RATES = {
     3: (11_025, 12_000, 8_000),
 }
 _START_BYTES = 64
+# What a frame or a tag begins with; the third byte of a frame has a bit rate in it.
+_SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]|ID3|APETAGEX")
+_SYNC_BYTES = 1 << 12
+_MAX_TRIES = 100_000  # to find the next frame; the rest of such a file is no MPEG
 _TOLERATED_FRAMES = 2  # encoders count the header's own frame, or do not
 _MAX_ID3_BYTES = 1 << 24  # of which texts are read; pictures are larger
 _ID3_FIELDS = {
@@ -201,9 +206,9 @@ def _frames(stream: BinaryIO) -> Iterator[tuple[int, bytes, FrameHeader]]:
     The first bytes are 64, or all.
     """
     size = stream.seek(0, io.SEEK_END)
-    position = 0
+    position = n_tries = 0
     is_in_step = False  # whether a frame ended here
-    while position + 4 <= size:
+    while position + 4 <= size and n_tries < _MAX_TRIES:
         stream.seek(position)
         start = stream.read(_START_BYTES)
         header = parse_frame_header(start[:4])
@@ -215,30 +220,34 @@ def _frames(stream: BinaryIO) -> Iterator[tuple[int, bytes, FrameHeader]]:
             is_in_step = True
             continue
         is_in_step = False
+        n_tries += 1
         tag_bytes = _id3_bytes(start[:10]) or _ape_bytes(stream, position)
         position = position + tag_bytes if tag_bytes else _next_sync(stream, position + 1, size)
 
 
 def _is_followed(stream: BinaryIO, position: int, header: FrameHeader, size: int) -> bool:
-    """Whether the next frame, or the end of the file, is where this one ends."""
-    following = position + header.n_bytes
-    if following == size:
-        return True
-    stream.seek(following)
-    head = stream.read(4)
-    other = parse_frame_header(head)
-    return (other is not None and other.kind == header.kind) or head[:3] in (b"TAG", b"ID3")
+    """Whether two more frames of its kind, or the end of the file, follow where this one ends."""
+    following: FrameHeader | None = header
+    for _ in range(2):
+        assert following is not None
+        position += following.n_bytes
+        if position == size:
+            return True
+        stream.seek(position)
+        following = parse_frame_header(stream.read(4))
+        if following is None or following.kind != header.kind:
+            return False
+    return True
 
 
 def _next_sync(stream: BinaryIO, position: int, size: int) -> int:
     """Return the next place where a frame or a tag could begin; the size if there is none."""
     while position < size:
         stream.seek(position)
-        block = stream.read(1 << 16)
-        places = [place for place in (block.find(b"\xff"), block.find(b"ID3")) if place >= 0]
-        if places:
-            return position + min(places)
-        position += max(len(block) - 2, 1)
+        block = stream.read(_SYNC_BYTES)
+        if match := _SYNC.search(block):
+            return position + match.start()
+        position += max(len(block) - 7, 1)  # a tag's name may begin in what is left
     return size
 
 

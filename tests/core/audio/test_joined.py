@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import struct
 import subprocess
@@ -164,3 +165,24 @@ def test_a_flac_that_holds_more_than_its_header_counts_says_so(tmp_path, generat
     (tmp_path / "x.flac").write_bytes(content)
     assert len(read(tmp_path / "x.flac")) == RATE
     assert "are not part of the sound that its header counts" in caplog.text
+
+
+class Counted(io.BytesIO):
+    """Bytes in memory, and how many of them were read."""
+
+    n_read = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.n_read += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff", b"\xff\xfb\x90", b"ID3", b"APETAGEX", b"\xff\xfb\x90\0ID3"]
+)
+def test_junk_that_looks_like_frames_is_not_read_over_and_over(mp3, junk):
+    content = mp3 + junk * (2_000_000 // len(junk))
+    stream = Counted(content)
+    assert mpeg.scan(stream)[0].n_frames == len(frames_of(mp3)) - 1
+    assert stream.n_read < 500 * len(content)
