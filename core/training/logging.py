@@ -114,7 +114,7 @@ class RunLog:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write a record: numbers by name, one of them `step`."""
-        # Opened for each record: readers see it at once, and a killed run loses half a line at most.
+        # Opened for each record: readers see it, and a killed run loses half a line at most.
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in record.items():
