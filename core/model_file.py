@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from core.config import Config
 from core.errors import ModelError, UsageError
 from core.files import atomic_write
-from core.parsing import build, parse_json, shortened
+from core.parsing import build, did_you_mean, parse_json, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -325,7 +325,10 @@ def find_domain(name: str, known: Collection[str], *, model: str = "this model")
     for domain in known:
         if unicodedata.normalize("NFC", domain) == normal:
             return domain
-    raise UsageError(f"unknown domain {shortened(name)}; {model} has {', '.join(known)}")
+    raise UsageError(
+        f"unknown domain {shortened(name)}; {model} has {', '.join(known)}"
+        f"{did_you_mean(name, known)}"
+    )
 
 
 def bundled_models() -> dict[str, Path]:

@@ -12,6 +12,7 @@ which is as long as all of that may take.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import types
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 from typing import get_type_hints as resolve_annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
     from core.errors import UmtError
 
@@ -107,6 +108,20 @@ def build(
     """
     builder = _Builder(prefix, error, ignores_unknown=ignores_unknown)
     return cast("T", builder.dataclass(kind, values, "", ignored))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question for the end of a message where a known name is close; else nothing.
+
+    Example:
+        >>> did_you_mean("paino", ["organ", "piano"])
+        "; did you mean 'piano'?"
+        >>> did_you_mean("flute", ["organ", "piano"])
+        ''
+    """
+    folded = {own.casefold(): own for own in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def shortened(value: object) -> str:

@@ -11,6 +11,7 @@ from core.config import (
     WaveNetConfig,
 )
 from core.errors import UsageError
+from core.parsing import did_you_mean
 
 PRESETS: dict[str, Config] = {
     "fast": Config(
@@ -104,5 +105,7 @@ def get_preset(name: str) -> Config:
     """
     known = PRESETS | RETIRED_PRESETS
     if name not in known:
-        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        raise UsageError(
+            f"unknown preset {name!r}; known: {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}"
+        )
     return known[name]

@@ -34,7 +34,7 @@ from core.model_file import (
     part_of,
     write_model,
 )
-from core.parsing import shortened
+from core.parsing import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -711,7 +711,10 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return available[0]
     if device not in available and not (device == "cuda" and "cuda:0" in available):
-        raise UsageError(f"device {shortened(device)}: this machine has {', '.join(available)}")
+        raise UsageError(
+            f"device {shortened(device)}: this machine has {', '.join(available)}"
+            f"{did_you_mean(device, available)}"
+        )
     return device
 
 

@@ -100,6 +100,8 @@ def _dispatch(args: list[str], env: Environment) -> None:
     command = typer.main.get_command(app)
     if "_UMT_COMPLETE" in os.environ:
         command.main(args, prog_name="umt")
+    if not args:
+        args = ["--help"]
     # Not `command.main`: it has its own ideas about closed pipes, Ctrl-C and error texts.
     with command.make_context("umt", args, obj=env) as context:
         command.invoke(context)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the domains of the model already typed on the line, else of all found here."""
+    """Offer the domains of the model already typed on the line, else of all found here.
+
+    Of several with commas between them, the last one is completed.
+    """
     from core.model_file import find_model, list_models, read_header
 
     offered: dict[str, None] = {}
@@ -29,7 +32,10 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
         for model in models:
             with suppress(Exception):
                 offered |= dict.fromkeys(read_header(model.path).domains)
-    return _starting(offered, incomplete)
+    before, comma, last = incomplete.rpartition(",")
+    if last and "all".startswith(last) and not comma:
+        offered["all"] = None
+    return [before + comma + name for name in _starting(offered, last)]
 
 
 def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -67,6 +73,13 @@ def complete_rates(incomplete: str) -> list[str]:
     """Offer the usual sample rates."""
     usual = ("16000", "22050", "44100", "48000", "88200", "96000")
     return [name for name in usual if name.startswith(incomplete)]
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """Offer the presets of `umt train`."""
+    from core.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def complete_engines(incomplete: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UsageError
+from core.parsing import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +56,9 @@ def check_device(device: str) -> None:
         UsageError: It is none of those that --device takes.
     """
     if not _DEVICE.fullmatch(device):
-        raise UsageError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+        meant = "cuda" if device.lower().startswith("gpu") else device
+        suggestion = did_you_mean(meant, ("auto", "cpu", "cuda"))
+        raise UsageError(f"--device {device}: expected auto, cpu, cuda or cuda:N{suggestion}")
 
 
 def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> Translator:

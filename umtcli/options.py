@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,8 +18,12 @@ from umtcli.completion import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core.audio.wav import Bits
     from umtcli.console import Environment
+
+_CLOCK = re.compile(r"(?:(\d+):(?=\d\d:))?(\d+):([0-5]\d(?:\.\d*)?)")
 
 Model = Annotated[
     str | None,
@@ -37,7 +42,8 @@ To = Annotated[
         "--to",
         metavar="DOMAIN",
         autocompletion=complete_domains,
-        help="Target domain; may be given several times. `umt info` lists them.",
+        help="Target domain, or several: piano,organ or --to given again; all is every one. "
+        "`umt info` lists them.",
     ),
 ]
 Device = Annotated[
@@ -123,6 +129,27 @@ def settle(ctx: typer.Context, *, quiet: bool, verbose: bool) -> Environment:
     env.is_quiet = quiet
     env.is_verbose = verbose
     return env
+
+
+def parse_seconds(text: str | float) -> float:
+    """Return what --start and --seconds ask for: 65, 1:05 and 0:01:05 are the same.
+
+    Args:
+        text: As typed; Typer passes defaults, too.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    clock = _CLOCK.fullmatch(str(text))
+    if clock is None:
+        return float(text)
+    hours, minutes, seconds = clock.groups(default="0")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+def split_domains(to: Sequence[str]) -> list[str]:
+    """Return the domains that --to names, each once: several may stand in one, with commas."""
+    return list(dict.fromkeys(name for own in to for name in own.split(",")))
 
 
 def check_bits(bits: str | None) -> Bits | None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Opened = AudioInput | LatentsInput
 
 AUDIO_NAME = "{stem}.{domain}.wav"
+ALL = "all"  # of --to: every domain of the model
 LATENTS_NAME = "{stem}.npy"
 INPUTS_TOGETHER = 100  # with several targets, the latents of so many are kept at once
 
@@ -56,7 +57,7 @@ class Request:
         command: The command's name.
         inputs: What to read.
         open_input: Opens one of them by its name.
-        to: Target domains; empty for latents.
+        to: Target domains, or `ALL`; empty for latents.
         name: The user's --name.
         output: The user's -o.
         is_directory: Whether -o can only mean a directory.
@@ -126,8 +127,14 @@ def run_all(results: ItemResults, request: Request) -> None:
         typer.Exit: Some results failed.
     """
     check_device(request.device)
-    tasks = _plan(results.env, request)
-    found, header = choose_model(results.env, request.model, request.to)
+    if ALL in request.to:
+        named = [name for name in request.to if name != ALL]
+        found, header = choose_model(results.env, request.model, named)
+        request = dataclasses.replace(request, to=header.domains)
+        tasks = _plan(results.env, request)
+    else:
+        tasks = _plan(results.env, request)
+        found, header = choose_model(results.env, request.model, request.to)
     with ExitStack() as stack:
         sources, total_seconds = _open_all(results, request, tasks, (found, header), stack)
         if sources:

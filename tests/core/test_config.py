@@ -252,3 +252,8 @@ def test_stored_configuration_without_a_key_gets_its_default():
     values = get_preset("paper").to_dict()
     del values["model"]["encoder_leading_relu"], values["distortion"]
     assert Config.from_dict(values) == get_preset("paper")
+
+
+def test_a_mistyped_preset_gets_a_suggestion():
+    with pytest.raises(UsageError, match=r"known: fast, .*; did you mean 'small'\?"):
+        get_preset("smal")

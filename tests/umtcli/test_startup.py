@@ -12,7 +12,7 @@ import pytest
 
 import core
 from umtcli.app import COMMANDS
-from umtcli.completion import complete_devices, complete_engines
+from umtcli.completion import complete_bits, complete_devices, complete_engines
 from umtcli.models import check_device
 
 from .conftest import ROOT, write_song
@@ -89,6 +89,11 @@ def test_help_is_on_stdout(umt):
         assert command in ran.stdout.decode()
 
 
+def test_without_arguments_it_shows_the_help(umt):
+    ran, asked = umt(), umt("--help")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, asked.stdout, "")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_examples_that_parse(umt, command):
     ran = umt(command, "--help")
@@ -132,6 +137,31 @@ def test_bash_completes_domains_of_the_model_on_the_line(shell, tmp_path, spectr
     words = ("umt", "translate", "song.wav", "-m", "other.safetensors", "--to", "")
     assert bash_completions(shell, *words) == ["kazoo", "viola"]
     assert bash_completions(shell, "umt", "decode", "--to", "pi") == ["piano"]
+
+
+def test_the_last_of_several_domains_is_completed(shell):
+    assert bash_completions(shell, "umt", "translate", "--to", "organ,pi") == ["organ,piano"]
+    assert bash_completions(shell, "umt", "translate", "--to", "al") == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("translate", "--bits", ""), ["16", "24", "float"]),
+        (("decode", "--rate", "4"), ["44100", "48000"]),
+        (("prep", "--rate", "2"), ["22050"]),
+        (("train", "--preset", "pap"), ["paper", "paper-code"]),
+        (("eval", "--to", "or"), ["organ"]),
+    ],
+)
+def test_bash_completes_options_with_a_fixed_set_of_values(shell, words, offered):
+    assert bash_completions(shell, "umt", *words) == offered
+
+
+def test_all_bits_are_offered():
+    from core.audio.wav import BITS
+
+    assert tuple(complete_bits("")) == BITS
 
 
 def test_completion_offers_the_domains_of_every_model_that_the_lookup_could_take(

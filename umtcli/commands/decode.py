@@ -51,7 +51,7 @@ def run(
         command="decode",
         inputs=[Input(own) for own in choose_inputs(env, inputs or [])],
         open_input=partial(open_latents_input, env),
-        to=to,
+        to=options.split_domains(to),
         name=name,
         output=output,
         model=model,

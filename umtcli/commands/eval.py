@@ -9,6 +9,7 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
+from umtcli.completion import complete_domains
 from umtcli.eval.options import EvalOptions
 
 EXAMPLES = """\
@@ -51,7 +52,11 @@ def run(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="D", help="The domain it should be in; its own provenance otherwise."),
+        typer.Option(
+            metavar="D",
+            autocompletion=complete_domains,
+            help="The domain it should be in; its own provenance otherwise.",
+        ),
     ] = None,
     reference: Annotated[
         list[Path] | None,

@@ -10,6 +10,7 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
+from umtcli.completion import complete_rates
 from umtcli.console import Progress
 from umtcli.errors import ItemResults
 
@@ -35,7 +36,10 @@ def run(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the domain, for a single DIR.")
     ] = None,
-    rate: Annotated[int, typer.Option(metavar="HZ", help="Sample rate to store at.")] = 44100,
+    rate: Annotated[
+        int,
+        typer.Option(metavar="HZ", autocompletion=complete_rates, help="Sample rate to store at."),
+    ] = 44100,
     jobs: Annotated[
         int | None,
         typer.Option(

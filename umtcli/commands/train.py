@@ -10,7 +10,7 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.completion import complete_domains_of_parent, complete_models
+from umtcli.completion import complete_domains_of_parent, complete_models, complete_presets
 from umtcli.training_process import (
     STOPS,
     error_reported_once,
@@ -53,7 +53,11 @@ def run(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="fast (default), small, paper, paper-code or tiny."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_presets,
+            help="fast (default), small, paper, paper-code or tiny.",
+        ),
     ] = None,
     config: Annotated[
         Path | None,

@@ -14,7 +14,7 @@ from umtcli.render import Request, run_all
 
 EXAMPLES = """\
 umt translate song.wav --to piano
-umt translate album/ --to strings --to organ -o out
+umt translate album/ --to strings,organ -o out
 ffmpeg -i film.mkv -f wav - | umt translate --to guitar | aplay
 arecord -f cd | umt translate --to strings --live | aplay
 """
@@ -31,9 +31,21 @@ def run(
     temperature: options.Temperature = None,
     engine: options.Engine = None,
     exact: options.Exact = None,
-    start: Annotated[float, typer.Option(metavar="S", help="Begin S seconds into the input.")] = 0,
+    start: Annotated[
+        float,
+        typer.Option(
+            metavar="TIME",
+            parser=options.parse_seconds,
+            help="Begin so far into the input: seconds, or 1:05.",
+        ),
+    ] = 0,
     seconds: Annotated[
-        float | None, typer.Option(metavar="N", help="Translate N seconds; all by default.")
+        float | None,
+        typer.Option(
+            metavar="TIME",
+            parser=options.parse_seconds,
+            help="Translate so much: seconds, or 1:30; all by default.",
+        ),
     ] = None,
     output: options.Output = None,
     name: options.Name = None,
@@ -67,7 +79,7 @@ def run(
         command="translate",
         inputs=found,
         open_input=partial(open_audio_input, env, start_seconds=start, seconds=seconds),
-        to=to,
+        to=options.split_domains(to),
         name=name,
         output=output,
         is_directory=any(own.directory for own in found),

@@ -14,6 +14,7 @@ import soundfile
 import core
 from core.audio.reader import open_audio
 from core.translator import Translator
+from umtcli.options import parse_seconds
 
 from ..conftest import HOP, RATE, WIDTH, read_wav, umt_command, write_song
 
@@ -231,6 +232,70 @@ def test_provenance_of_a_stream_has_no_hash(umt, song):
     umt("translate", "--to", "organ", "-o", "b.wav", stdin=song.read_bytes())
     found = provenance_of("b.wav")
     assert (found.source, found.source_sha256) == ("-", None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [
+        *[("65", 65), ("1:05", 65), ("0:01:05", 65), ("01:05.25", 65.25), ("90:00", 5400)],
+        *[("1:02:03.5", 3723.5), ("0.5", 0.5), ("1e2", 100), (7, 7)],
+    ],
+)
+def test_times_are_seconds_or_read_off_a_clock(typed, seconds):
+    assert parse_seconds(typed) == seconds
+
+
+@pytest.mark.parametrize("typed", ["1:5", "1:60", "1:", ":30", "1:2:03", "-1:05", "soon", ""])
+def test_what_is_no_time_is_wrong_usage(umt, song, typed):
+    ran = umt("translate", song, "--to", "piano", "--start", typed)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "'--start'" in ran.errors[0]
+
+
+def test_a_time_of_the_clock_chooses_the_part_of_its_seconds(umt, song):
+    parts = []
+    for start, seconds in ((0.5, 0.25), ("0:00.5", "00:00.25")):
+        part = ("--start", start, "--seconds", seconds)
+        ran = umt("translate", song, "--to", "piano", *part, stdout_kind="data")
+        parts.append(read_wav(ran.stdout))
+    np.testing.assert_array_equal(*parts)
+    assert len(parts[0]) == RATE // 4
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *[("--to", "organ,piano"), ("--to", "all"), ("--to", "piano,all,organ")],
+        ("--to", "organ", "--to", "piano,organ"),
+    ],
+)
+def test_several_targets_in_one_option(umt, song, to):
+    assert umt("translate", song, *to).code == 0
+    assert {path.name for path in Path().glob("song.*.wav")} == {"song.organ.wav", "song.piano.wav"}
+
+
+def test_decode_takes_all_domains_too(umt, song):
+    umt("encode", song, "-o", "a.npy")
+    assert umt("decode", "a.npy", "--to", "all", "-o", "out").code == 0
+    assert {path.name for path in Path("out").iterdir()} == {"a.organ.wav", "a.piano.wav"}
+
+
+@pytest.mark.parametrize(
+    ("options", "suggestion"),
+    [
+        (("--to", "paino"), "; did you mean 'piano'?"),
+        (
+            ("--to", "piano", "--device", "gpu"),
+            "expected auto, cpu, cuda or cuda:N; did you mean 'cuda'?",
+        ),
+        (("--to", "piano,Orgn"), "; did you mean 'organ'?"),
+        (("--to", "piano,"), "unknown domain ''"),
+    ],
+)
+def test_a_mistyped_name_gets_a_suggestion(umt, song, options, suggestion):
+    ran = umt("translate", song, *options)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert suggestion in ran.errors[0]
 
 
 def test_start_and_seconds_choose_a_part(umt, song):
