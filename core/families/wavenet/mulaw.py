@@ -61,8 +61,9 @@ class MuLaw:
     def decode(self, codes: Tensor) -> Tensor:
         """Return the waveform of codes, float32 [...], -1..1.
 
-        On the `floor` grid that is the middle of a code's interval, with 37.8 dB of signal to
-        noise where the authors' own decoding, (c - 128) / 128 companded, has 26.3.
+        On the `floor` grid that is the middle of a code's interval. On `examples/song.wav` it has
+        37.9 dB of signal to noise, where the authors' own decoding, (c - 128) / 128 companded,
+        has 26.3.
 
         Args:
             codes: int64 [...], values 0..255.
