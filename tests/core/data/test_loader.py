@@ -70,6 +70,21 @@ def test_failed_worker_is_an_error_and_none_is_left_even_while_the_error_is_kept
     assert not multiprocessing.active_children()
 
 
+def learn_while_the_worker_is_killed():
+    with loader.load_batches(Numbers(), range(3), on_gpu=False) as batches:
+        next(batches)
+        for child in multiprocessing.active_children():
+            child.kill()
+        signal.pause()  # until the death is noticed
+
+
+def test_worker_that_is_killed_while_a_batch_is_learnt_from_is_an_error_too():
+    """As by a system that is out of memory: torch raises it in the main thread, anywhere."""
+    with pytest.raises(TrainingError, match=r"could not make a batch.*killed by signal"):
+        learn_while_the_worker_is_killed()
+    assert not multiprocessing.active_children()
+
+
 STUCK = """
 import sys, time
 from core.data import loader
