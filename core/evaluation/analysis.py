@@ -76,6 +76,7 @@ class Analysis:
 
     def mel_decibels(self, length: int) -> torch.Tensor:
         """Return its mel levels [L, 128], cut or padded to a number of samples at 16 kHz."""
+        # By length: an output is cut or padded to each of its references.
         if length not in self._decibels:
             self._decibels[length] = log_spectral.mel_decibels(self.resampled, length)
         return self._decibels[length]
@@ -102,6 +103,7 @@ def figures(output: Analysis, goal: Goal) -> Figures:
     """Compute every figure that the goal allows."""
     found: Figures = {}
     if goal.source is not None:
+        # Chance is a baseline of its own, and most of the time that comparing takes.
         scores = content.compare(goal.source.content, output.content, has_chance=False)
         found |= {name: score.value for name, score in scores.items()}
         if goal.source.notes is not None and output.notes is not None:
@@ -133,6 +135,7 @@ def sound_figures(output: Analysis, target: str | None, references: Sequence[Ana
 def quality_figures(output: Analysis, target: str | None) -> Figures:
     """Compute how clean the audio is."""
     if target is None:
+        # Which frequencies are out of band depends on the target alone.
         return output.quality
     rolloff_hz = output.classifier.references[target].rolloff_hz
     share = quality.out_of_band_share(output.spectrum, output.sample_rate, rolloff_hz)

@@ -287,6 +287,7 @@ def make_test(
 
 
 def _trial_id(number: int, facts: Mapping[str, str | list[str]]) -> str:
+    # With the number: the same clips may be asked about twice.
     return hashlib.sha256(json.dumps([number, facts]).encode()).hexdigest()[:12]
 
 
@@ -299,6 +300,7 @@ def prepare_clip(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.
     peak = float(np.abs(clip).max(initial=0))
     if level < 1e-6:
         return clip
+    # Clipped clips would be recognised; rather a little quieter than the others.
     gain = min(10 ** (CLIP_RMS_DB / 20) / level, PEAK_LIMIT / peak)
     return np.asarray(clip * gain, dtype=np.float32)
 
@@ -334,6 +336,7 @@ def read_answers(paths: Sequence[Path]) -> Ratings:
 def _read(path: Path, mark: str, kind: type[T]) -> T:
     try:
         with path.open("rb") as file:
+            # Never the whole: it may be a device, which has no end.
             text = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -347,6 +350,7 @@ def _read(path: Path, mark: str, kind: type[T]) -> T:
 
 
 def _find_key(path: Path, test: str) -> Key:
+    # Not `path.parent.parent`, which of a file in the working directory is that directory again.
     for folder in (path.parent, path.parent / ".."):
         if (folder / KEY_NAME).is_file():
             key = _read(folder / KEY_NAME, KEY_MARK, Key)

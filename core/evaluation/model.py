@@ -112,6 +112,7 @@ def evaluate_model(
                     confusion_accuracy=result.confusion_accuracy,
                 )
             )
+    # Domains without held-out audio cannot be tested, and their share of chance would be wrong.
     probed = [own for own in latents.values() if "train" in own and len(own) > 1]
     probe = probe_accuracy([own["train"] for own in probed], [_heldout(own) for own in probed])
     chance = None if probe is None else 1 / len(probed)
@@ -164,6 +165,7 @@ def _measure(
     figure = mean([own.figure for own in parts])
     assert figure is not None
     return ValidationMetrics(
+        # Those of all domains together would fill a GPU's memory.
         latents=torch.cat([own.latents.cpu() for own in parts]),
         figure=figure,
         figure_of_others=mean([own.figure_of_others for own in parts]),

@@ -114,6 +114,7 @@ def find_pieces(directory: Path, domains: Sequence[str]) -> list[Piece]:
             match = PAIRED_NAME.fullmatch(file.stem)
             if match and match["domain"] in domains:
                 renderings[match["rendering"]][match["domain"]] = file
+        # What a single domain plays has nothing to be compared with.
         names = sorted(name for name, files in renderings.items() if len(files) > 1)
         if names:
             turn = len(pieces) % len(names)
@@ -220,9 +221,11 @@ class _PieceComparison:
         rate = self.model.sample_rate
         for source, played in self.played.items():
             length = resampled_length(len(played.waveform), EVALUATION_RATE, rate)
+            # Once for all targets: the encoder does not depend on them.
             latents = self.model.encode(played.waveform, played.sample_rate)
             for target in self.played:
                 if target != source:
+                    # Latents are whole frames; what is beyond the input was silence.
                     output = self.model.decode(latents, to=target)[:length]
                     measured = resample_blocks([output], rate, EVALUATION_RATE)
                     yield PairFigures(

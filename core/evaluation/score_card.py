@@ -117,7 +117,11 @@ def usual_ranges(classifier: TimbreClassifier, target: str | None) -> dict[str, 
     audio, excerpt by excerpt. All others are compared with the true renderings of the published
     calibration; its timbre figures are of the shipped classifier's domains and hold for no other.
     """
-    is_calibrated = set(classifier.domains) == set(calibration()["domains"])
+    # One trained on the user's data may have the same domains, but its probabilities differ.
+    is_calibrated = (
+        set(classifier.domains) == set(calibration()["domains"])
+        and "data" not in classifier.training
+    )
     found = {
         name: own
         for name, metric in METRICS.items()

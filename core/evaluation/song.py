@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from core.metrics.timbre import DomainReference, TimbreClassifier
 
 PART_SECONDS = 5  # long enough for every figure, short enough for an interval
-MAX_PARTS = 24
+MAX_PARTS = 24  # of a long song; each costs as much as a song of five seconds
 NOISE_SECONDS = 10  # enough for its quality figures; a distance needs the whole length
 
 
@@ -97,6 +97,8 @@ def evaluate_song(
     """
     classifier = output.classifier
     known = target if target in classifier.domains else None
+    # The last reference is a baseline of what another rendering scores; of one alone, the distance
+    # would otherwise have nothing to be to.
     goal = Goal(source, known, _likeliest_domain(source), references[:-1] or references)
     rows: Rows = {TRANSLATION: figures(output, goal)}
     if source is not None:
@@ -176,7 +178,7 @@ def _intervals(output: Analysis, goal: Goal, whole: Figures) -> dict[str, Interv
     found = {
         name: interval_around(value, [own.get(name) for own in parts])
         for name, value in whole.items()
-        if METRICS[name].question != "target"
+        if METRICS[name].question != "target"  # resampled below, by the classifier's windows
     }
     return found | _target_intervals(output, goal)
 
@@ -195,6 +197,7 @@ def _figures_of_part(output: Analysis, goal: Goal, start: int) -> Figures:
         if source.notes is not None and output.notes is not None:
             notes = (own.part(start, PART_SECONDS) for own in (source.notes, output.notes))
             found |= transcription.compare(*notes)
+    # Cut out of the whole: its mel levels are relative to the loudest frame of all.
     frames = np.array([start, start + PART_SECONDS]) * ANALYSIS_RATE // LSD_HOP
     return found | {"log_spectral_distance_db": nearest_db(output, goal.references, slice(*frames))}
 

@@ -33,7 +33,7 @@ def evaluate_audio(env: Environment, options: EvalOptions) -> None:
         with batch.item(own.name):
             figures = _evaluate(env, own, classifier)
             batch.results.append(_as_json(own, figures))
-            if options.html is not None:
+            if options.html is not None:  # else the waveforms of a whole batch would stay in memory
                 found.append((own, figures))
             if not options.is_json:
                 _show(env, own, figures)

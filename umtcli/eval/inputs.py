@@ -52,6 +52,7 @@ class EvalInput:
 
 def read_inputs(batch: ItemResults, options: EvalOptions) -> Iterator[EvalInput]:
     """Find all inputs at once, and read each in its turn; unreadable ones fail by themselves."""
+    # Directories are listed now, so that one without audio fails before anything is measured.
     inputs = find_inputs(batch, choose_inputs(batch.env, options.inputs))
     read = (_try_to_read(batch, own.name, options) for own in inputs)
     return (own for own in read if own is not None)
@@ -90,6 +91,7 @@ def _read_source(
     if options.source is not None:
         return str(options.source), read_audio(options.source, EVALUATION_RATE)
     label = input_label(name)
+    # Never an error: a source that is gone is no reason not to measure the audio.
     if provenance is None:
         env.notice(f"{label} does not say what it was made from: measured alone; add --source")
         return None, None

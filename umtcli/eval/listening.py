@@ -51,7 +51,7 @@ def write_test(env: Environment, options: EvalOptions) -> None:
     assert options.listening_test is not None
     names = (PAGE_NAME, KEY_NAME)
     places = [Destination(options.listening_test / name, makes_parents=True) for name in names]
-    for place in places:
+    for place in places:  # before minutes of translating
         check_destination(place, force=options.force)
     batch = ItemResults(env)
     if options.paired is not None:
@@ -96,7 +96,7 @@ def _test_of_inputs(inputs: Sequence[EvalInput], sample_rate: int) -> ListeningT
 
 def _test_of_pieces(env: Environment, model: Translator, pieces: Sequence[Piece]) -> ListeningTest:
     """Translate some of the pairs of paired music, and make a test of them."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # the same test from the same music
     rated: list[RatedClip] = []
     lineups: list[Lineup] = []
     chosen = rng.permutation(
@@ -107,6 +107,7 @@ def _test_of_pieces(env: Environment, model: Translator, pieces: Sequence[Piece]
         ]
     )[:N_PAIRS]
     with Progress(env, "translating", len(chosen) + N_LINEUPS, unit="questions") as progress:
+        # NumPy has made strings of the tuples' values.
         for number, source, target in chosen:
             rated += _rated_pair(model, pieces[int(number)], str(source), str(target))
             progress.advance(1)

@@ -49,10 +49,11 @@ def spectrogram_uri(waveform: NDArray[np.float32], sample_rate: int) -> str:
     resampled = at_analysis_rate(waveform, sample_rate, name="audio")
     levels = mel_decibels(resampled, len(resampled)).numpy()
     edges = np.linspace(0, len(levels), min(PICTURE_COLUMNS, len(levels)) + 1).astype(int)
+    # The loudest of each column: short attacks would vanish in a mean.
     columns = np.maximum.reduceat(levels, edges[:-1], axis=0)
     relative = 1 + (columns - columns.max()) / SHOWN_DB
     shades = (255 * np.clip(relative, 0, 1)).astype(np.uint8)
-    return _data_uri("image/png", png(shades.T[::-1]))
+    return _data_uri("image/png", png(shades.T[::-1]))  # rows from the top, high pitches first
 
 
 def png(shades: NDArray[np.uint8]) -> bytes:

@@ -27,11 +27,13 @@ def evaluate_data(env: Environment, options: EvalOptions) -> None:
     from core.evaluation.model import count_segments, evaluate_model
 
     assert options.data is not None
+    # `umt eval --data data < song.wav` may have meant the audio.
     if options.model is None and env.stdin_kind == "data":
         env.notice("--data alone measures a model, and stdin is not read; name it - if it is audio")
     prepared = load_domains(options.data, None)
     found, header = choose_model(env, options.model, [])
     domains = _known_domains(env, prepared, found, header)
+    # Only these: each further decoder costs time and memory.
     model = load_translator(found, [domain.name for domain in domains], options.device)
     n_segments = count_segments(model, domains, SPLITS)
     with Progress(env, "measuring", n_segments, unit="segments") as progress:

@@ -108,6 +108,7 @@ def paired_page(
         sample_rate: Rate of the outputs, Hz.
     """
     played = [pair for pair in figures if pair.piece == piece.name]
+    # A cell without audio shows its figures all the same.
     playable = {_pair_key(pair.source, pair.target) for pair in played}
     data = {
         "metrics": {name: _matrix_values(matrix, name) for name in matrix.overall},

@@ -103,7 +103,7 @@ def _level_text(own: EvalInput) -> str:
         measure_level_db([waveform], EVALUATION_RATE) for waveform in (own.waveform, own.source)
     )
     difference = output - source
-    if not LEVEL_DB <= abs(difference) < math.inf:
+    if not LEVEL_DB <= abs(difference) < math.inf:  # silence is infinitely quiet
         return ""
     comparison = "louder" if difference > 0 else "quieter"
     return f"it is {abs(difference):.0f} dB {comparison} than the source"
