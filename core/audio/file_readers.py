@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 _BLOCK_SECONDS = 1
 _LIVE_BLOCK_SECONDS = 0.1  # for which somebody may be waiting
-_LENGTH_UNKNOWN = 1 << 60  # libsndfile says 2**63 - 1
+_LENGTH_UNKNOWN = 1 << 60  # libsndfile gives 2**63 - 1
 # Bytes of a file that need not be samples: headers, tags, pictures, what a decoder reads ahead.
 _TOLERATED_BYTES = 1 << 16
 _TOLERATED_SHARE = 0.02
@@ -53,7 +53,7 @@ _PCM_BYTES = {
 
 
 class NotRecognisedError(Exception):
-    """The reader does not know this kind of file; another one may."""
+    """The reader cannot read this kind of file; another one may."""
 
 
 class FileReader(Protocol):
@@ -63,7 +63,7 @@ class FileReader(Protocol):
         sample_rate: Hz.
         n_channels: Channels.
         n_samples: Samples per channel in all; None when not known in advance.
-        tags: What it says about itself.
+        tags: Title, artist, album and comment.
         is_live: Can be read only once.
     """
 
@@ -353,7 +353,7 @@ def read_in_blocks(wav: WavReader, seconds: float) -> Blocks:
 
 
 class _QuietDecoders:
-    """Silences the C library's `stderr`, on which libmpg123 comments every damaged frame.
+    """Silences the C library's `stderr`, to which libmpg123 writes a line for every damaged frame.
 
     The variable is pointed at /dev/null meanwhile. File descriptor 2 stays as it is, and with it
     everything that Python writes, on other threads too.

@@ -1,7 +1,7 @@
 """Find recordings that were joined end to end in one file, as `cat a.flac b.flac > c.flac` does.
 
-In: a file. Out: the start and end of each part. Decoders stop after the first part and do not
-say so; `core.audio.file_readers` decodes them one after the other from copies. MPEG audio has a
+In: a file. Out: the start and end of each part. Decoders stop after the first part without a
+warning; `core.audio.file_readers` decodes them one after the other from copies. MPEG audio has a
 module of its own (`core.audio.mpeg`), and so has WAV.
 """
 
@@ -79,7 +79,7 @@ def _ogg_parts(stream: BinaryIO) -> list[Span]:
 
 
 def is_ogg_complete(stream: BinaryIO) -> bool:
-    """Whether the last page of an Ogg file says that it is the last.
+    """Whether the last page of an Ogg file is marked as the last.
 
     Args:
         stream: Able to seek; left anywhere.

@@ -174,7 +174,7 @@ def true_header(part: MpegPart) -> bytes:
 def read_id3(stream: BinaryIO) -> Tags:
     """Read the texts of the ID3v2 tag that begins a file.
 
-    Not through libsndfile: its decoder complains about damaged tags on stderr.
+    Not through libsndfile: its decoder writes about damaged tags on stderr.
 
     Args:
         stream: Able to seek; left anywhere.
@@ -310,7 +310,7 @@ def _id3_text(content: bytes, encoding: int, *, is_comment: bool) -> str:
         return ""
     content = content[3 * is_comment :]
     try:
-        # Many writers, LAME in libsndfile among them, put UTF-8 where the tag says Latin-1.
+        # Many writers, LAME in libsndfile among them, put UTF-8 where the tag states Latin-1.
         text = content.decode("utf-8" if encoding == 0 else _ID3_CODECS[encoding])
     except UnicodeError:
         text = content.decode(_ID3_CODECS[encoding], "replace")

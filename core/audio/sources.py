@@ -120,7 +120,7 @@ def _open_seekable(
     name: str,
     resources: ExitStack,
 ) -> FileReader:
-    """Choose our own WAV parser, libsndfile, or ffmpeg for what neither knows."""
+    """Choose our own WAV parser, libsndfile, or ffmpeg for what neither of them reads."""
     label = input_label(name)
     with reopen() as stream:
         _refuse_by_content(stream.read(_SNIFFED_BYTES), label)

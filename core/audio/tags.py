@@ -1,6 +1,6 @@
 """The texts that audio files carry about themselves: title, artist, album and comment.
 
-In: whatever a file says. Out: one line each, of bounded length. The comment of files that umt
+In: whatever a file holds. Out: one line each, of bounded length. The comment of files that umt
 wrote holds their provenance (`core.audio.provenance`).
 """
 
@@ -14,7 +14,7 @@ MAX_COMMENT_CHARACTERS = 1 << 18
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file says about itself; empty where it says nothing.
+    """The texts of a file; empty where it has none.
 
     Attributes:
         title: Of the piece.

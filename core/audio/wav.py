@@ -1,17 +1,11 @@
-"""Read and write RIFF/RF64 WAV, also over pipes, from the first byte to the last.
+"""Read RIFF/RF64 WAV, also from pipes, from the first byte to the last.
 
-Our own, because libsndfile needs to seek: it can neither read nor write a pipe, and it puts
-the INFO chunk after data of unknown length, where it would be played as sound. Files are read by
-the same parser, so that a file and a pipe give the same samples. Plain PCM and float only; other
+Our own parser, because libsndfile needs to seek and so cannot read a pipe. Files are read by
+it too, so that a file and a pipe give the same samples. Plain PCM and float only; other
 encodings raise `OtherEncodingError`, and the caller turns to libsndfile.
 
-The layout that is written, with 32-bit sizes; the parts in brackets only where they are needed:
-
-    RIFF size WAVE [JUNK 28] fmt 16 [fact 4] [LIST INFO …] data size …      up to 4 GB
-    RF64 -1   WAVE  ds64 28  fmt 16 [fact 4] [LIST INFO …] data -1   …      past it
-
 Headers of unfinished, cut or joined recordings contradict the file. What follows from that is
-read where it is certain, and logged in one line otherwise.
+read where it is certain, and logged in one line otherwise. `core.audio.wav_writer` writes WAV.
 """
 
 from __future__ import annotations
@@ -21,7 +15,7 @@ import logging
 import select
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
@@ -34,18 +28,18 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _STARTS = (b"RIFF", b"RF64", b"BW64")  # the last two with 64-bit sizes, alike but for the name
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+PCM, FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # format tags
 _DTYPES = {
-    (_PCM, 1): "u1",  # 8-bit WAV is the only unsigned one
-    (_PCM, 2): "<i2",
-    (_PCM, 3): "u1",  # three bytes a sample, put together by hand
-    (_PCM, 4): "<i4",
-    (_FLOAT, 4): "<f4",
-    (_FLOAT, 8): "<f8",
+    (PCM, 1): "u1",  # 8-bit WAV is the only unsigned one
+    (PCM, 2): "<i2",
+    (PCM, 3): "u1",  # three bytes a sample, put together by hand
+    (PCM, 4): "<i4",
+    (FLOAT, 4): "<f4",
+    (FLOAT, 8): "<f8",
 }
 # The GUID of a plain encoding in WAVE_FORMAT_EXTENSIBLE, after its two bytes of format tag.
 _PLAIN_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-_UNKNOWN = 0xFFFFFFFF
+UNKNOWN_SIZE = 0xFFFFFFFF  # of data whose length is not known, or stands in ds64
 # A writer that cannot seek back announces as much as fits: ffmpeg 0xFFFFFFFF, sox 0x7FFFF000
 # less its header. On a pipe no such figure is a length.
 _NOT_A_LENGTH = 0x7FFF0000
@@ -60,14 +54,10 @@ _MAX_KEPT_BYTES = 1 << 20  # before the format; they are kept for libsndfile
 _TRAILER_SECONDS = 1.0  # to wait for what may follow the data on a pipe
 _TOLERATED_SECONDS = 0.01  # less than a header may be out without a remark
 
-MAX_RIFF_BYTES = 0xFFFFFFFE  # the largest size a RIFF header can state
-_DS64_BYTES = 28
-
 Bits = Literal["16", "24", "float"]  # of a sample, as it is written
 BITS: tuple[Bits, ...] = ("16", "24", "float")
-_SAMPLE_BYTES: dict[Bits, int] = {"16": 2, "24": 3, "float": 4}
 
-_INFO_FIELDS = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICMT": "comment"}
+INFO_FIELDS = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICMT": "comment"}
 
 
 class OtherEncodingError(Exception):
@@ -342,7 +332,7 @@ class WavReader:
         tag, n_channels, rate, byte_rate, block, bits = struct.unpack("<HHIIHH", chunk[:16])
         if tag == _EXTENSIBLE and chunk[26:40] == _PLAIN_GUID_TAIL:
             tag = struct.unpack("<H", chunk[24:26])[0]
-        if tag not in (_PCM, _FLOAT):
+        if tag not in (PCM, FLOAT):
             raise OtherEncodingError(bytes(self._taken))
         if not (n_channels and rate and bits):
             raise AudioError(
@@ -375,8 +365,8 @@ class WavReader:
 
     def _start_data(self, size: int, ds64_size: int | None) -> None:
         """Decide how many bytes of samples follow; sets `_unread`, None when not known."""
-        stated: int | None = size if size < _UNKNOWN else None
-        if size == _UNKNOWN and ds64_size is not None:
+        stated: int | None = size if size < UNKNOWN_SIZE else None
+        if size == UNKNOWN_SIZE and ds64_size is not None:
             stated = ds64_size if 0 < ds64_size < 1 << 62 else None
         self._has_stated_length = stated is not None
         if self._file_bytes is None:
@@ -543,7 +533,7 @@ def _parse_info(chunk: bytes) -> Tags:
     found: dict[str, str] = {}
     while chunk[:4] == b"INFO" and position + 8 <= len(chunk):
         size = struct.unpack("<I", chunk[position + 4 : position + 8])[0]
-        name = _INFO_FIELDS.get(chunk[position : position + 4])
+        name = INFO_FIELDS.get(chunk[position : position + 4])
         if name:
             text = chunk[position + 8 : position + 8 + size].split(b"\0", 1)[0]
             found.setdefault(name, _decode(text))
@@ -563,7 +553,7 @@ def _to_float(data: bytes, encoding: tuple[int, int]) -> NDArray[np.float32]:
     """Scale like libsndfile does, so that all formats of one recording give the same samples."""
     tag, width = encoding
     codes = np.frombuffer(data, dtype=_DTYPES[encoding])
-    if tag == _FLOAT:
+    if tag == FLOAT:
         with np.errstate(over="ignore"):  # infinities are refused with a message further up
             return codes.astype(np.float32)
     if width == 1:
@@ -574,110 +564,3 @@ def _to_float(data: bytes, encoding: tuple[int, int]) -> NDArray[np.float32]:
         codes = shifted.view("<i4").reshape(-1)
     full_scale = 2 ** (15 if width == 2 else 31)
     return codes.astype(np.float32) / np.float32(full_scale)
-
-
-class WavWriter:
-    """Write mono WAV; the header is corrected at the end where the stream can seek."""
-
-    def __init__(
-        self,
-        stream: BinaryIO,
-        *,
-        sample_rate: int,
-        n_samples: int | None,
-        tags: Tags,
-        software: str,
-        can_seek: bool,
-        bits: Bits = "16",
-    ) -> None:
-        self._stream = stream
-        self._bits = bits
-        self._sample_bytes = _SAMPLE_BYTES[bits]
-        self._is_seekable = can_seek
-        self._origin = stream.tell() if self._is_seekable else 0
-        self._announced = n_samples
-        self._n_written = 0
-        # Room to turn the file into RF64 later, if it may grow and can be corrected.
-        self._has_room = self._is_seekable and n_samples is None
-        self._format = _format_chunk(sample_rate, bits)
-        self._info = _info_chunk(tags, software)
-        header = self._header(n_samples)
-        self._header_bytes = len(header)
-        stream.write(header)
-
-    def write(self, codes: NDArray[np.generic]) -> None:
-        """Append samples (T,): int16, int32 of 24 bits, or float32, by `bits`."""
-        self._n_written += len(codes)
-        assert self._is_seekable or self._announced is None or self._n_written <= self._announced, (
-            f"{self._n_written} samples written to a pipe that was promised {self._announced}"
-        )
-        if self._bits == "24":
-            low_bytes = codes.astype("<i4", copy=False).view("u1").reshape(-1, 4)[:, :3]
-            self._stream.write(low_bytes.tobytes())
-        else:
-            dtype = "<i2" if self._bits == "16" else "<f4"
-            self._stream.write(codes.astype(dtype, copy=False).tobytes())
-
-    def finish(self) -> None:
-        """Fill the data up to even bytes; correct the header where it was wrong and can be."""
-        # On a pipe of unknown length the byte would be half a sample.
-        is_known = self._is_seekable or self._announced == self._n_written
-        if is_known and self._n_written * self._sample_bytes % 2:
-            self._stream.write(b"\0")
-        if self._is_seekable and self._n_written != self._announced:
-            header = self._header(self._n_written)
-            assert len(header) == self._header_bytes, "announced as short, and past 4 GB"
-            end = self._stream.tell()
-            self._stream.seek(self._origin)
-            self._stream.write(header)
-            self._stream.seek(end)
-        self._stream.flush()
-
-    def abandon(self) -> None:
-        """Do nothing: what is written can be read up to where it ends."""
-
-    def _header(self, n_samples: int | None) -> bytes:
-        """Build everything before the first sample."""
-        room = 8 + _DS64_BYTES
-        n_bytes = (n_samples or 0) * self._sample_bytes
-        chunks = self._format + self._info
-        if self._bits == "float":  # which has to state its length besides
-            stated = _UNKNOWN if n_samples is None else min(n_samples, _UNKNOWN)
-            chunks = self._format + _chunk_head(b"fact", 4) + struct.pack("<I", stated) + self._info
-        riff_size = 4 + len(chunks) + 8 + n_bytes + n_bytes % 2 + room * self._has_room
-        if riff_size > MAX_RIFF_BYTES:
-            riff_size += room * (not self._has_room)
-            sizes = struct.pack("<QQQI", riff_size, n_bytes, n_samples, 0)
-            start = _chunk_head(b"RF64", _UNKNOWN) + b"WAVE"
-            start += _chunk_head(b"ds64", _DS64_BYTES) + sizes
-            return start + chunks + _chunk_head(b"data", _UNKNOWN)
-        if n_samples is None:
-            riff_size = n_bytes = _UNKNOWN
-        start = _chunk_head(b"RIFF", riff_size) + b"WAVE"
-        if self._has_room:
-            start += _chunk_head(b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES)
-        return start + chunks + _chunk_head(b"data", n_bytes)
-
-
-def _chunk_head(name: bytes, size: int) -> bytes:
-    return name + struct.pack("<I", size)
-
-
-def _format_chunk(sample_rate: int, bits: Bits) -> bytes:
-    """Build the `fmt ` chunk of mono PCM or float."""
-    n_bytes = _SAMPLE_BYTES[bits]
-    tag = _FLOAT if bits == "float" else _PCM
-    body = struct.pack("<HHIIHH", tag, 1, sample_rate, sample_rate * n_bytes, n_bytes, 8 * n_bytes)
-    return _chunk_head(b"fmt ", len(body)) + body
-
-
-def _info_chunk(tags: Tags, software: str) -> bytes:
-    """Build the LIST chunk that names the program and carries the tags."""
-    texts = [(b"ISFT", software)]
-    texts += [(name, cast("str", getattr(tags, field))) for name, field in _INFO_FIELDS.items()]
-    body = b"INFO"
-    for name, text in texts:
-        if text:
-            value = text.encode("utf-8", "replace") + b"\0"
-            body += _chunk_head(name, len(value)) + value + b"\0" * (len(value) % 2)
-    return b"" if body == b"INFO" else _chunk_head(b"LIST", len(body)) + body

@@ -1,6 +1,6 @@
 """Write mono audio, block by block, to files and pipes.
 
-In: float32 (T,) blocks. Out: WAV through `core.audio.wav`, or any other format that
+In: float32 (T,) blocks. Out: WAV through `core.audio.wav_writer`, or any other format that
 libsndfile writes, of 16 or 24 bits or float. Existing files are replaced: names are the caller's
 business.
 """
@@ -20,7 +20,8 @@ import soundfile
 
 from core.audio.resampling import Resampler
 from core.audio.tags import NO_TAGS, Tags
-from core.audio.wav import BITS, Bits, WavWriter
+from core.audio.wav import BITS, Bits
+from core.audio.wav_writer import WavWriter
 from core.errors import AudioError, UsageError
 
 if TYPE_CHECKING:

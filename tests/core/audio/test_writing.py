@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.audio import wav
+from core.audio import tags, wav_writer
 from core.audio.reader import open_audio
 from core.audio.writer import open_writer
 from core.errors import AudioError
@@ -65,7 +65,7 @@ def test_past_the_limit_it_is_rf64(
     tmp_path, noise, provenance, monkeypatch, *, reader, is_pipe, is_known
 ):
     needed(reader)
-    monkeypatch.setattr(wav, "MAX_RIFF_BYTES", 60_000)
+    monkeypatch.setattr(wav_writer, "MAX_RIFF_BYTES", 60_000)
     path = tmp_path / "x.wav"
     if is_pipe:
         path.write_bytes(piped(noise, provenance, is_known=is_known))
@@ -234,9 +234,9 @@ def test_a_wav_of_more_than_4_gb_states_its_true_sizes(is_known):
     block = np.zeros(1 << 26, np.int16)
     n_samples = 33 * len(block)  # 4.4 GB
     stream = Sparse()
-    writer = wav.WavWriter(
+    writer = wav_writer.WavWriter(
         stream, sample_rate=44_100, n_samples=n_samples if is_known else None,
-        tags=wav.NO_TAGS, software="umt", can_seek=True,
+        tags=tags.NO_TAGS, software="umt", can_seek=True,
     )  # fmt: skip
     for _ in range(33):
         writer.write(block)
