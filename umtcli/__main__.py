@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from umtcli.app import main
+from umtcli.threads import spin_less
+
+spin_less(os.environ)  # here, because the variable counts when torch is loaded, and not later
+
+from umtcli.app import main  # noqa: E402
 
 __all__ = ["main"]
 
