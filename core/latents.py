@@ -278,9 +278,11 @@ def blend(
     first, second = as_latents(first), as_latents(second)
     _check_widths(first, second)
     longest = min(len(first), len(second))
+    if isinstance(overlap_frames, bool) or not isinstance(overlap_frames, int):
+        raise UsageError(f"an overlap of {shortened(overlap_frames)} frames: expected an integer")
     if not 0 <= overlap_frames <= longest:
         raise UsageError(
-            f"an overlap of {overlap_frames} frames; the inputs have {len(first)} and "
+            f"an overlap of {shortened(overlap_frames)} frames; the inputs have {len(first)} and "
             f"{len(second)}: at most {longest}"
         )
     start = len(first) - overlap_frames
@@ -313,8 +315,10 @@ def mix(
     """
     first, second = as_latents(first), as_latents(second)
     _check_widths(first, second)
+    if isinstance(weight, bool) or not isinstance(weight, int | float | np.floating):
+        raise UsageError(f"mix {shortened(weight)}: expected a number")
     if not 0 <= weight <= 1:
-        raise UsageError(f"mix {weight:g}; it is the second input's share, 0 to 1")
+        raise UsageError(f"mix {shortened(weight)}; it is the second input's share, 0 to 1")
     length = min(len(first), len(second))
     return _interpolate(first[:length], second[:length], np.float32(weight))
 

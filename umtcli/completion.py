@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002 (Typer reads the annotations)
 
-from umtcli.models import working_directory
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,7 +25,7 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
     requested = ctx.params.get("model") or os.environ.get("UMT_MODEL")
     with suppress(Exception):  # the command itself will report what is wrong
         # Without a request, the lookup takes a model that has the domain: any of them may be.
-        cwd = working_directory()
+        cwd = Path.cwd()
         models = [find_model(requested, [], cwd=cwd)] if requested else list_models(cwd)
         for model in models:
             with suppress(Exception):
@@ -44,7 +42,7 @@ def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]
 
     offered: tuple[str, ...] = ()
     with suppress(Exception):
-        found = find_model(ctx.params.get("from_model"), [], cwd=working_directory())
+        found = find_model(ctx.params.get("from_model"), [], cwd=Path.cwd())
         offered = read_header(found.path).domains
     return _starting(offered, incomplete)
 
@@ -55,7 +53,7 @@ def complete_models(incomplete: str) -> list[str]:
 
     offered: list[str] = []
     with suppress(Exception):
-        offered = [model.name for model in list_models(working_directory())]
+        offered = [model.name for model in list_models(Path.cwd())]
     return [name for name in offered if name.startswith(incomplete)] + _paths(incomplete)
 
 

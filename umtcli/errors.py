@@ -9,7 +9,6 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -60,18 +59,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         advice = FULL_ADVICE if error.errno in DISK_FULL else ""
-        if not place and error.errno == errno.ENOENT and not _has_working_directory():
-            return "the working directory was removed; change to one that exists"
         return f"{place}{error.strerror or error}{advice}"
     return f"unexpected {type(error).__name__}: {error}; run with -v for the traceback"
-
-
-def _has_working_directory() -> bool:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def exit_code(error: BaseException) -> int:

@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-def working_directory() -> Path:
-    """Return the working directory, also where it was removed: nothing is found in it then."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return Path()
-
-
 def choose_model(
     env: Environment, requested: str | None, domains: Sequence[str]
 ) -> tuple[FoundModel, ModelHeader]:
@@ -39,7 +31,7 @@ def choose_model(
     """
     from core.model_file import find_domain, find_model, read_header
 
-    found = find_model(requested, domains, cwd=working_directory())
+    found = find_model(requested, domains, cwd=Path.cwd())
     header = read_header(found.path)
     for domain in domains:
         find_domain(domain, header.domains, model=found.name)

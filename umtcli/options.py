@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.errors import UsageError
+from core.errors import UmtError, UsageError
 from umtcli.completion import (
     complete_bits,
     complete_devices,
@@ -124,7 +125,15 @@ Json = Annotated[bool, typer.Option("--json", help="Describe the results as JSON
 
 
 def settle(ctx: typer.Context, *, quiet: bool, verbose: bool) -> Environment:
-    """Return the run's streams, with the lines to show chosen by -q and -v."""
+    """Return the run's streams, with the lines to show chosen by -q and -v.
+
+    Raises:
+        UmtError: The working directory was removed, without which libraries end the process.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UmtError("the working directory was removed; change to one that exists") from error
     env: Environment = ctx.obj
     env.is_quiet = quiet
     env.is_verbose = verbose

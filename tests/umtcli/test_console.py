@@ -68,3 +68,18 @@ def test_message_during_a_bar_stands_on_a_line_of_its_own(env):
 def test_text_that_utf8_cannot_hold_is_escaped(env):
     env.write_text("a\udcff.wav\n")
     assert env.stdout.getvalue() == b"a\\udcff.wav\n"
+
+
+def test_texts_of_a_table_are_shown_as_they_are(env):
+    from rich.table import Table
+
+    for kind in ("data", "terminal"):
+        env.stdout_kind, env.stdout = kind, io.BytesIO()
+        table = Table(box=None)
+        for cell in ("[red]", "[/]", ":piano:", "a\x1b[31mb", "line\nbreak"):
+            table.add_row(cell)
+        env.write_table(table)
+        text = env.stdout.getvalue().decode()
+        for shown in ("[red]", "[/]", ":piano:", "a\\x1b[31mb"):
+            assert shown in text
+        assert "\x1b[31m" not in text

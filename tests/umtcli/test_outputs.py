@@ -250,6 +250,45 @@ def test_device_is_written_to_and_not_replaced(umt, song):
     assert Path("/dev/null").is_char_device()
 
 
+def test_several_results_go_to_one_device(umt, song):
+    ran = umt("translate", song, "--to", "piano", "--to", "organ", "-o", "/dev/null", "--json")
+    assert ran.code == 0
+    assert [own["output"] for own in json.loads(ran.stdout)["results"]] == ["/dev/null"] * 2
+
+
+def test_a_disk_is_not_written_to(umt, song, monkeypatch):
+    monkeypatch.setattr(Path, "is_block_device", lambda path: path == Path("/dev/null"))
+    ran = umt("encode", song, "-o", "/dev/null")
+    assert (ran.code, ran.errors) == (
+        1,
+        [f"umt: error: {song}: /dev/null is a disk; name a file on it"],
+    )
+
+
+def test_the_path_of_stdout_is_stdout(umt, song):
+    ran = umt("translate", song, "--to", "piano", "-o", "/dev/stdout", stdout_kind="data")
+    assert ran.code == 0
+    assert len(read_wav(ran.stdout)) > 44100
+
+
+@pytest.mark.parametrize("option", [("--output=~/new/",), ("-o~/new/",), ("-o", "~/new/")])
+def test_the_home_directory_may_be_a_tilde(umt, song, tmp_path, monkeypatch, option):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert umt("encode", song, *option).code == 0
+    assert (tmp_path / "home/new/song.npy").is_file()
+    assert not Path("~").exists()
+
+
+def test_discs_of_an_album_keep_their_folders(umt, tmp_path):
+    for disc in ("CD1", "CD2"):
+        (tmp_path / "album" / disc).mkdir(parents=True)
+        write_song(tmp_path / "album" / disc / "01.wav", 0.1)
+    assert umt("encode", "album", "-o", "out").code == 0
+    assert sorted(map(str, Path("out").rglob("*.npy"))) == ["out/CD1/01.npy", "out/CD2/01.npy"]
+    assert umt("encode", "album/CD1", "album/CD2", "-o", "both").code == 0
+    assert sorted(map(str, Path("both").rglob("*.npy"))) == ["both/CD1/01.npy", "both/CD2/01.npy"]
+
+
 def test_extension_chooses_the_format(umt, song):
     for extension in ("flac", "ogg", "aiff"):
         name = f"out.{extension}"

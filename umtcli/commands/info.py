@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,6 @@ import core
 from core.errors import ModelError
 from umtcli import options
 from umtcli.completion import complete_models
-from umtcli.models import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def run(
     if model is None:
         content = _describe_installation()
     else:
-        content = _describe_model(find_model(model, [], cwd=working_directory()))
+        content = _describe_model(find_model(model, [], cwd=Path.cwd()))
     if is_json:
         env.write_json("info", content)
     else:
@@ -101,7 +101,7 @@ def _describe_installation() -> dict[str, Any]:
         },
         "devices": devices,
         "readable_formats": readable_formats(),
-        "models": [_summarise(found) for found in list_models(working_directory())],
+        "models": [_summarise(found) for found in list_models(Path.cwd())],
     }
 
 
