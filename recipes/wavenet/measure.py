@@ -1,6 +1,6 @@
 """How well a WaveNet translates held-out music, at a temperature, from domains and from strangers.
 
-    python recipes/wavenet/measure.py MODEL corpus/wavenet/paired [--temperature 0.7]
+    python recipes/wavenet/measure.py MODEL corpus/paired [--temperature 0.7]
 
 `umt eval --paired` measures more, at temperature 1 and from the model's own domains alone. Here
 an excerpt of each piece is translated from every instrument that it was rendered on, and from a

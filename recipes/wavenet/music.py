@@ -1,6 +1,6 @@
 """Render music for a WaveNet: a few domains of one plain instrument, each with music of its own.
 
-    python recipes/wavenet/music.py --out corpus/wavenet [--minutes 24] [--jobs 2]
+    python recipes/wavenet/music.py --out corpus [--minutes 24] [--jobs 2]
 
 In: the scores, performances and synthesizers of recipes/starter, whose requirements and Debian
 packages this needs. Out: `train/DOMAIN/*.flac`, which no two domains share a score of; and
