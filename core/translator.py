@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import core
 from core.audio.levels import Waveform, guard_peaks, level_input
-from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from core.audio.provenance import Provenance, file_sha256
+from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, open_audio
 from core.audio.resampling import resample_blocks, resampled_length
+from core.audio.writer import open_writer, output_format
 from core.config import Config
 from core.confusion import DomainClassifier
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.windows import run_in_windows
+from core.files import atomic_write
 from core.latents import as_array, as_latents
 from core.model_file import (
     ModelHeader,
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from core.audio.levels import Recording
+    from core.audio.wav import Bits
     from core.families.base import Decoder, Encoder, GenerationOptions
 
     Array = NDArray[np.float32]
@@ -200,6 +205,7 @@ class Translator(nn.Module):
         window_seconds: How much is decoded at a time. It changes memory, speed and the delay of
             a stream, and no result by more than rounding.
         id: Hash of configuration and weights, set by `save` and `load`.
+        name: What it was loaded by: a path, or a bundled name; "" for one made here.
     """
 
     def __init__(
@@ -235,6 +241,13 @@ class Translator(nn.Module):
         self.training_record: dict[str, Any] = {}
         self.window_seconds = WINDOW_SECONDS
         self.id = "untrained"
+        self.name = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Translator(family={self.config.model.family!r}, sample_rate={self.sample_rate}, "
+            f"domains={self.decoders.names}, device={str(self.device)!r})"
+        )
 
     @classmethod
     def create(cls, config: Config, domains: Iterable[str], *, seed: int = 0) -> Translator:
@@ -294,6 +307,7 @@ class Translator(nn.Module):
         model.level_db = header.level_db
         model.training_record = header.training
         model.id = header.id
+        model.name = os.fspath(source)
         return model.eval().requires_grad_(requires_grad=False).to(chosen)
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -450,6 +464,153 @@ class Translator(nn.Module):
         return _joined_waveform(
             self.translate_streams([recording], to=to, seed=seed, options=options)
         )
+
+    def encode_batch(self, waveforms: Iterable[ArrayLike], sample_rate: int) -> list[Array]:
+        """Encode several waveforms of any lengths, each as `encode` does.
+
+        Args:
+            waveforms: Each as for `encode`.
+            sample_rate: As for `encode`, of all of them.
+
+        Returns:
+            Latents, float32 [L, D] each.
+
+        Raises:
+            AudioError: As for `encode`; nothing was encoded then.
+        """
+        recordings = [as_waveform(waveform, sample_rate) for waveform in waveforms]
+        return [self._joined_latents(self.encode_stream(own)) for own in recordings]
+
+    def decode_batch(
+        self,
+        latents: Iterable[ArrayLike],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> list[Array]:
+        """Decode several arrays of latents of any lengths, each as `decode` does.
+
+        Models of the WaveNet family work on several at a time, which is faster.
+
+        Args:
+            latents: Each as for `decode`.
+            to: As for `decode`.
+            seed: As for `decode`, the same for each.
+            options: As for `decode`.
+
+        Returns:
+            Waveforms, float32 [L * hop_length] each.
+
+        Raises:
+            UsageError: As for `decode`.
+            LatentsError: As for `decode`; nothing was decoded then.
+        """
+        streams = [LatentStream(iter([as_latents(own)])) for own in latents]
+        return _joined_waveforms(self.decode_streams(streams, to=to, seed=seed, options=options))
+
+    def translate_batch(
+        self,
+        waveforms: Iterable[ArrayLike],
+        sample_rate: int,
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> list[Array]:
+        """Translate several waveforms of any lengths, each as `translate` does.
+
+        Models of the WaveNet family work on several at a time, which is faster.
+
+        Args:
+            waveforms: Each as for `encode`.
+            sample_rate: As for `encode`, of all of them.
+            to: As for `decode`.
+            seed: As for `decode`, the same for each.
+            options: As for `decode`.
+
+        Returns:
+            Waveforms, float32 [T] each, at the model's rate; as long as the inputs.
+
+        Raises:
+            AudioError: As for `encode`; nothing was translated then.
+            UsageError: As for `decode`.
+        """
+        recordings = [as_waveform(waveform, sample_rate) for waveform in waveforms]
+        return _joined_waveforms(
+            self.translate_streams(recordings, to=to, seed=seed, options=options)
+        )
+
+    def translate_file(
+        self,
+        path: str | Path,
+        *,
+        to: str,
+        output: str | Path | None = None,
+        sample_rate: int | None = None,
+        bits: Bits | None = None,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Translate a file of any length, as `umt translate` does.
+
+        Args:
+            path: Audio of any format, rate and number of channels.
+            to: The domain.
+            output: The file to write, in a directory that exists; its extension chooses the
+                format. By default it is called STEM.DOMAIN.wav, in the working directory.
+            sample_rate: Of the output in Hz; None for the model's.
+            bits: Of a sample: "16", "24" or "float"; None for 16, or whatever the format has.
+            seed: Seed of random draws.
+            options: From `generation_options`; None for the defaults.
+            overwrite: Whether an existing output is replaced.
+
+        Returns:
+            The output.
+
+        Raises:
+            AudioError: The input cannot be read, or the output exists or cannot be written.
+            UsageError: The domain is unknown or was not loaded, or the format is not known.
+        """
+        target = Path(f"{Path(path).stem}.{to}.wav" if output is None else output)
+        extension = output_format(target, rate=sample_rate, bits=bits)
+        with open_audio(path) as recording:
+            made = self.translate_streams(
+                [recording], to=to, seed=seed, options=options, sample_rate=sample_rate
+            )
+            provenance = Provenance(
+                tool=f"umt {core.__version__}",
+                model_id=self.id,
+                model=self.name,
+                domain=to,
+                seed=seed,
+                options=asdict(self.generation_options({}) if options is None else options),
+                start_seconds=0.0,
+                seconds=None,
+                source=os.fspath(path),
+                source_sha256=file_sha256(path) if Path(path).is_file() else None,
+            )
+            try:
+                with closing(made), atomic_write(target, overwrite=overwrite) as part:
+                    audio = next(made)
+                    with open_writer(
+                        part,
+                        sample_rate=audio.sample_rate,
+                        n_samples=audio.n_samples,
+                        provenance=provenance,
+                        tags=recording.tags,
+                        format=extension,
+                        name=str(target),
+                        bits=bits,
+                    ) as writer:
+                        for block in audio.blocks:
+                            writer.write(block)
+            except FileExistsError as error:
+                raise AudioError(f"{target} exists; pass overwrite=True to replace it") from error
+            except OSError as error:
+                raise AudioError(f"{target}: cannot be written ({error.strerror})") from error
+        return target
 
     def encode_stream(self, recording: Recording, *, follows: bool = False) -> LatentStream:
         """Encode a recording of any length as it arrives, brought to the training level.
@@ -690,6 +851,10 @@ def _joined_waveform(streams: Generator[AudioStream]) -> Array:
     """Return the waveform of the only stream; the next is not asked for, which would end it."""
     with closing(streams):
         return np.concatenate([np.zeros(0, np.float32), *next(streams).blocks])
+
+
+def _joined_waveforms(streams: Generator[AudioStream]) -> list[Array]:
+    return [np.concatenate([np.zeros(0, np.float32), *audio.blocks]) for audio in streams]
 
 
 def available_devices() -> list[str]:

@@ -95,6 +95,8 @@ def _coding(name: str, bits: Bits | None) -> tuple[str, str] | None:
     Raises:
         UsageError: The format does not have them.
     """
+    if bits is not None and bits not in BITS:
+        raise UsageError(f"bits={bits!r}: expected one of {', '.join(BITS)}")
     coding = _FORMATS[name]
     if bits is None or coding is None:
         return coding

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from core.audio.levels import measure_level_db
+from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
 from core.translator import LatentStream, Translator, as_waveform
@@ -380,3 +383,87 @@ def test_an_option_of_no_family_is_wrong_usage(name, request):
 def test_an_impossible_value_of_an_option_is_wrong_usage(wavenet):
     with pytest.raises(UsageError, match=r"temperature=-1"):
         wavenet.generation_options({"temperature": -1.0})
+
+
+def test_its_repr_tells_family_rate_and_domains_and_no_layers(translator):
+    family = translator.config.model.family
+    assert repr(translator) == (
+        f"Translator(family={family!r}, sample_rate={translator.sample_rate}, "
+        "domains=('organ', 'piano'), device='cpu')"
+    )
+
+
+def test_batches_of_different_lengths_give_what_each_gives_alone(translator):
+    rate = 11_025
+    waveforms = [noise(n, seed=n) for n in (300, 70, 555)]
+    mixed = [waveforms[0], torch.from_numpy(waveforms[1]), waveforms[2].tolist()]
+    latents = translator.encode_batch(mixed, rate)
+    decoded = translator.decode_batch([torch.from_numpy(own) for own in latents], to="organ")
+    made = translator.translate_batch(mixed, rate, to="organ")
+    assert len(latents) == len(decoded) == len(made) == 3
+    for waveform, own, whole, cut in zip(waveforms, latents, decoded, made, strict=True):
+        assert np.array_equal(own, translator.encode(waveform, rate))
+        assert np.array_equal(whole, translator.decode(own, to="organ"))
+        assert np.array_equal(cut, translator.translate(waveform, rate, to="organ"))
+
+
+def test_a_batch_may_be_empty(translator):
+    assert translator.translate_batch([], 8000, to="organ") == []
+
+
+def test_a_bad_item_of_a_batch_is_refused_before_any_work(translator, monkeypatch):
+    monkeypatch.setattr(translator, "encode_blocks", None)
+    with pytest.raises(AudioError, match="NaN"):
+        translator.translate_batch([noise(100), np.float32([np.nan])], 8000, to="organ")
+
+
+@pytest.fixture
+def song(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", np.stack([noise(2205), noise(2205)], axis=1), 22_050)
+    return "song.wav"
+
+
+def test_a_file_is_translated_as_its_samples_are(spectral, song):
+    assert spectral.translate_file(song, to="organ") == Path("song.organ.wav")
+    made, rate = soundfile.read("song.organ.wav", dtype="int16")
+    samples = read_audio(song, spectral.sample_rate)
+    expected = spectral.translate(samples, spectral.sample_rate, to="organ")
+    assert rate == spectral.sample_rate
+    np.testing.assert_array_equal(made, np.rint(expected * 32768).clip(-32768, 32767))
+    with open_audio("song.organ.wav") as audio:
+        assert audio.provenance is not None
+        assert (audio.provenance.source, audio.provenance.domain) == (song, "organ")
+        assert audio.provenance.find_source() is not None
+
+
+def test_a_translated_file_has_the_rate_and_bits_asked_for(spectral, song):
+    spectral.translate_file(song, to="organ", output="x.flac", sample_rate=22_050, bits="24")
+    info = soundfile.info("x.flac")
+    assert (info.samplerate, info.subtype, info.frames) == (22_050, "PCM_24", 2205)
+
+
+def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(spectral, song):
+    Path("song.organ.wav").write_bytes(b"mine")
+    with pytest.raises(AudioError, match=r"song\.organ\.wav exists; pass overwrite=True"):
+        spectral.translate_file(song, to="organ")
+    assert Path("song.organ.wav").read_bytes() == b"mine"
+    spectral.translate_file(song, to="organ", overwrite=True)
+    assert soundfile.info("song.organ.wav").frames == resampled_length(
+        2205, 22_050, spectral.sample_rate
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"to": "flute"}, UsageError, "unknown domain 'flute'"),
+        ({"to": "organ", "output": "x.xyz"}, UsageError, "cannot write .xyz"),
+        ({"to": "organ", "output": "no/x.wav"}, AudioError, "no/x.wav: cannot be written"),
+        ({"to": "organ", "bits": "12"}, UsageError, "12"),
+    ],
+)
+def test_a_file_that_cannot_be_made_leaves_nothing(spectral, song, options, error, reason):
+    with pytest.raises(error, match=reason):
+        spectral.translate_file(song, **options)
+    assert [path.name for path in Path().iterdir()] == ["song.wav"]
