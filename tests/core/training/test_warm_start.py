@@ -326,7 +326,7 @@ def test_domain_that_the_base_model_has_is_refused(base_model, train, tmp_path, 
 
 
 def test_unknown_domain_to_start_from_is_refused(add):
-    with pytest.raises(UsageError, match="unknown domain 'oboe'; this model knows: bass, reed"):
+    with pytest.raises(UsageError, match="unknown domain 'oboe'; this model has bass, reed"):
         add(like="oboe")
 
 

@@ -30,7 +30,7 @@ from .conftest import TINY, TOML
         (("--add-domain", "organ", "--from", "starter"), "has a domain 'organ' already"),
         (
             ("--add-domain", "bach", "--from", "starter", "--like", "oboe"),
-            "unknown domain 'oboe'; this model knows: guitar",
+            "unknown domain 'oboe'; this model has guitar",
         ),
         (
             ("--add-domain", "bach", "--from", "starter", "--config", "deep.toml"),
