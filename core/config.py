@@ -34,8 +34,8 @@ LARGEST = {
     "latent_dim": 1 << 14,
     "channels": 1 << 14,
     "_hidden": 1 << 14,
-    "_blocks": 64,
-    "_layers": 32,
+    "_blocks": 16,
+    "_layers": 24,
 }
 # Keys that stored configurations may have and that no longer mean anything.
 RETIRED_KEYS = {"training": ("adversarial_weight", "adversarial_start")}

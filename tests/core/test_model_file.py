@@ -324,8 +324,8 @@ def with_model(data, **changes):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"encoder_layers": 10**6}, "encoder_layers = 1000000: expected 32 or less"),
-        ({"encoder_layers": 32}, "no tensor"),
+        ({"encoder_layers": 10**6}, "encoder_layers = 1000000: expected 24 or less"),
+        ({"encoder_layers": 24}, "no tensor"),
         ({"decoder_channels": 4000}, "has shape"),
         ({"decoder_hidden": 2**14, "encoder_hidden": 2**14}, "has shape"),
         ({"decoder_channels": 10**9}, "expected 16,384 or less"),

@@ -1,4 +1,4 @@
-"""Which model is taken: as asked, from the environment, the newest run, the starter."""
+"""Which model is taken: as requested, from the environment, the newest run, the starter."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_untrained_run_is_taken_with_a_warning_where_nothing_else_has_the_dom
     found = find_model(None, ["piano"], cwd=cwd)
     assert (found.path, found.reason) == (path, "newest run with piano")
     assert "updates of piano, and needs 300" in found.warning
-    assert find_model("runs/new", ["piano"], cwd=cwd).warning == "", "it was asked for"
+    assert find_model("runs/new", ["piano"], cwd=cwd).warning == "", "it was requested"
 
 
 def test_domains_in_decomposed_unicode_are_found(cwd, tiny_spectral, files):
@@ -219,11 +219,11 @@ def test_an_empty_environment_variable_counts_for_nothing(cwd, starter, monkeypa
 
 
 def test_what_was_asked_for_comes_before_the_environment(cwd, add_run, monkeypatch):
-    asked = add_run("old", "bach", age=2)
+    requested_path = add_run("old", "bach", age=2)
     monkeypatch.setenv("UMT_MODEL", "no/such/model")
-    for requested in ("runs/old", "runs/old/", "runs/old/model.safetensors", str(asked)):
+    for requested in ("runs/old", "runs/old/", "runs/old/model.safetensors", str(requested_path)):
         found = find_model(requested, ["piano"], cwd=cwd)
-        assert found.path == asked
+        assert found.path == requested_path
         assert (found.name, found.reason) == (requested, "as requested")
 
 
