@@ -7,7 +7,6 @@ a file), a line is logged once per directory and the work goes on without it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -17,6 +16,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
+
+try:
+    import fcntl
+except ImportError:  # Windows, where things are done without locks
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +79,8 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         # A library may replace the file by one with other permissions, as safetensors does.
         permissions = stat.S_IMODE((target if target.is_file() else part).stat().st_mode)
         yield part
-        with part.open("rb") as written:
+        # Windows gives only files open for writing to the disk.
+        with part.open("rb" if fcntl else "rb+") as written:
             _sync(written.fileno(), target.parent)
         _set_permissions(part, permissions)
         if overwrite:
@@ -99,7 +104,7 @@ def exclusive_lock(path: Path, held: UmtError) -> Iterator[None]:
     Raises:
         OSError: The file cannot be made.
     """
-    descriptor = _try_lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB, is_reported=True)
+    descriptor = _try_lock(path, is_reported=True)
     if descriptor is None:
         raise held
     try:
@@ -119,7 +124,7 @@ def shared_lock(path: Path) -> Iterator[None]:
         path: The lock's file, which is made where it is missing, and stays.
     """
     try:
-        descriptor = _try_lock(path, fcntl.LOCK_SH, is_reported=True)
+        descriptor = _try_lock(path, is_shared=True, is_reported=True)
     except OSError:
         descriptor = None
     try:
@@ -140,15 +145,16 @@ def _close_inherited() -> None:
     _locked.clear()
 
 
-os.register_at_fork(after_in_child=_close_inherited)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
-def _try_lock(path: Path, operation: int, *, is_reported: bool = False) -> int | None:
+def _try_lock(path: Path, *, is_shared: bool = False, is_reported: bool = False) -> int | None:
     """Return the descriptor of a locked file; None where another process holds the lock.
 
     Args:
         path: The file.
-        operation: Of `flock`.
+        is_shared: Whether others may share the lock; it is waited for then.
         is_reported: Whether a line is logged where the file system has no locks.
     """
     while True:
@@ -161,7 +167,7 @@ def _try_lock(path: Path, operation: int, *, is_reported: bool = False) -> int |
             descriptor = os.open(path, os.O_RDONLY)  # somebody else's
         _locked.add(descriptor)
         try:
-            fcntl.flock(descriptor, operation)
+            _flock(descriptor, is_shared=is_shared)
         except BlockingIOError:
             _unlock(descriptor)
             return None
@@ -171,6 +177,13 @@ def _try_lock(path: Path, operation: int, *, is_reported: bool = False) -> int |
         if _is_at(path, descriptor):
             return descriptor
         _unlock(descriptor)  # the file was removed, with its directory, before it was locked
+
+
+def _flock(descriptor: int, *, is_shared: bool = False) -> None:
+    """Lock an open file: exclusively and at once, or shared, when that can be had."""
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    fcntl.flock(descriptor, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _unlock(descriptor: int) -> None:
@@ -199,12 +212,16 @@ def _part_directory(parent: Path) -> Iterator[Path]:
         directory = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent))
         # Another process may take the new directory for a leftover until the lock is held.
         with suppress(FileNotFoundError):
-            lock = _try_lock(directory / _LOCK_NAME, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = _try_lock(directory / _LOCK_NAME)
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        _unlock(lock)
+        if fcntl is None:  # Windows does not remove open files
+            _unlock(lock)
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+            _unlock(lock)
 
 
 @cache  # once a process: a directory of thousands of files would be listed for each of them
@@ -219,7 +236,7 @@ def _clear_leftovers(parent: Path) -> None:
                 continue
             try:
                 # Fails where its process lives, and where nothing can tell.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(descriptor)
                 shutil.rmtree(directory, ignore_errors=True)
             finally:
                 os.close(descriptor)

@@ -9,6 +9,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from core.errors import AudioError, LatentsError, UsageError, input_label
@@ -126,6 +127,7 @@ class LatentStore:
     def __init__(self, latent_dim: int) -> None:
         self._frame_bytes = 4 * latent_dim
         self._latent_dim = latent_dim
+        self._lock = Lock()
         self._resources = ExitStack()
         self._file = self._resources.enter_context(temporary_file(error=LatentsError))
 
@@ -142,7 +144,7 @@ class LatentStore:
             LatentsError: The directory of temporary files is full.
         """
         stream = self._file.stream
-        start = stream.tell() // self._frame_bytes
+        start = stream.seek(0, os.SEEK_END) // self._frame_bytes
         for block in blocks:
             self._file.write(block.astype("<f4", copy=False).tobytes())
         self._file.rewind()
@@ -154,7 +156,7 @@ class LatentStore:
 
         for start in frames[::_BLOCK_FRAMES]:
             n_frames = min(_BLOCK_FRAMES, frames.stop - start)
-            data = os.pread(
-                self._file.stream.fileno(), n_frames * self._frame_bytes, start * self._frame_bytes
-            )
+            with self._lock:  # not `os.pread`, which Windows does not have
+                self._file.stream.seek(start * self._frame_bytes)
+                data = self._file.stream.read(n_frames * self._frame_bytes)
             yield np.frombuffer(data, "<f4").reshape(n_frames, self._latent_dim).copy()

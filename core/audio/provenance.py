@@ -126,8 +126,10 @@ def file_sha256(path: str | Path) -> str:
     Raises:
         OSError: The file cannot be read, or is a pipe or device, which may have no end.
     """
-    # Without waiting: a named pipe would block until somebody writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # Without waiting: a named pipe would block until somebody writes to it. Windows has other
+    # flags, and neither such pipes nor children that inherit.
+    flags = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    descriptor = os.open(path, os.O_RDONLY | flags)
     with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -125,7 +125,11 @@ class ByteStream:
             descriptor = self.stream.fileno()
         except OSError:  # in memory: all of it is there
             return
-        if not select.select([descriptor], [], [], seconds)[0]:
+        try:
+            is_ready = bool(select.select([descriptor], [], [], seconds)[0])
+        except OSError:  # Windows waits for sockets only: the read itself will wait
+            return
+        if not is_ready:
             raise TimeoutError(f"nothing arrived for {seconds:g} s")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,11 @@ from core.audio.tags import NO_TAGS, Tags
 from core.audio.wav import BITS, Bits
 from core.audio.wav_writer import WavWriter
 from core.errors import AudioError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -303,14 +307,17 @@ def open_writer(
 
 
 def can_seek(stream: BinaryIO) -> bool:
-    """Whether a header can be corrected: not on a pipe, and not after the shell's >>."""
+    """Whether a header can be corrected: not on a pipe, and not after the shell's >>.
+
+    Windows does not tell how a file was opened; >> leaves a wrong header there.
+    """
     if not stream.seekable():
         return False
     try:
         descriptor = stream.fileno()
     except OSError:  # a stream in memory
         return True
-    return not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+    return fcntl is None or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
 
 
 def _to_codes(block: NDArray[np.float32], bits: Bits) -> NDArray[np.generic]:

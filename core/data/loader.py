@@ -100,6 +100,9 @@ def _kill(workers: set[BaseProcess]) -> None:
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """Hold signals back from processes that begin here: they would die before they ignore them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -7,7 +7,6 @@ are made from these later, in training (`core.data.dataset`).
 
 from __future__ import annotations
 
-import resource
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +29,18 @@ from core.data.sync import Collection, DomainSync, PrepLog
 from core.errors import DataError, UsageError
 from core.files import exclusive_lock
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PREPARED_SAMPLE_RATE = 44100  # Hz
 SAMPLE_RATES = range(1000, MAX_SAMPLE_RATE + 1)  # Hz
 DEFAULT_SPLIT = (0.8, 0.1, 0.1)
+WINDOWS_FILES = 512  # that its C library opens at once, unless it is asked for more
 FILES_OF_PROGRAM, FILES_OF_JOB = 16, 8  # open at once, at most
 
 
@@ -177,7 +182,8 @@ def _prepare_collections(
 
 def _n_threads(jobs: int | None) -> int:
     """Return how many recordings to convert at once."""
-    free_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_OF_PROGRAM
+    limit = WINDOWS_FILES if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    free_files = limit - FILES_OF_PROGRAM
     return max(1, min(jobs or usable_cores(), free_files // FILES_OF_JOB))
 
 
