@@ -15,9 +15,9 @@ cd "$(dirname "$0")/../.."
 : "${STEPS:=tests sampling updates probes training}"
 : "${OUT:=gpu-results}" "${RECORDINGS:=.gpu}" "${WORK:=/tmp/umt-gpu}" "${PYTHON:=python3}"
 : "${DEVICE:=cuda}" "${PRESET:=small}" "${BENCHMARK_PRESETS:=small paper}"
-: "${LIMIT:=75}" "${SECONDS_OF_SONG:=60}" "${UPDATES:=20}" "${BATCH:=32}"
+: "${LIMIT:=60}" "${SECONDS_OF_SONG:=60}" "${UPDATES:=20}" "${BATCH:=32}"
 : "${PROBES:=plain noise both}" "${PROBE_MINUTES:=1.5}" "${PROBE_STEPS:=100000}"
-: "${TRAINING_SECONDS:=300}" "${PACE_SECONDS:=70}" "${TRAINING_CONFIG:=recipes/wavenet/wavenet.toml}"
+: "${TRAINING_SECONDS:=260}" "${PACE_SECONDS:=70}" "${TRAINING_CONFIG:=recipes/wavenet/wavenet.toml}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 export TORCHINDUCTOR_CACHE_DIR="$WORK/compiled"
 if [ "$DEVICE" = cuda ]; then export ACCELERATE_MIXED_PRECISION=bf16; fi
