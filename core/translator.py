@@ -120,6 +120,7 @@ class LatentStream:
         n_read: Samples of the recording that were read so far.
         gain_db: By how much the audio was raised before it was encoded; None when the gain follows
             the input.
+        recording: What they stand for, where it can be read again.
     """
 
     blocks: Iterator[Array]
@@ -127,6 +128,7 @@ class LatentStream:
     n_samples: int | None = None
     n_read: int = 0
     gain_db: float | None = 0.0
+    recording: Recording | None = None
 
 
 @dataclass
@@ -622,7 +624,12 @@ class Translator(nn.Module):
             follows: Whether the gain of a live recording follows what is heard; else it waits
                 for the first seconds of sound.
         """
-        stream = LatentStream(iter(()), recording.sample_rate, recording.n_samples)
+        stream = LatentStream(
+            iter(()),
+            recording.sample_rate,
+            recording.n_samples,
+            recording=None if recording.is_live else recording,
+        )
         counted = _CountedRecording(recording, stream)
 
         def encoded() -> Iterator[Array]:
@@ -641,6 +648,7 @@ class Translator(nn.Module):
         seed: int = 0,
         options: GenerationOptions | None = None,
         sample_rate: int | None = None,
+        mix: float = 1.0,
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -651,6 +659,8 @@ class Translator(nn.Module):
             options: From `generation_options`; None for the defaults.
             sample_rate: Of the waveforms in Hz, which get as many samples as their recording has
                 at that rate; None for the model's.
+            mix: Share of the translation in the result, 0 to 1; the rest is the recording, aligned
+                to the sample and at its own level.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -660,6 +670,10 @@ class Translator(nn.Module):
             LatentsError: Where a waveform is taken: its latents have another number of channels.
             AudioError: A sample rate that is none.
         """
+        if not 0 <= mix <= 1:
+            raise UsageError(f"mix {mix:g}: expected the translation's share, 0 to 1")
+        if mix < 1 and any(stream.recording is None for stream in streams):
+            raise UsageError("mix needs a recording that can be read again: a file, not a pipe")
         if sample_rate is not None:
             _check_sample_rate(sample_rate)
         made = self.decode_all(
@@ -668,7 +682,7 @@ class Translator(nn.Module):
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
                 audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
-                audio.blocks = self._finished(blocks, audio)
+                audio.blocks = self._finished(blocks, audio, mix)
                 yield audio
 
     def translate_streams(
@@ -679,6 +693,7 @@ class Translator(nn.Module):
         seed: int = 0,
         options: GenerationOptions | None = None,
         sample_rate: int | None = None,
+        mix: float = 1.0,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -688,16 +703,17 @@ class Translator(nn.Module):
             seed: As for `decode_streams`.
             options: As for `decode_streams`.
             sample_rate: As for `decode_streams`.
+            mix: As for `decode_streams`.
 
         Yields:
             As `decode_streams`.
         """
         streams = [self.encode_stream(recording) for recording in recordings]
         yield from self.decode_streams(
-            streams, to=to, seed=seed, options=options, sample_rate=sample_rate
+            streams, to=to, seed=seed, options=options, sample_rate=sample_rate, mix=mix
         )
 
-    def _finished(self, blocks: Iterator[Array], audio: AudioStream) -> Iterator[Array]:
+    def _finished(self, blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
         """Resample decoded blocks, lower their peaks, and give them the recording's length."""
 
         def report(gain_db: float) -> None:
@@ -705,6 +721,8 @@ class Translator(nn.Module):
 
         n_done = 0
         resampled = resample_blocks(blocks, self.sample_rate, audio.sample_rate)
+        if mix < 1:
+            resampled = _mixed(resampled, audio, mix)
         for block in guard_peaks(resampled, audio.sample_rate, report):
             # What a block stands for was read before it was decoded, so the count of samples
             # cuts nothing before the input has ended.
@@ -851,6 +869,23 @@ def _joined_waveform(streams: Generator[AudioStream]) -> Array:
     """Return the waveform of the only stream; the next is not asked for, which would end it."""
     with closing(streams):
         return np.concatenate([np.zeros(0, np.float32), *next(streams).blocks])
+
+
+def _mixed(blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
+    """Mix decoded blocks with the recording, which is read again; both end together."""
+    recording = audio.latents.recording
+    assert recording is not None
+    dry = resample_blocks(recording.blocks(), recording.sample_rate, audio.sample_rate)
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        while len(rest) < len(block) and (more := next(dry, None)) is not None:
+            rest = np.concatenate([rest, more])
+        # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
+        wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
+        own, rest = rest[: len(block)], rest[len(block) :]
+        yield wet * block + np.float32(1 - mix) * np.pad(own, (0, len(block) - len(own)))
+    for more in (rest, *dry):
+        yield np.float32(1 - mix) * more
 
 
 def _joined_waveforms(streams: Generator[AudioStream]) -> list[Array]:

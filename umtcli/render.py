@@ -71,6 +71,7 @@ class Request:
         seconds: Length of that part; None for all.
         rate: The user's --rate; None for the model's.
         bits: The user's --bits; None for the format's usual ones.
+        mix: The user's --mix.
         options: Generation options that the user gave, by name.
     """
 
@@ -91,6 +92,7 @@ class Request:
     seconds: float | None = None
     rate: int | None = None
     bits: Bits | None = None
+    mix: float = 1.0
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -336,6 +338,7 @@ class _Work:
             seed=self.request.seed,
             options=self.options,
             sample_rate=self.request.rate,
+            mix=self.request.mix,
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -404,13 +407,14 @@ class _Work:
     def _provenance(self, task: Task) -> Provenance:
         from core.audio.provenance import Provenance, file_sha256
 
+        mix = {} if self.request.mix == 1 else {"mix": self.request.mix}
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,
             model=self.found.name,
             domain=str(task.domain),
             seed=self.request.seed,
-            options=dataclasses.asdict(self.options),
+            options=dataclasses.asdict(self.options) | mix,
             start_seconds=self.request.start_seconds,
             seconds=self.request.seconds,
             source=task.input.name,

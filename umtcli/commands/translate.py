@@ -47,6 +47,15 @@ def run(
             help="Translate so much: seconds, or 1:30; all by default.",
         ),
     ] = None,
+    mix: Annotated[
+        float,
+        typer.Option(
+            metavar="W",
+            min=0,
+            max=1,
+            help="Share of the translation, 0 to 1; the rest of the result is the input.",
+        ),
+    ] = 1.0,
     output: options.Output = None,
     name: options.Name = None,
     rate: options.Rate = None,
@@ -92,6 +101,7 @@ def run(
         start_seconds=start,
         seconds=seconds,
         rate=rate,
+        mix=mix,
         bits=options.check_bits(bits),
         options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import threading
 from pathlib import Path
@@ -68,6 +69,46 @@ def test_rates_and_bits_that_cannot_be_are_wrong_usage(umt, song, options, reaso
     ran = umt("translate", song, "--to", "piano", *options)
     assert (ran.code, len(ran.errors)) == (2, 1)
     assert reason in ran.errors[0]
+
+
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+def test_a_mix_of_nothing_is_the_input_bit_for_bit(umt, tmp_path, rate):
+    """Also where the input is quiet, and at a rate that the model does not have."""
+    samples = np.random.default_rng(0).integers(-90, 90, rate + 1).astype(np.int16)
+    soundfile.write("a.wav", samples, rate)
+    options = ("--mix", 0, "--rate", rate, "-o", "out")
+    assert umt("translate", "a.wav", "--to", "piano,organ", *options).code == 0
+    for domain in ("piano", "organ"):
+        made, made_rate = soundfile.read(f"out/a.{domain}.wav", dtype="int16")
+        assert made_rate == rate
+        np.testing.assert_array_equal(made, samples)
+    assert provenance_of("out/a.piano.wav").options["mix"] == 0
+
+
+def test_a_mix_is_the_sum_of_input_and_translation_at_the_inputs_level(umt, tmp_path):
+    song = write_song(tmp_path / "a.wav", 1.0, level=0.005, sample_rate=RATE)
+    made = {}
+    for mix in (0, 0.25, 1):
+        how = ("--mix", mix, "--bits", "float", "-o", "b.wav", "-f", "--json")
+        ran = umt("translate", song, "--to", "piano", *how)
+        assert ran.code == 0
+        made[mix] = soundfile.read("b.wav")[0]
+        (result,) = json.loads(ran.stdout)["results"]
+    assert result["gain_db"] > 3
+    wet = made[1] * 10 ** (-result["gain_db"] / 20)
+    np.testing.assert_allclose(made[0.25], 0.75 * made[0] + 0.25 * wet, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", [-0.1, 1.1])
+def test_a_mix_beyond_its_ends_is_wrong_usage(umt, song, mix):
+    ran = umt("translate", song, "--to", "piano", "--mix", mix)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+
+
+def test_a_pipe_cannot_be_mixed_and_is_told_so(umt, song):
+    ran = umt("translate", "--to", "piano", "--mix", 0.5, "-o", "b.wav", stdin=song.read_bytes())
+    assert (ran.code, len(ran.errors)) == (2, 1)
+    assert "a file, not a pipe" in ran.errors[0]
 
 
 def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
