@@ -27,7 +27,7 @@ from core.families.wavenet.mulaw import MuLaw
 from core.families.wavenet.sampling.batch import StreamBatch
 from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.reference import ReferenceEngine
-from core.families.wavenet.sampling.weights import prepare
+from core.families.wavenet.sampling.weights import prepare_weights
 from core.translator import Translator
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def batch_draws(
 ) -> Tensor:
     """Return the same from a batch of the CPU engine."""
     batch = StreamBatch(
-        prepare(network),
+        prepare_weights(network),
         temperature=1.0,
         n_streams=len(codes),
         hop_length=network.hop_length,
@@ -151,7 +151,7 @@ def main() -> None:
     for name, engine in (("reference", reference_draws), ("CPU", batch_draws)):
         n_agreeing = int((engine(network, latents, codes, uniforms) == expected).sum())
         print(f"{name} engine: {n_agreeing} draws agree")
-    weights = prepare(network)
+    weights = prepare_weights(network)
     print(f"{'layers rounded':50}{'agree':>7}{'bits lost':>10}")
     for dtype, parts in ROUNDED:
         logits = rounded_logits(weights, latents, codes, dtype, parts)

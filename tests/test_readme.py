@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .documented_commands import furnish
-from .pages import ROOT, code_blocks, prose_of, shell_lines, text_of
+from .pages import ROOT, code_blocks, shell_lines, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 INSTALL = (
     "python3 -m venv .venv && .venv/bin/pip install . && "
-    ".venv/bin/umt translate examples/song.wav --to piano -o song.piano.wav"
+    ".venv/bin/umt translate examples/song.wav --to piano -o piano.wav"
 )
 TESTS = (
     'python3 -m venv .venv && .venv/bin/pip install ".[test]" && .venv/bin/python -m pytest -n 2'
@@ -33,7 +33,7 @@ USERS_LINES = (
 
 def test_it_is_short() -> None:
     assert len(text_of("README.md").splitlines()) <= 120
-    assert [line for line in prose_of("README.md").splitlines() if len(line) > 120] == []
+    assert [line for line in text_of("README.md").splitlines() if len(line) > 120] == []
 
 
 def test_what_users_copy_stands_there_word_for_word() -> None:

@@ -95,7 +95,10 @@ Output = Annotated[
 ]
 Name = Annotated[
     str | None,
-    typer.Option(metavar="TEMPLATE", help="Names of the files, from {stem}, {domain} and {seed}."),
+    typer.Option(
+        metavar="TEMPLATE",
+        help="Names of the files, from {stem}, {domain}, {seed}, {folder} and {ext}.",
+    ),
 ]
 Rate = Annotated[
     int | None,

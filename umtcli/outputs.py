@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from umtcli.console import Environment
 
-NAME_FIELDS = ("stem", "domain", "seed")
+NAME_FIELDS = ("stem", "domain", "seed", "folder", "ext")
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # to be written to, not replaced
 
 
@@ -67,8 +67,11 @@ def name_results(
         UsageError: The template has another field, or makes no file name.
     """
 
-    def name(place: Path, domain: str | None) -> str:
-        made = _fill(template, stem=place.name, domain=domain, seed=seed)
+    def name(own: Input, place: Path, domain: str | None) -> str:
+        folder, extension = _origin(own)
+        made = _fill(
+            template, stem=place.name, domain=domain, seed=seed, folder=folder, ext=extension
+        )
         return made if is_given else str(place.parent / made)
 
     def rename_meeting(places: Callable[[list[Input]], list[Path]]) -> None:
@@ -79,9 +82,9 @@ def name_results(
             if len(indices) > 1:
                 found = places([items[index][0] for index in indices])
                 for index, place in zip(indices, found, strict=True):
-                    names[index] = name(place, items[index][1])
+                    names[index] = name(items[index][0], place, items[index][1])
 
-    names = [name(_place(own), domain) for own, domain in items]
+    names = [name(own, _place(own), domain) for own, domain in items]
     if not is_given:
         rename_meeting(_with_directories)
         rename_meeting(lambda own: _with_directories(own, keep_extension=True))
@@ -95,6 +98,14 @@ def _place(own: Input, *, keep_extension: bool = False) -> Path:
     path = Path(own.name)
     below = path.relative_to(own.directory).parent if own.directory else Path()
     return below / (path.name if keep_extension else path.stem)
+
+
+def _origin(own: Input) -> tuple[str, str]:
+    """Return the name of the directory that an input lies in, and its extension without dot."""
+    if own.name == STREAM:
+        return ".", ""
+    path = Path(os.path.abspath(own.name))  # noqa: PTH100 - keeps links
+    return path.parent.name or ".", path.suffix.removeprefix(".")
 
 
 def _with_directories(inputs: list[Input], *, keep_extension: bool = False) -> list[Path]:

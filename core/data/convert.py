@@ -47,7 +47,7 @@ HASHED_BYTES = 1 << 20  # at a time
 
 
 @dataclass(frozen=True)
-class Recording:
+class SourceFile:
     """One recording, as it was found on the disk.
 
     Attributes:
@@ -63,7 +63,7 @@ class Recording:
     mtime_ns: int
 
     @classmethod
-    def find(cls, path: Path, relative: str) -> Recording:
+    def find(cls, path: Path, relative: str) -> SourceFile:
         """Look at a file.
 
         Raises:
@@ -115,7 +115,7 @@ class Rejected:
     is_failure: bool
 
 
-def hash_recording(recording: Recording, stop: Event) -> str | Rejected:
+def hash_recording(recording: SourceFile, stop: Event) -> str | Rejected:
     """Return the SHA-256 of the recording's bytes, or why they cannot be read.
 
     Args:
@@ -137,7 +137,7 @@ def hash_recording(recording: Recording, stop: Event) -> str | Rejected:
 
 
 def store_recording(
-    recording: Recording, sha256: str, directory: Path, sample_rate: int, stop: Event
+    recording: SourceFile, sha256: str, directory: Path, sample_rate: int, stop: Event
 ) -> Stored | Rejected:
     """Convert one recording into the domain's directory.
 
@@ -181,14 +181,14 @@ def _check(stop: Event) -> None:
         raise CancelledError
 
 
-def _unreadable(error: Exception, recording: Recording) -> Rejected:
+def _unreadable(error: Exception, recording: SourceFile) -> Rejected:
     reason = error.strerror if isinstance(error, OSError) else None
     # The log names the file beside the reason.
     return Rejected(reason or str(error).removeprefix(f"{recording.path}: "), is_failure=True)
 
 
 def _convert(
-    recording: Recording, target: Path, sample_rate: int, stop: Event
+    recording: SourceFile, target: Path, sample_rate: int, stop: Event
 ) -> tuple[int, float]:
     """Write the `.npy`; return its length and the gain."""
     with atomic_write(target) as part, part.open("wb") as file:
@@ -206,7 +206,7 @@ def _convert(
     return n_samples, gain
 
 
-def _read(recording: Recording, sample_rate: int, stop: Event) -> Iterator[NDArray[np.float32]]:
+def _read(recording: SourceFile, sample_rate: int, stop: Event) -> Iterator[NDArray[np.float32]]:
     """Yield float32 (T,) at the prepared rate; any failure in here is the recording's."""
     try:
         with open_audio(recording.path) as audio:
@@ -217,9 +217,9 @@ def _read(recording: Recording, sample_rate: int, stop: Event) -> Iterator[NDArr
         raise _RejectedError(_unreadable(error, recording)) from error
 
 
-def _check_unchanged(recording: Recording) -> None:
+def _check_unchanged(recording: SourceFile) -> None:
     try:
-        is_same = Recording.find(recording.path, recording.relative) == recording
+        is_same = SourceFile.find(recording.path, recording.relative) == recording
     except OSError:
         is_same = False
     if not is_same:

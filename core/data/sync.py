@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
-from core.data.convert import Recording, Rejected, Stored, hash_recording, store_recording
+from core.data.convert import Rejected, SourceFile, Stored, hash_recording, store_recording
 from core.data.domain import (
     DOMAIN_FILE,
     Domain,
@@ -152,13 +152,13 @@ class DomainSync:
         else:
             self._refuse("no recording in it can be used")
 
-    def _find_changed(self) -> list[Recording]:
+    def _find_changed(self) -> list[SourceFile]:
         """Keep the tracks whose recordings look unchanged; return what has to be read."""
         changed = []
         for path in self._collection.files:
             relative = self._collection.relative(path)
             try:
-                recording = Recording.find(path, relative)
+                recording = SourceFile.find(path, relative)
             except OSError as error:
                 self._fail(path, relative, error.strerror or str(error))
                 continue
@@ -176,7 +176,7 @@ class DomainSync:
             return False
         return True
 
-    def _hash(self, recordings: list[Recording]) -> list[tuple[Recording, str]]:
+    def _hash(self, recordings: list[SourceFile]) -> list[tuple[SourceFile, str]]:
         hashed = []
         results = self._each("reading", hash_recording, [(one,) for one in recordings])
         for recording, result in zip(recordings, results, strict=True):
@@ -186,7 +186,7 @@ class DomainSync:
                 hashed.append((recording, result))
         return hashed
 
-    def _settle(self, hashed: list[tuple[Recording, str]]) -> list[tuple[Recording, str]]:
+    def _settle(self, hashed: list[tuple[SourceFile, str]]) -> list[tuple[SourceFile, str]]:
         """Settle duplicates, new dates and new names; return what must be converted."""
         by_content = {track.source_sha256: track for track in self._known.values()}
         owners = {track.source_sha256: source for source, track in self._tracks.items()}
@@ -210,7 +210,7 @@ class DomainSync:
             owners.setdefault(sha256, source)
         return to_store
 
-    def _is_known(self, recording: Recording, sha256: str) -> bool:
+    def _is_known(self, recording: SourceFile, sha256: str) -> bool:
         track = self._known.get(recording.relative)
         return track is not None and track.source_sha256 == sha256
 
@@ -218,7 +218,7 @@ class DomainSync:
         present = {self._collection.relative(path) for path in self._collection.files}
         return not self._moved and not present & self._known.keys()
 
-    def _store(self, to_store: list[tuple[Recording, str]]) -> list[Track]:
+    def _store(self, to_store: list[tuple[SourceFile, str]]) -> list[Track]:
         """Convert recordings; return them as tracks that wait for their parts."""
         tasks = [(*pair, self._directory, self._sample_rate) for pair in to_store]
         results = self._each("converting", store_recording, tasks)
@@ -237,7 +237,7 @@ class DomainSync:
         self,
         label: str,
         function: Callable[..., ResultT],
-        tasks: Sequence[tuple[Recording | str | Path | int, ...]],
+        tasks: Sequence[tuple[SourceFile | str | Path | int, ...]],
     ) -> list[ResultT]:
         """Call a function with each task's arguments and an event that ends it.
 
@@ -265,7 +265,7 @@ class DomainSync:
             executor.shutdown(cancel_futures=True)
         return [results[index] for index in range(len(tasks))]
 
-    def _new_track(self, recording: Recording, sha256: str, stored: Stored) -> Track:
+    def _new_track(self, recording: SourceFile, sha256: str, stored: Stored) -> Track:
         if stored.gain_db < REPORTED_GAIN_DB:
             self._notice(
                 recording.relative, f"is louder than full scale; scaled by {stored.gain_db:.1f} dB"

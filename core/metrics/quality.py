@@ -68,7 +68,7 @@ def evaluate(waveform: npt.NDArray[np.floating], sample_rate: int) -> dict[str, 
         AudioError: Not a mono waveform of finite floats with at least one sample.
     """
     resampled = at_analysis_rate(waveform, sample_rate, name="output")
-    power = spectrogram(resampled)
+    power = power_spectrogram(resampled)
     return {
         "clipped_fraction": clipped_fraction(waveform),
         "silence_fraction": silence_fraction(resampled),
@@ -92,7 +92,7 @@ def silence_fraction(waveform: Waveform) -> float:
     return float((energy / lengths < 10 ** (SILENCE_DBFS / 10)).float().mean())
 
 
-def spectrogram(waveform: Waveform) -> torch.Tensor:
+def power_spectrogram(waveform: Waveform) -> torch.Tensor:
     """Return power spectra [L, 1025] of the sounding frames of a waveform [T] at 16 kHz.
 
     They are relative to their mean, on a floor of -70 dB: how far the bins between two partials

@@ -35,7 +35,7 @@ from core.training.logging import (
     warn_of_updates,
 )
 from core.training.optimizers import diverged, learning_rate
-from core.training.run_directory import Progress, RunDirectory
+from core.training.run_directory import RunDirectory, RunProgress
 from core.training.step import Updater
 from core.training.validation import Validator
 from core.training.warm_start import inherited_updates, initial_model, lineage
@@ -176,7 +176,7 @@ class Trainer:
             }
             for domain in domains
         }
-        self.progress = Progress()
+        self.progress = RunProgress()
         self.saved_step = 0
         self.meter = Meter()
         self.update_seconds: float | None = None  # of the last update
@@ -327,7 +327,7 @@ class Trainer:
         Raises:
             Exception: Of many kinds, where it is not of this run.
         """
-        progress = Progress.from_checkpoint(state)
+        progress = RunProgress.from_checkpoint(state)
         self.model.load_state_dict(state["model"])
         self.updater.load_state_dict(state)
         self.progress, self.saved_step = progress, progress.step

@@ -1,7 +1,7 @@
 """A run's folder: what it was started with, its lock, its models and checkpoints.
 
 runs/NAME/run.json           configuration, domains, data: what must not change
-runs/NAME/checkpoints/       to continue from: weights, optimizers, and `Progress`
+runs/NAME/checkpoints/       to continue from: weights, optimizers, and `RunProgress`
 runs/NAME/model.safetensors  the model as of the last validation, or of stopping
 runs/NAME/best.safetensors   the model of the validation with the lowest mean held-out figure
 runs/NAME/log.jsonl          one record a line, cut back on continuing
@@ -44,7 +44,7 @@ FREE_KEYS = ("steps", "accumulate")  # of a configuration, which a run's next ca
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run has come: what a checkpoint stores beside weights and optimizers.
 
     Attributes:
@@ -72,7 +72,7 @@ class Progress:
             raise ValueError("losses without values")
 
     @classmethod
-    def from_checkpoint(cls, state: Mapping[str, Any]) -> Progress:
+    def from_checkpoint(cls, state: Mapping[str, Any]) -> RunProgress:
         """Take it from a checkpoint's state.
 
         Raises:
@@ -168,7 +168,7 @@ class RunDirectory:
     def save(
         self,
         model: Translator,
-        progress: Progress,
+        progress: RunProgress,
         state: Mapping[str, Any],
         *,
         is_best: bool = False,

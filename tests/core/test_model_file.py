@@ -7,14 +7,12 @@ import json
 import os
 import pickle
 import struct
-import textwrap
 import threading
 
 import numpy as np
 import pytest
 import torch
 
-import core
 from core.config import Config
 from core.errors import ModelError, UsageError
 from core.model_file import FORMAT_VERSION, read_header
@@ -68,16 +66,6 @@ def test_saving_and_loading_keeps_every_bit_and_everything_else(any_family, tmp_
     assert np.array_equal(loaded.decode(latents, to="bach"), model.decode(latents, to="bach"))
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-
-
-def test_the_packages_own_example_runs(tiny_spectral, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = Translator.create(tiny_spectral, DOMAINS)
-    model.save("model.safetensors")
-    example = textwrap.dedent(core.__doc__.split("Example:\n")[1])
-    found = {"core": core, "waveform": np.zeros(44100, np.float32)}
-    exec(example, found)
-    assert len(found["piano"]) >= model.sample_rate
 
 
 def test_half_precision_halves_the_file_and_changes_little(any_family, tmp_path):

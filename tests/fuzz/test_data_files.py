@@ -41,8 +41,9 @@ def domain(tmp_path_factory):
     return store_domain(tmp_path_factory.mktemp("data"), "bass", tracks, parts)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def content(domain):
+    """The sound `domain.json`, read before any test overwrites it."""
     return (domain.directory / "domain.json").read_bytes()
 
 

@@ -116,7 +116,6 @@ def test_bad_input_is_found_before_the_model_is_loaded(umt, monkeypatch):
         (("translate", "a.wav", "--to", "piano", "--seed", "x"), "see umt translate --help"),
         (("nonsense",), "see umt --help"),
         (("trnslate",), "Did you mean 'translate'?"),
-        ((), "see umt --help"),
         (("translate", "a.wav", "--to", "piano", "--device", "gpu"), "cuda:N"),
         (("translate", "a.wav", "--to", "piano", "--device", "cuda:99"), "cpu"),
         (("translate", "a.wav", "--to", "piano", "--start", "-1"), "start"),

@@ -156,6 +156,12 @@ def test_names_that_would_meet_are_told_apart(typed, expected):
     assert names == [f"{name}.npy" for name in expected]
 
 
+def test_a_given_name_may_tell_inputs_apart_by_folder_and_extension():
+    items = [(Input(name), None) for name in ("CD1/01.wav", "CD2/01.flac", "-")]
+    names = name_results(items, "{folder}-{stem}-{ext}.npy", seed=0, is_given=True)
+    assert names == ["CD1-01-wav.npy", "CD2-01-flac.npy", ".-stdin-.npy"]
+
+
 def test_existing_file_is_kept_and_the_others_go_on(umt, song):
     Path("song.piano.wav").write_bytes(b"precious")
     ran = umt("translate", song, "--to", "piano", "--to", "organ")

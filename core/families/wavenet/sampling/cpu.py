@@ -15,7 +15,7 @@ import torch
 
 from core.families.wavenet.sampling.batch import StreamBatch, bytes_per_stream
 from core.families.wavenet.sampling.engine import Engine
-from core.families.wavenet.sampling.weights import prepare
+from core.families.wavenet.sampling.weights import prepare_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class CpuEngine(Engine):
         each = streams_per_worker(network, n_workers) if n_streams is None else n_streams
         self.n_streams = n_workers * each
         self._stopping = torch.tensor(False)
-        weights = prepare(network)
+        weights = prepare_weights(network)
         self._batches = [
             StreamBatch(
                 weights,

@@ -21,7 +21,7 @@ import torch
 
 from core.families.wavenet.sampling import batch
 from core.families.wavenet.sampling.engine import Engine
-from core.families.wavenet.sampling.weights import prepare
+from core.families.wavenet.sampling.weights import prepare_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class CudaEngine(Engine):
         self.n_streams = fitting_streams(network) if n_streams is None else n_streams
         self._stopping = torch.tensor(False)
         self._batch = _RecordedBatch(
-            prepare(network),
+            prepare_weights(network),
             temperature=temperature,
             n_streams=self.n_streams,
             hop_length=network.hop_length,

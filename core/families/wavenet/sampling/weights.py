@@ -81,7 +81,7 @@ class Weights:
 
 
 @torch.no_grad()
-def prepare(network: WaveNetDecoder) -> Weights:
+def prepare_weights(network: WaveNetDecoder) -> Weights:
     """Return a network's weights in the form above, as copies."""
     layers, conditions, biases = [], [], []
     skip_matrix, skip_bias = _matrix(network.input_skip)
