@@ -16,7 +16,7 @@ from benchmarks.sampling import chain
 from benchmarks.textbook import TextbookLoop
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.sampling.engine import choose
-from core.families.wavenet.sampling.weights import prepare
+from core.families.wavenet.sampling.weights import prepare_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,13 +50,13 @@ def test_draws_are_compared_from_the_same_history(generator, short_hop, trained)
     uniforms = torch.rand(3, 100, dtype=torch.float64)
     with torch.no_grad():
         whole = network(codes, latents).transpose(1, 2)
-    same = rounded_logits(prepare(network), latents, codes, torch.float32, PARTS)
+    same = rounded_logits(prepare_weights(network), latents, codes, torch.float32, PARTS)
     torch.testing.assert_close(same, whole, atol=1e-4, rtol=0)
     expected = choose(whole, uniforms, 1.0)
     for engine in (reference_draws, batch_draws):
         assert torch.equal(engine(network, latents, codes, uniforms), expected)
     for part in PARTS:
-        rounded = rounded_logits(prepare(network), latents, codes, torch.bfloat16, (part,))
+        rounded = rounded_logits(prepare_weights(network), latents, codes, torch.bfloat16, (part,))
         assert (rounded - whole).abs().max() > 1e-4, part
 
 

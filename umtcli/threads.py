@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 # Any of them is a choice of the user's, which stays.
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-SPIN_COUNT = 1000
+SPIN_COUNT = 10_000
 
 
 def spin_less(environment: MutableMapping[str, str]) -> None:
