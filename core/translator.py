@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import core
 from core.audio.levels import Waveform, guard_peaks, level_input
@@ -41,7 +42,15 @@ from core.model_file import (
 from core.parsing import did_you_mean, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -106,6 +115,25 @@ def _key_by_index(decoders: nn.Module, state: dict[str, Tensor], prefix: str, *_
             index = decoders.names.index(name)
             renamed[f"{prefix}networks.{index}.{rest}"] = state.pop(key)
     state.update(renamed)
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are.
+
+    Drawing values for tensors on the meta device imports torch's compiler, which takes 1.2 s.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Collection[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 @dataclass
@@ -292,7 +320,7 @@ class Translator(nn.Module):
                 return cls(config, header.domains, wanted, classified=header.classified)
 
             # A small file can announce networks of any size: compare before memory is taken.
-            with torch.device("meta"):
+            with torch.device("meta"), _WithoutInitialisation():
                 expected = build().state_dict()
             for name, tensor in expected.items():
                 if file.shape(name) != tuple(tensor.shape):

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -353,3 +355,12 @@ def test_a_header_is_checked_value_by_value(path, whole, changes, message):
     with pytest.raises(ModelError, match=message) as caught:
         read_header(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_loading_a_model_does_not_load_torchs_compiler():
+    """It takes longer to import than a second of sound takes to translate."""
+    program = (
+        "import sys; from core import Translator; Translator.load('starter', domains=['piano']); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
