@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.audio.reader import open_audio, read_audio
+    from core.devices import available_devices
     from core.errors import UmtError
     from core.latents import blend, mix
-    from core.translator import Translator, available_devices
+    from core.translator import Translator
 
 __version__ = "0.2.0"
 __all__ = [
@@ -42,7 +43,7 @@ __all__ = [
 _MODULES = {
     "Translator": "core.translator",
     "UmtError": "core.errors",
-    "available_devices": "core.translator",
+    "available_devices": "core.devices",
     "blend": "core.latents",
     "mix": "core.latents",
     "open_audio": "core.audio.reader",

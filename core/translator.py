@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import core
-from core.audio.levels import Waveform, guard_peaks, level_input
+from core.audio.levels import ArrayRecording, guard_peaks, level_input
 from core.audio.provenance import Provenance, file_sha256
 from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, open_audio
-from core.audio.resampling import resample_blocks, resampled_length
+from core.audio.resampling import resample_blocks
 from core.audio.writer import open_writer, output_format
 from core.config import Config
 from core.confusion import DomainClassifier
+from core.devices import resolve_device
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.windows import run_in_windows
@@ -39,7 +40,8 @@ from core.model_file import (
     part_of,
     write_model,
 )
-from core.parsing import did_you_mean, shortened
+from core.parsing import shortened
+from core.streams import AudioStream, CountedRecording, LatentStream, mix_with_recording
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -137,87 +139,6 @@ class _ShapesOnly(TorchFunctionMode):
         if func is torch.empty:
             named["device"] = "meta"
         return func(*args, **named)
-
-
-@dataclass
-class LatentStream:
-    """Latents in the making. What is not known in advance is set before the first block comes.
-
-    Attributes:
-        blocks: float32 [l, D] each; can be taken once.
-        sample_rate: Of the recording that they stand for, Hz; None for latents that stand for
-            whole frames.
-        n_samples: Samples of the recording; None when not known before it ends.
-        n_read: Samples of the recording that were read so far.
-        gain_db: By how much the audio was raised before it was encoded; None when the gain follows
-            the input.
-        recording: What they stand for, where it can be read again.
-    """
-
-    blocks: Iterator[Array]
-    sample_rate: int | None = None
-    n_samples: int | None = None
-    n_read: int = 0
-    gain_db: float | None = 0.0
-    recording: Recording | None = None
-
-
-@dataclass
-class AudioStream:
-    """A decoded waveform in the making.
-
-    Attributes:
-        blocks: float32 [t] each, within [-1, 1]; can be taken once.
-        latents: What it is made of.
-        sample_rate: Hz.
-        peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
-    """
-
-    blocks: Iterator[Array]
-    latents: LatentStream
-    sample_rate: int
-    peak_gain_db: float = 0.0
-
-    @property
-    def n_samples(self) -> int | None:
-        """Samples in all; None when not known in advance."""
-        return self._at_own_rate(self.latents.n_samples)
-
-    @property
-    def n_due(self) -> int | None:
-        """Samples that stand for what was read so far; None where all of the latents do."""
-        return None if self.latents.sample_rate is None else self._at_own_rate(self.latents.n_read)
-
-    def _at_own_rate(self, n_samples: int | None) -> int | None:
-        if n_samples is None or self.latents.sample_rate is None:
-            return None
-        return resampled_length(n_samples, self.latents.sample_rate, self.sample_rate)
-
-
-@dataclass(frozen=True)
-class _CountedRecording:
-    """A recording that tells a stream of latents how much of it was read."""
-
-    recording: Recording
-    stream: LatentStream
-
-    @property
-    def sample_rate(self) -> int:
-        return self.recording.sample_rate
-
-    @property
-    def n_samples(self) -> int | None:
-        return self.recording.n_samples
-
-    @property
-    def is_live(self) -> bool:
-        return self.recording.is_live
-
-    def blocks(self) -> Iterator[Array]:
-        self.stream.n_read = 0
-        for block in self.recording.blocks():
-            self.stream.n_read += len(block)
-            yield block
 
 
 class Translator(nn.Module):
@@ -661,7 +582,7 @@ class Translator(nn.Module):
             recording.n_samples,
             recording=None if recording.is_live else recording,
         )
-        counted = _CountedRecording(recording, stream)
+        counted = CountedRecording(recording, stream)
 
         def encoded() -> Iterator[Array]:
             levelled = level_input(counted, self.sample_rate, self.level_db, follows=follows)
@@ -753,7 +674,7 @@ class Translator(nn.Module):
         n_done = 0
         resampled = resample_blocks(blocks, self.sample_rate, audio.sample_rate)
         if mix < 1:
-            resampled = _mixed(resampled, audio, mix)
+            resampled = mix_with_recording(resampled, audio, mix)
         for block in guard_peaks(resampled, audio.sample_rate, report):
             # What a block stands for was read before it was decoded, so the count of samples
             # cuts nothing before the input has ended.
@@ -902,54 +823,11 @@ def _joined_waveform(streams: Generator[AudioStream]) -> Array:
         return np.concatenate([np.zeros(0, np.float32), *next(streams).blocks])
 
 
-def _mixed(blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
-    """Mix decoded blocks with the recording, which is read again; both end together."""
-    recording = audio.latents.recording
-    assert recording is not None
-    dry = resample_blocks(recording.blocks(), recording.sample_rate, audio.sample_rate)
-    rest = np.zeros(0, np.float32)
-    for block in blocks:
-        while len(rest) < len(block) and (more := next(dry, None)) is not None:
-            rest = np.concatenate([rest, more])
-        # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
-        wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
-        own, rest = rest[: len(block)], rest[len(block) :]
-        yield wet * block + np.float32(1 - mix) * np.pad(own, (0, len(block) - len(own)))
-    for more in (rest, *dry):
-        yield np.float32(1 - mix) * more
-
-
 def _joined_waveforms(streams: Generator[AudioStream]) -> list[Array]:
     return [np.concatenate([np.zeros(0, np.float32), *audio.blocks]) for audio in streams]
 
 
-def available_devices() -> list[str]:
-    """Return the devices of this machine as `Translator.load` takes them, the default one first.
-
-    Apple's GPUs are none of them: they have no float64, which the phases of the spectral decoder
-    and the draws of WaveNets need.
-    """
-    return [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
-
-
-def resolve_device(device: str) -> str:
-    """Return the device that a name stands for.
-
-    Raises:
-        UsageError: This machine has no such device.
-    """
-    available = available_devices()
-    if device == "auto":
-        return available[0]
-    if device not in available and not (device == "cuda" and "cuda:0" in available):
-        raise UsageError(
-            f"device {shortened(device)}: this machine has {', '.join(available)}"
-            f"{did_you_mean(device, available)}"
-        )
-    return device
-
-
-def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
+def as_waveform(waveform: ArrayLike, sample_rate: int) -> ArrayRecording:
     """Check a mono waveform in memory, and return it as float32.
 
     Args:
@@ -968,7 +846,7 @@ def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
     _check_sample_rate(sample_rate)
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
         full_scale = -float(np.iinfo(samples.dtype).min)
-        return Waveform((samples / full_scale).astype(np.float32), int(sample_rate))
+        return ArrayRecording((samples / full_scale).astype(np.float32), int(sample_rate))
     if samples.dtype.kind != "f" or samples.dtype.itemsize not in (2, 4, 8):
         raise AudioError(
             f"waveform of dtype {samples.dtype}: expected floats in -1..1, int16 or int32"
@@ -980,7 +858,7 @@ def as_waveform(waveform: ArrayLike, sample_rate: int) -> Waveform:
         raise AudioError(
             f"waveform with a peak of {peak:g}: expected floats in -1..1; divide by the full scale"
         )
-    return Waveform(samples.astype(np.float32), int(sample_rate))
+    return ArrayRecording(samples.astype(np.float32), int(sample_rate))
 
 
 def _check_sample_rate(sample_rate: int) -> None:

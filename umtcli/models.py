@@ -67,7 +67,8 @@ def load_translator(found: FoundModel, domains: Iterable[str], device: str) -> T
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
-        from core.translator import Translator, resolve_device
+        from core.devices import resolve_device
+        from core.translator import Translator
 
         chosen = resolve_device(device)
     return Translator.load(found.path, domains=domains, device=chosen)

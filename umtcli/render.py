@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from core.audio.wav import Bits
     from core.latents import LatentsInput
     from core.model_file import FoundModel, ModelHeader
-    from core.translator import AudioStream, LatentStream, Translator
+    from core.streams import AudioStream, LatentStream
+    from core.translator import Translator
     from umtcli.console import Environment
     from umtcli.errors import ItemResults
     from umtcli.inputs import Input
@@ -308,7 +309,7 @@ class _Work:
     def _stream(self, source: Source) -> LatentStream:
         """Return the latents of a source, made as they are taken."""
         from core.latents import LatentsInput
-        from core.translator import LatentStream
+        from core.streams import LatentStream
 
         opened = source.opened
         if isinstance(opened, LatentsInput):

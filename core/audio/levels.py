@@ -1,4 +1,4 @@
-"""Input level and output peaks, on streams of any length and on arrays (`Waveform`).
+"""Input level and output peaks, on streams of any length and on arrays (`ArrayRecording`).
 
 In and out: blocks of mono float32 (T,). A model works only on input about as loud as its
 training data, so `level_input` raises quiet input. Decoders sometimes overshoot full scale, so
@@ -34,7 +34,7 @@ SMALL_OFFSET_DB = -20.0  # of a constant offset beside the sound, below which it
 
 
 class Recording(Protocol):
-    """What can be levelled: an `AudioInput`, or a `Waveform` in memory."""
+    """What can be levelled: an `AudioInput`, or a `ArrayRecording` in memory."""
 
     @property
     def sample_rate(self) -> int:
@@ -53,7 +53,7 @@ class Recording(Protocol):
 
 
 @dataclass(frozen=True)
-class Waveform:
+class ArrayRecording:
     """A mono waveform in memory, as a `Recording`.
 
     Attributes:

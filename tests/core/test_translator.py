@@ -14,7 +14,8 @@ from core.audio.levels import measure_level_db
 from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
-from core.translator import LatentStream, Translator, as_waveform
+from core.streams import LatentStream
+from core.translator import Translator, as_waveform
 
 DOMAINS = ("piano", "organ")
 

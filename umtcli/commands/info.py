@@ -89,7 +89,7 @@ def _describe_installation() -> dict[str, Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
-        from core.translator import available_devices
+        from core.devices import available_devices
 
         devices = available_devices()
     return {

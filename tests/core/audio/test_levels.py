@@ -10,7 +10,7 @@ import soundfile
 
 from core.audio import levels
 from core.audio.levels import (
-    Waveform,
+    ArrayRecording,
     follow_level,
     guard_peaks,
     level_input,
@@ -111,7 +111,7 @@ def test_an_array_is_levelled_like_the_file_that_holds_it(tmp_path):
     with open_audio(tmp_path / "x.wav") as audio:
         from_file = level_input(audio, 22_050, -20)
         expected = join(from_file.blocks)
-    from_array = level_input(Waveform(tone(3, -40), RATE), 22_050, -20)
+    from_array = level_input(ArrayRecording(tone(3, -40), RATE), 22_050, -20)
     np.testing.assert_array_equal(join(from_array.blocks), expected)
     assert from_array.gain_db == from_file.gain_db
     assert from_array.n_samples == from_file.n_samples

@@ -1,0 +1,135 @@
+"""Latents and audio in the making, as they pass from the encoder to the decoder and to a file.
+
+In: blocks that come one after the other. Out: the same, with what is known of the recording they
+stand for: its rate and length, and by how much its level was changed. `core.translator` makes
+them, the command line writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.audio.resampling import resample_blocks, resampled_length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from core.audio.levels import Recording
+
+    Array = NDArray[np.float32]
+
+
+@dataclass
+class LatentStream:
+    """Latents in the making. What is not known in advance is set before the first block comes.
+
+    Attributes:
+        blocks: float32 [l, D] each; can be taken once.
+        sample_rate: Of the recording that they stand for, Hz; None for latents that stand for
+            whole frames.
+        n_samples: Samples of the recording; None when not known before it ends.
+        n_read: Samples of the recording that were read so far.
+        gain_db: By how much the audio was raised before it was encoded; None when the gain follows
+            the input.
+        recording: What they stand for, where it can be read again.
+    """
+
+    blocks: Iterator[Array]
+    sample_rate: int | None = None
+    n_samples: int | None = None
+    n_read: int = 0
+    gain_db: float | None = 0.0
+    recording: Recording | None = None
+
+
+@dataclass
+class AudioStream:
+    """A decoded waveform in the making.
+
+    Attributes:
+        blocks: float32 [t] each, within [-1, 1]; can be taken once.
+        latents: What it is made of.
+        sample_rate: Hz.
+        peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
+    """
+
+    blocks: Iterator[Array]
+    latents: LatentStream
+    sample_rate: int
+    peak_gain_db: float = 0.0
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples in all; None when not known in advance."""
+        return self._at_own_rate(self.latents.n_samples)
+
+    @property
+    def n_due(self) -> int | None:
+        """Samples that stand for what was read so far; None where all of the latents do."""
+        return None if self.latents.sample_rate is None else self._at_own_rate(self.latents.n_read)
+
+    def _at_own_rate(self, n_samples: int | None) -> int | None:
+        if n_samples is None or self.latents.sample_rate is None:
+            return None
+        return resampled_length(n_samples, self.latents.sample_rate, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class CountedRecording:
+    """A recording that tells a stream of latents how much of it was read."""
+
+    recording: Recording
+    stream: LatentStream
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the recording, Hz."""
+        return self.recording.sample_rate
+
+    @property
+    def n_samples(self) -> int | None:
+        """Of the recording; None when not known in advance."""
+        return self.recording.n_samples
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can be read only once."""
+        return self.recording.is_live
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield float32 [t], and count them."""
+        self.stream.n_read = 0
+        for block in self.recording.blocks():
+            self.stream.n_read += len(block)
+            yield block
+
+
+def mix_with_recording(blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
+    """Mix decoded blocks with the recording, which is read again; both end together.
+
+    Args:
+        blocks: Decoded, float32 [t] each, at the rate of `audio`.
+        audio: What is mixed; its latents have a recording.
+        mix: Share of the decoded blocks, 0 to 1.
+
+    Yields:
+        float32 [t].
+    """
+    recording = audio.latents.recording
+    assert recording is not None
+    dry = resample_blocks(recording.blocks(), recording.sample_rate, audio.sample_rate)
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        while len(rest) < len(block) and (more := next(dry, None)) is not None:
+            rest = np.concatenate([rest, more])
+        # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
+        wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
+        own, rest = rest[: len(block)], rest[len(block) :]
+        yield wet * block + np.float32(1 - mix) * np.pad(own, (0, len(block) - len(own)))
+    for more in (rest, *dry):
+        yield np.float32(1 - mix) * more
