@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -231,12 +231,6 @@ def _smooth(values: Waveform, seconds: float, rate: int = SAMPLE_RATE) -> Wavefo
 def _silence(events: Sequence[Event]) -> Waveform:
     end = max(event.start_seconds + event.length_seconds for event in events)
     return np.zeros(round((end + TAIL_SECONDS) * SAMPLE_RATE))
-
-
-def with_drums(events: Sequence[Event], seconds_per_beat: float) -> list[Event]:
-    """Return events with a drum kit beside them, no louder than they are."""
-    end = max(event.start_seconds + event.length_seconds for event in events)
-    return [*events, *(replace(own) for own in beat_of(seconds_per_beat, end / seconds_per_beat))]
 
 
 SAXOPHONES = (64, 65, 66, 67)  # soprano to baritone
