@@ -34,6 +34,7 @@ LARGEST = {
     "latent_dim": 1 << 14,
     "channels": 1 << 14,
     "_hidden": 1 << 14,
+    "_cents": 100,
     "_blocks": 16,
     "_layers": 24,
 }
@@ -128,6 +129,10 @@ class SpectralConfig:
             ahead and not 0.6. Spectrogram windows reach ahead all the same.
         latent_noise: Standard deviation of the noise added to latents in training.
         attack_weight: Of the distance between attacks in the decoders' loss; 0 for none.
+        score_weight: Of the distance between the encoder's presences and the score, where there is
+            one; 0 for none.
+        explains_overtones: Whether the encoder looks twice for notes, to tell them from overtones
+            of lower ones.
     """
 
     family: ClassVar[str] = "spectral"
@@ -151,6 +156,8 @@ class SpectralConfig:
     causal: bool = False
     latent_noise: float = 0.05
     attack_weight: float = 1.5
+    score_weight: float = 0.0
+    explains_overtones: bool = False
 
     def __post_init__(self) -> None:
         lowest = {
@@ -218,6 +225,8 @@ class DistortionConfig:
             course of loudness (`core.data.envelope_augmentation`).
         take_share: How often the encoder hears another instrument's take of the same
             performance, where there are takes.
+        detune_cents: Largest change of tuning, up or down, applied to input and target alike by
+            playing both faster or slower.
     """
 
     pitch_semitones: float = 0.5
@@ -228,6 +237,7 @@ class DistortionConfig:
     gain_db: float = 0.0
     reshape_share: float = 0.0
     take_share: float = 0.0
+    detune_cents: float = 0.0
 
     def __post_init__(self) -> None:
         _check_numbers(self, "distortion", noise_db=-math.inf)

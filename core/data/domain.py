@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from core.data.samples import track_samples
+from core.data.samples import check_files
 from core.errors import DataError, UsageError
 from core.files import atomic_write
 from core.parsing import build, parse_json
@@ -67,6 +67,8 @@ class Track:
         level_db: Gated level of the stored samples in dBFS.
         parts: What belongs to which split: one part, or several where a single track
             was cut into blocks. Ascending, disjoint.
+        notes: Name of the file that holds the notes of its score (`core.data.score`); "" where
+            there is none.
     """
 
     file: str
@@ -77,14 +79,16 @@ class Track:
     n_samples: int
     level_db: float
     parts: tuple[Part, ...]
+    notes: str = ""
 
     def __post_init__(self) -> None:
         # Parts that ascend, do not overlap and stay inside have their ends in order.
         ends = [0, *(end for part in self.parts for end in (part.start, part.stop)), self.n_samples]
         if not self.parts or ends != sorted(ends):
             raise ValueError(f"parts of {self.source!r} overlap or leave the track")
-        if Path(self.file).name != self.file or "\0" in self.file:
-            raise ValueError(f"file = {self.file!r}: expected a name without a directory")
+        for key, name in (("file", self.file), ("notes", self.notes)):
+            if Path(name).name != name or "\0" in name:
+                raise ValueError(f"{key} = {name!r}: expected a name without a directory")
         if not -MAX_LEVEL_DB <= self.level_db <= MAX_LEVEL_DB:
             raise ValueError(f"level_db = {self.level_db}: expected at most ±{MAX_LEVEL_DB:g} dBFS")
 
@@ -173,8 +177,7 @@ def load_domain(directory: Path) -> Domain:
         DataError: The directory is no prepared domain, is damaged, incomplete or newer.
     """
     domain = read_domain_file(directory)
-    for track in domain.tracks:
-        track_samples(domain.directory, track)
+    check_files(domain)
     return domain
 
 

@@ -50,6 +50,18 @@ def track_samples(directory: Path, track: Track) -> NDArray[np.int16]:
     return samples
 
 
+def check_files(domain: Domain) -> None:
+    """Check that the samples of a domain's tracks, and the notes of their scores, are there.
+
+    Raises:
+        DataError: A file is missing, or its samples are damaged.
+    """
+    for track in domain.tracks:
+        track_samples(domain.directory, track)
+        if track.notes and not (notes := domain.directory / track.notes).is_file():
+            raise DataError(f"{notes} is missing; run the same `umt prep` again to restore it")
+
+
 def open_samples(path: Path) -> NDArray[np.int16]:
     """Map a file of samples.
 
@@ -85,18 +97,17 @@ def reading(domains: Sequence[Domain]) -> Iterator[None]:
         for domain in used:
             locks.enter_context(shared_lock(domain.directory / READ_LOCK))
         for domain in used:
-            for track in domain.tracks:
-                track_samples(domain.directory, track)
+            check_files(domain)
         yield
 
 
 def remove_unnamed_samples(domain: Domain) -> bool:
-    """Remove samples that `domain.json` does not name, unless some command reads the domain.
+    """Remove samples and notes that `domain.json` does not name, unless some command reads it.
 
     Returns:
         Whether there are none any more.
     """
-    named = {track.file for track in domain.tracks}
+    named = {name for track in domain.tracks for name in (track.file, track.notes)}
     unnamed = [file for file in domain.directory.glob("*.npy") if file.name not in named]
     if not unnamed:
         return True

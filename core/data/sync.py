@@ -23,6 +23,7 @@ from core.data.domain import (
     write_domain_file,
 )
 from core.data.samples import remove_unnamed_samples, track_samples
+from core.data.score import RejectedScore, find_score, store_score
 from core.data.split import assign_tracks, carry_over, cut_track, split_warnings
 from core.errors import DataError
 
@@ -147,6 +148,7 @@ class DomainSync:
         stored = self._store(to_store)
         self._keep_unreadable()
         self._assign(stored)
+        self._add_scores()
         if self._tracks:
             self._save(n_converted=len(stored))
         else:
@@ -237,7 +239,7 @@ class DomainSync:
         self,
         label: str,
         function: Callable[..., ResultT],
-        tasks: Sequence[tuple[SourceFile | str | Path | int, ...]],
+        tasks: Sequence[tuple[SourceFile | str | Path | float, ...]],
     ) -> list[ResultT]:
         """Call a function with each task's arguments and an event that ends it.
 
@@ -309,6 +311,36 @@ class DomainSync:
         assigned = assign_tracks(lengths, existing, self._shares)
         for track in new:
             self._tracks[track.source] = replace(track, parts=(assigned[track.source],))
+
+    def _add_scores(self) -> None:
+        """Give each track the notes of the MIDI file that lies beside its recording now."""
+        scores = {
+            source: find_score(self._collection.root / source) for source in sorted(self._tracks)
+        }
+        found = [(source, score) for source, score in scores.items() if score is not None]
+        tasks = []
+        for source, score in found:
+            track = self._tracks[source]
+            seconds = track.n_samples / self._sample_rate
+            tasks.append((score, track.file, seconds, self._directory))
+        results = self._each("reading scores of", store_score, tasks)
+        stored = dict(zip((source for source, _ in found), results, strict=True))
+        for source, track in self._tracks.items():
+            notes = stored.get(source, "")
+            if isinstance(notes, RejectedScore):
+                self._log.warnings.append(
+                    f"{self._collection.name}: the score of {source} {notes.reason}; the recording "
+                    "is used without it"
+                )
+                notes = ""
+            self._tracks[source] = replace(track, notes=notes)
+        known = sum(bool(track.notes) for track in self._known.values())
+        n_scores = sum(bool(track.notes) for track in self._tracks.values())
+        if n_scores != known:
+            self._log.notices.append(
+                f"{self._collection.name}: {n_scores} of {len(self._tracks)} recordings have a "
+                "score"
+            )
 
     def _save(self, *, n_converted: int) -> None:
         tracks = tuple(self._tracks[source] for source in sorted(self._tracks))

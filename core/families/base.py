@@ -32,10 +32,23 @@ class Encoder(nn.Module, ABC):
     Attributes:
         frames_before: Latent frames before a frame whose samples can change it.
         frames_after: Latent frames after it, likewise.
+        score_weight: Of `score_loss` in training; 0 for a family that learns nothing from scores.
     """
 
     frames_before: int
     frames_after: int
+    score_weight: float = 0.0
+
+    def score_loss(self, latents: Tensor, score: Tensor) -> Tensor:
+        """Return how far latents are from a score, a scalar; 0 for a family without such a loss.
+
+        Args:
+            latents: Of training, float [B, L, D].
+            score: What was played, NaN where that is not known, float [B, L, 2, 88]; see
+                `core.data.score.score_roll`.
+        """
+        del score
+        return latents.new_zeros(())
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:

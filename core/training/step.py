@@ -44,6 +44,7 @@ class Updater:
         classifier_optimizer: Of the domain classifier.
         has_confusion: Whether there is a confusion term: not for one domain, nor for a frozen
             encoder.
+        has_scores: Whether the encoder learns from scores, where there are some.
     """
 
     def __init__(self, model: Translator, accelerator: Accelerator) -> None:
@@ -51,6 +52,7 @@ class Updater:
         self.training = model.config.training
         learns = any(parameter.requires_grad for parameter in model.encoder.parameters())
         self.has_confusion = learns and len(model.domains) > 1
+        self.has_scores = learns and model.encoder.score_weight > 0
         self.optimizer = adam([model.encoder, model.decoders], self.training)
         self.classifier_optimizer = adam([model.classifier], self.training)
 
@@ -151,11 +153,16 @@ class Updater:
             total = torch.stack(losses).mean()
             if self.has_confusion:
                 total = total + self._confusion_loss(latents, self._ids(part))
+            figures = {
+                f"loss/{name}": float(loss.detach())
+                for name, loss in zip(part.domains, losses, strict=True)
+            }
+            if self.has_scores:
+                loss = self.model.encoder.score_loss(latents, part.score.flatten(0, 1))
+                total = total + self.model.encoder.score_weight * loss
+                figures["score/loss"] = float(loss.detach())
         _backward(total / self.training.accumulate, step)
-        return {
-            f"loss/{name}": float(loss.detach())
-            for name, loss in zip(part.domains, losses, strict=True)
-        }
+        return figures
 
     def _reconstruction_losses(self, latents: Tensor, batch: Batch) -> list[Tensor]:
         """Return the losses of the batch's decoders, a scalar for each group."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from core.families.base import Encoder
 from core.families.noise import normal_like
 from core.families.spectral.layers import ConvNeXtBlock
+from core.families.spectral.losses import score_loss
 from core.families.spectral.salience import (
     FLOOR,
     N_KEYS,
@@ -48,7 +49,12 @@ class SpectralEncoder(Encoder):
         self.config = config
         self.grid = PitchGrid(config.sample_rate, config.hop_length)
         self.sharp_grid = PitchGrid(config.sample_rate, config.frame_length, SHARP_WINDOWS)
-        self.salience = Salience(config.salience_channels, config.downsampling)
+        self.salience = Salience(
+            config.salience_channels,
+            config.downsampling,
+            explains_overtones=config.explains_overtones,
+        )
+        self.score_weight = config.score_weight
         self.long_fft = fft_length(LONG_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         self.short_fft = fft_length(SHORT_WINDOW_SECONDS, config.sample_rate, config.frame_length)
         ceiling = LONG_WINDOW_CEILING_HZ / config.sample_rate * self.long_fft
@@ -88,6 +94,10 @@ class SpectralEncoder(Encoder):
         if self.training and self.config.latent_noise:
             latents = latents + self.config.latent_noise * normal_like(latents)
         return latents
+
+    def score_loss(self, latents: Tensor, score: Tensor) -> Tensor:
+        """Return the distance of presences and onsets from a score; see `Encoder.score_loss`."""
+        return score_loss(latents[..., :N_KEYS], latents[..., N_KEYS : 2 * N_KEYS], score)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Return the blocks' input, float [B, N, features], roughly -1..1."""

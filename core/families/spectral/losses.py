@@ -1,8 +1,9 @@
-"""Reconstruction losses of the spectral family."""
+"""Losses of the spectral family: of reconstructions, and of presences against a score."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.families.spectral.stft import spectrogram
@@ -16,6 +17,16 @@ ATTACK_FRAMES = 3  # of a quarter of the window each: a rise is measured over 17
 ATTACK_BANDS = 24
 ATTACK_RANGE_HZ = (60.0, 10_000.0)
 ATTACK_FLOOR = 0.01  # amplitude below which rises do not count, relative to the target's mean
+
+# Presences in units of 40 dB before the tanh, where -1 is -80 dB and +1 full scale.
+SILENT_PRESENCE = -0.7  # -68 dB: what a key that is not played has at most
+SILENT_DISTANCE = 25 / 40  # and how far it is below the loudest key that sounds
+SOUNDING_PRESENCE = -0.5  # -60 dB: what a key that is played has at least
+NO_ONSET, ONSET = (
+    -0.7,
+    0.0,
+)  # what a key has at most where it does not begin, at least where it does
+LARGEST_LATENT = 1 - 1e-4  # latents are clamped to it before the inverse of the tanh
 
 
 def multi_resolution_loss(
@@ -119,3 +130,37 @@ def mel_density(n_bins: int, sample_rate: int) -> Tensor:
     frequencies = torch.linspace(0, sample_rate / 2, n_bins)
     density = 1 / (1 + frequencies / 700)
     return density / density.mean()
+
+
+def score_loss(presence: Tensor, onset: Tensor, score: Tensor) -> Tensor:
+    """Compare what an encoder finds at each key with what was played there.
+
+    A single note lights up the keys of its overtones unless an encoder learns which of them are
+    played. Each item is normalised by itself, and what is unknown does not count.
+
+    Args:
+        presence: Latents in [-1, 1], the tanh of presences, float [B, L, keys].
+        onset: Of onsets, alike.
+        score: Velocities and onsets, NaN where not known, float [B, L, 2, keys];
+            `core.data.score.score_roll`.
+
+    Returns:
+        Scalar, 0 where every key is as it should be.
+    """
+    wanted, begins = score.unbind(2)
+    found, rise = (
+        x.float().clamp(-LARGEST_LATENT, LARGEST_LATENT).atanh() for x in (presence, onset)
+    )
+    is_silent = wanted == 0
+    loudest = found.detach().masked_fill(is_silent, -torch.inf).amax(2, keepdim=True)
+    highest = (loudest - SILENT_DISTANCE).clamp(-1.0, SILENT_PRESENCE)
+    # Nothing sounds: the threshold alone counts.
+    highest = torch.where(loudest.isinf(), SILENT_PRESENCE, highest)
+    too_loud = (found - highest).relu() * is_silent
+    too_quiet = (SOUNDING_PRESENCE - found).relu() * (wanted > 0)
+    # An onset is found if it is within a frame of its place.
+    around = F.max_pool1d(rise.transpose(1, 2), 3, stride=1, padding=1).transpose(1, 2)
+    false_onsets = (rise - NO_ONSET).relu() * (begins == 0)
+    missed_onsets = (ONSET - around).relu() * (begins > 0)
+    each = too_loud + too_quiet + false_onsets + missed_onsets
+    return each.sum(2).mean()

@@ -26,6 +26,9 @@ TOP_KEY = 132  # the grid goes on above the keys, for their harmonics
 BINS_PER_KEY = 3
 BINS_PER_OCTAVE = 12 * BINS_PER_KEY
 HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # stacked as the channels of a key
+# Where notes would lie of which a key is an overtone: 2nd to 16th harmonic, in semitones.
+BELOW = tuple(-round(12 * math.log2(harmonic)) for harmonic in range(2, 17))
+OVERTONE_CHANNELS = 8
 # Window in seconds, and up to which frequency in Hz it is used: a long one resolves neighbouring
 # keys in the bass, shorter ones resolve changes in time above.
 WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.inf))
@@ -105,18 +108,27 @@ class Salience(nn.Module):
     Args:
         channels: Width of the network.
         frames_per_latent: Frames of the sharp grid per latent frame.
+        explains_overtones: Whether a second look tells a note from the overtone of a lower one.
 
     Attributes:
         context_frames: Latent frames to either side that the network sees; rises need one more
             before.
     """
 
-    def __init__(self, channels: int, frames_per_latent: int) -> None:
+    def __init__(
+        self, channels: int, frames_per_latent: int, *, explains_overtones: bool = False
+    ) -> None:
         super().__init__()
         self.frames_per_latent = frames_per_latent
         self.stack = nn.Linear((BINS_PER_KEY + 2 * frames_per_latent) * len(HARMONICS), channels)
         self.around = nn.Conv2d(channels, channels, (5, 5), padding=(2, 2))
         self.mix = nn.Linear(channels, channels)
+        self.explains_overtones = explains_overtones
+        if explains_overtones:
+            self.found = nn.Linear(channels, OVERTONE_CHANNELS)
+            self.explained = nn.Linear(OVERTONE_CHANNELS * len(BELOW), channels)
+            nn.init.zeros_(self.explained.weight)
+            nn.init.zeros_(self.explained.bias)
         self.output = nn.Linear(channels, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -144,7 +156,10 @@ class Salience(nn.Module):
         levels = grid.view(batch, n_frames, -1, BINS_PER_KEY)
         x = F.gelu(self.stack(_stacked(torch.cat([levels, both], dim=3))))
         x = x + F.gelu(self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        correction = self.output(F.gelu(self.mix(x)))
+        x = F.gelu(self.mix(x))
+        if self.explains_overtones:
+            x = x + F.gelu(self.explained(_gathered(self.found(x), BELOW, 0.0)))
+        correction = self.output(x)
         presence = levels[:, :, :N_KEYS].amax(3) + correction[..., 0]
         rises = rise[..., :N_KEYS].reshape(batch, n_frames, self.frames_per_latent, N_KEYS)
         onset = 4 * rises.amax(2) - 1
@@ -153,10 +168,14 @@ class Salience(nn.Module):
 
 def _stacked(features: Tensor) -> Tensor:
     """Stack the features at each key's harmonics, [B, L, keys, harmonics * features]."""
-    shifts = [round(12 * math.log2(harmonic)) for harmonic in HARMONICS]
-    below = -min(shifts)
+    return _gathered(features, [round(12 * math.log2(harmonic)) for harmonic in HARMONICS], -1.0)
+
+
+def _gathered(features: Tensor, shifts: Sequence[int], padding: float) -> Tensor:
+    """Stack the features at some distances from each key, [B, L, keys, shifts * features]."""
+    below = max(0, -min(shifts))
     above = max(0, N_KEYS + max(shifts) - features.shape[2])
-    padded = F.pad(features, (0, 0, below, above), value=-1.0)
+    padded = F.pad(features, (0, 0, below, above), value=padding)
     return torch.cat(
         [padded[:, :, below + shift : below + shift + N_KEYS] for shift in shifts], dim=3
     )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from core.config import DistortionConfig
 from core.data.dataset import Batches, Segments, fixed_batch, make_item
 from core.data.domain import load_domains
+from core.data.score import KEY, START
 from core.errors import DataError
 
 from ..training.conftest import RATE, store_domain, store_music, tiny_config
@@ -48,7 +49,7 @@ def batches_of(domains, config, *, rank=0, n_processes=1) -> Batches:
 
 def load(batches, steps, n_workers=0):
     loader = DataLoader(batches, sampler=steps, batch_size=None, num_workers=n_workers)
-    return [(batch.domains, batch.source, batch.target) for batch in loader]
+    return [(batch.domains, batch.source, batch.target, batch.score) for batch in loader]
 
 
 def assert_same(first, second):
@@ -56,7 +57,7 @@ def assert_same(first, second):
     for (ids, *tensors), (other_ids, *others) in zip(first, second, strict=True):
         assert ids == other_ids
         for tensor, other in zip(tensors, others, strict=True):
-            assert torch.equal(tensor, other)
+            torch.testing.assert_close(tensor, other, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ def test_silence_is_avoided(tmp_path):
 def test_silent_domain_gives_silence_and_does_not_hang(tmp_path):
     silent = store_domain(tmp_path, "bass", [np.zeros(4000, np.int16)])
     segments = segments_of(silent, 100)
-    source, target = make_item(segments, DistortionConfig(gain_db=6, noise_db=-20), (0, 0))
-    assert not source.any()
-    assert not target.any()
+    item = make_item(segments, DistortionConfig(gain_db=6, noise_db=-20), (0, 0))
+    assert not item.source.any()
+    assert not item.target.any()
 
 
 @pytest.mark.parametrize("place", [0, 100, 441, 22222, 44100])
@@ -202,7 +203,7 @@ def test_items_differ_from_one_another_and_between_seeds(duo):
     items = [
         item
         for seed in (0, 1)
-        for _, _, target in load(batches_of(duo, tiny_config(seed=seed)), range(4))
+        for _, _, target, _ in load(batches_of(duo, tiny_config(seed=seed)), range(4))
         for item in target.flatten(0, 1)
     ]
     assert len({item.numpy().tobytes() for item in items}) == len(items) == 32
@@ -232,17 +233,17 @@ def test_batch_that_cannot_be_shared_is_an_error(duo, batch_size, domains_per_st
 
 
 def test_undistorted_source_is_the_target(duo):
-    source, target = make_item(segments_of(duo[0], 1000), UNDISTORTED, (0, 0))
-    np.testing.assert_array_equal(source, target)
+    item = make_item(segments_of(duo[0], 1000), UNDISTORTED, (0, 0))
+    np.testing.assert_array_equal(item.source, item.target)
 
 
 def test_only_the_encoders_input_is_distorted(duo):
     segments = segments_of(duo[0], 1000)
-    source, target = make_item(segments, DistortionConfig(noise_db=-6), (0, 0))
-    plain = make_item(segments, UNDISTORTED, (0, 0))[1]
-    np.testing.assert_array_equal(target, plain)
-    assert source.shape == target.shape
-    assert not np.array_equal(source, target)
+    item = make_item(segments, DistortionConfig(noise_db=-6), (0, 0))
+    plain = make_item(segments, UNDISTORTED, (0, 0)).target
+    np.testing.assert_array_equal(item.target, plain)
+    assert item.source.shape == item.target.shape
+    assert not np.array_equal(item.source, item.target)
 
 
 def test_gain_changes_source_and_target_alike_and_never_clips(tmp_path):
@@ -250,10 +251,10 @@ def test_gain_changes_source_and_target_alike_and_never_clips(tmp_path):
     segments = segments_of(loud, 100)
     config = DistortionConfig(pitch_semitones=0, gain_db=12)
     peaks = []
-    for item in range(50):
-        source, target = make_item(segments, config, (0, item))
-        np.testing.assert_array_equal(source, target)
-        peaks.append(float(np.abs(target).max()))
+    for number in range(50):
+        item = make_item(segments, config, (0, number))
+        np.testing.assert_array_equal(item.source, item.target)
+        peaks.append(float(np.abs(item.target).max()))
     assert max(peaks) == pytest.approx(1)
     assert 20000 / 32768 * 10 ** (-12 / 20) <= min(peaks) < 0.3
 
@@ -276,7 +277,8 @@ def load_paired(directory):
 
 def draw_pairs(segments, n_pairs, share):
     rngs = (np.random.default_rng(seed) for seed in range(n_pairs))
-    return [segments.draw_pair(rng, rendition_share=share) for rng in rngs]
+    items = [segments.draw_item(rng, rendition_share=share) for rng in rngs]
+    return [(item.source, item.target) for item in items]
 
 
 def test_a_rendition_is_as_loud_as_its_track(paired):
@@ -284,9 +286,7 @@ def test_a_rendition_is_as_loud_as_its_track(paired):
     listing.write_text(listing.read_text().replace('"level_db": -20.0', '"level_db": -26.0'))
     (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
-    pairs = [
-        segments.draw_pair(np.random.default_rng(seed), rendition_share=1.0) for seed in range(40)
-    ]
+    pairs = draw_pairs(segments, 40, 1.0)
     of_first = [
         (source[0], own[0] + np.float32(10000 / 32768))
         for source, own in pairs
@@ -328,13 +328,12 @@ def test_a_rendition_is_drawn_at_the_same_place_as_its_track(paired):
 def test_renditions_are_drawn_as_often_as_configured(paired):
     (domain,) = load_domains(paired / "data", None, renditions=paired / "renditions")
     segments = segments_of(domain, 500)
-    pairs = [
-        segments.draw_pair(np.random.default_rng(seed), rendition_share=0.5) for seed in range(200)
-    ]
+    pairs = draw_pairs(segments, 200, 0.5)
     share = np.mean([not np.array_equal(source, own) for source, own in pairs])
     assert share == pytest.approx(0.25, abs=0.08)  # of half of the tracks
     first, again = (make_item(segments, replace(UNDISTORTED, take_share=0.5), (0, 7)) for _ in "ab")
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first.source, again.source)
+    np.testing.assert_array_equal(first.target, again.target)
 
 
 def test_only_the_domains_own_sound_gets_other_envelopes(paired):
@@ -342,11 +341,11 @@ def test_only_the_domains_own_sound_gets_other_envelopes(paired):
     segments = segments_of(domain, 500)
     config = replace(UNDISTORTED, take_share=0.5)
     reshaped = replace(config, reshape_share=1.0)
-    pairs = [make_item(segments, config, (0, item)) for item in range(40)]
-    is_own = [np.array_equal(source, own) for source, own in pairs]
+    items = [make_item(segments, config, (0, number)) for number in range(40)]
+    is_own = [np.array_equal(item.source, item.target) for item in items]
     is_same = [
-        np.array_equal(make_item(segments, reshaped, (0, item))[0], pairs[item][0])
-        for item in range(40)
+        np.array_equal(make_item(segments, reshaped, (0, number)).source, item.source)
+        for number, item in enumerate(items)
     ]
     assert is_same == [not own for own in is_own]
     assert 0 < sum(is_own) < 40
@@ -368,3 +367,85 @@ def test_renditions_at_another_rate_are_an_error(paired, tmp_path):
     store_domain(tmp_path / "other", "reed", [ramp(0, 4000)], sample_rate=2 * RATE)
     with pytest.raises(DataError, match=f"--rate {RATE}"):
         load_domains(paired / "data", None, renditions=tmp_path / "other")
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A domain at 8 kHz of one track of 4 s: a sine of A4, struck at 1.5 s, and its score."""
+    time = np.arange(4 * 8000) / 8000
+    track = 0.5 * 32767 * np.sin(2 * np.pi * 440 * time) * (time >= 1.5)
+    domain = store_domain(tmp_path, "bass", [track.astype(np.int16)], sample_rate=8000)
+    np.save(domain.directory / "0.notes.npy", np.array([[1.5, 4, 69, 0.5, 1]], np.float32))
+    tracks = (replace(domain.tracks[0], notes="0.notes.npy"),)
+    return replace(domain, tracks=tracks)
+
+
+def test_the_score_of_an_item_is_that_of_its_place(scored):
+    segments = segments_of(scored, 8000, sample_rate=8000)
+    seen = 0
+    for seed in range(30):
+        item = segments.draw_item(np.random.default_rng(seed), rendition_share=0.0)
+        loud = np.flatnonzero(item.target)
+        if len(loud) and loud[0] > 0:
+            assert item.notes[0, START] == pytest.approx(loud[0] / 8000, abs=2e-3)
+            seen += 1
+    assert seen > 3
+
+
+@pytest.mark.parametrize("cents", [-50, 35])
+def test_detuned_items_sound_at_another_pitch_with_their_score(scored, cents):
+    segments = segments_of(scored, 8000, sample_rate=8000)
+    speed = 2 ** (cents / 1200)
+    item = next(
+        item
+        for seed in range(30)
+        if (item := segments.draw_item(np.random.default_rng(seed), rendition_share=0, speed=speed))
+        and abs(item.target[0]) + abs(item.target[1]) < 1e-3
+    )
+    first = int(np.argmax(np.abs(item.target) > 0.25))
+    assert item.notes[0, START] == pytest.approx(first / 8000, abs=3e-3)
+    assert item.notes[0, KEY] == pytest.approx(69 + cents / 100, abs=1e-3)
+    tone = item.target[first + 100 :]
+    spectrum = np.abs(np.fft.rfft(tone * np.hanning(len(tone)), 1 << 18))
+    assert np.argmax(spectrum) * 8000 / (1 << 18) == pytest.approx(440 * speed, rel=2e-3)
+    assert item.target.shape == (8000,)
+
+
+def test_a_segment_at_the_end_of_a_part_is_whole_though_it_is_played_faster(tmp_path):
+    domain = store_domain(tmp_path, "bass", [np.full(9000, 8000, np.int16)], sample_rate=8000)
+    segments = segments_of(domain, 8000, sample_rate=8000)
+    for seed in range(10):
+        item = segments.draw_item(np.random.default_rng(seed), rendition_share=0.0, speed=1.05)
+        assert np.abs(item.target[-1000:]).min() > 0.1
+
+
+def test_detuning_is_drawn_for_source_and_target_alike(scored):
+    segments = segments_of(scored, 8000, sample_rate=8000)
+    config = replace(UNDISTORTED, detune_cents=50.0)
+    keys = set()
+    for number in range(20):
+        item = make_item(segments, config, (0, number))
+        np.testing.assert_array_equal(item.source, item.target)
+        keys.add(round(float(item.notes[0, KEY]), 3))
+    assert len(keys) == 20
+    assert 68.5 <= min(keys) < 68.8
+    assert 69.2 < max(keys) <= 69.5
+
+
+def test_batches_carry_scores_where_there_are_some(scored, duo, tmp_path):
+    config = tiny_config(batch_size=4, domains_per_step=2)
+    bass, _ = duo
+    (batch,) = [batches_of([bass, replace(scored, name="struck")], config)[0]]
+    n_frames = batch.source.shape[2] // config.model.hop_length
+    assert batch.score.shape == (2, 2, n_frames, 2, 88)
+    assert batch.score[0].isnan().all()
+    assert not batch.score[1].isnan().all()
+    parts = batch.split(2)
+    assert torch.equal(parts[1].score[1].nan_to_num(), batch.score[1, 1:].nan_to_num())
+
+
+def test_old_domain_files_have_no_scores(duo):
+    file = duo[0].directory / "domain.json"
+    file.write_text(file.read_text().replace(',\n   "notes": ""', ""))
+    assert "notes" not in file.read_text()
+    assert load_domains(file.parents[1], ["bass"])[0].tracks[0].notes == ""

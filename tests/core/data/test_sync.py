@@ -6,7 +6,12 @@ import os
 import shutil
 from dataclasses import replace
 
+import mido
+import pytest
+
 from core.data.domain import load_domain
+from core.data.score import KEY, read_notes
+from core.errors import DataError
 
 from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone
 
@@ -148,3 +153,71 @@ def test_another_rate_is_refused_and_says_what_to_do(bach):
     assert place == str(directory)
     assert "--rate 8000, another --out, or delete" in reason
     assert tree(data) == before
+
+
+def write_score(path, key=60):
+    file = mido.MidiFile(ticks_per_beat=500)
+    on, off = (mido.Message(f"note_{end}", note=key, time=500) for end in ("on", "off"))
+    file.tracks.append(mido.MidiTrack([on, off]))
+    file.save(path)
+
+
+def keys_of(data):
+    """Return the key of each recording that has a score."""
+    domain = load_domain(data / "bach")
+    return {
+        track.source: read_notes(domain.directory / track.notes)[0, KEY]
+        for track in domain.tracks
+        if track.notes
+    }
+
+
+def test_a_midi_file_beside_a_recording_becomes_its_score(bach, monkeypatch):
+    directory, data = bach
+    assert keys_of(data) == {}
+    write_score(directory / "3.mid")
+    write_score(directory / "of nothing.mid")
+    with no_reading(monkeypatch):  # the recordings are as they were
+        log = prep(directory, data)
+    assert log.notices == ["bach: 1 of 6 recordings have a score"]
+    assert keys_of(data) == {"3.wav": 60}
+    assert prep(directory, data).notices == []
+
+
+def test_changed_and_removed_scores_are_noticed_and_old_notes_go(bach):
+    directory, data = bach
+    write_score(directory / "3.mid")
+    prep(directory, data)
+    write_score(directory / "3.mid", key=72)
+    prep(directory, data)
+    assert keys_of(data) == {"3.wav": 72}
+    assert len(list((data / "bach").glob("*.notes.npy"))) == 1
+    (directory / "3.mid").unlink()
+    prep(directory, data)
+    assert keys_of(data) == {}
+    assert not list((data / "bach").glob("*.notes.npy"))
+
+
+def test_lost_notes_are_an_error_that_prep_mends(bach):
+    directory, data = bach
+    write_score(directory / "3.mid")
+    prep(directory, data)
+    (notes,) = (data / "bach").glob("*.notes.npy")
+    notes.unlink()
+    with pytest.raises(DataError, match=r"notes\.npy is missing; run the same `umt prep` again"):
+        load_domain(data / "bach")
+    prep(directory, data)
+    assert keys_of(data) == {"3.wav": 60}
+
+
+def test_a_broken_score_is_one_line_and_its_recording_stays(bach):
+    directory, data = bach
+    write_score(directory / "3.mid")
+    prep(directory, data)
+    (directory / "3.mid").write_bytes(b"MThd and no more")
+    log = prep(directory, data)
+    (warning,) = [line for line in log.warnings if "score" in line]
+    assert warning.startswith("bach: the score of 3.wav is no MIDI file that can be read")
+    assert log.failures == []
+    assert keys_of(data) == {}
+    assert len(load_domain(data / "bach").tracks) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -376,3 +377,61 @@ def test_update_of_one_part_is_never_dropped(trio, tmp_path):
         raise Stop
 
     assert trainer.updater.update(trainer.batches[0], 0, stop)
+
+
+def with_scores(batch):
+    """Return the batch as though nothing sounded in its first item, and nothing were known else."""
+    score = torch.full_like(batch.score, float("nan"))
+    score[:, 0] = 0
+    return replace(batch, score=score)
+
+
+def scored_config(weight=0.1, **training):
+    return spectral_config(**training).updated("model", score_weight=weight)
+
+
+@pytest.fixture
+def tones(tmp_path):
+    """Two domains at the spectral family's own rate."""
+    return store_music(tmp_path / "tones", sample_rate=44100, bass=3.0, reed=3.0)
+
+
+def test_the_encoder_alone_learns_from_scores(tones, tmp_path):
+    moved = {}
+    for weight in (0.0, 1.0):
+        trained = make_trainer(scored_config(weight), tones, tmp_path / str(weight))
+        losses = trained.updater.update(with_scores(trained.batches[0]), 0)
+        assert ("score/loss" in losses) == bool(weight)
+        gradient = [p.grad.clone() for p in trained.model.decoders.parameters()]
+        moved[weight] = gradient, trained.model.encoder.salience.output.weight.grad.clone()
+    # Clipping scales all gradients of an update alike.
+    decoder = [torch.cat([g.flatten() for g in moved[weight][0]]) for weight in moved]
+    similarity = F.cosine_similarity(decoder[0], decoder[1], dim=0)
+    assert similarity == pytest.approx(1, abs=1e-4)
+    assert F.cosine_similarity(moved[0.0][1].flatten(), moved[1.0][1].flatten(), dim=0) < 0.99
+
+
+def test_scores_that_are_not_known_change_nothing(tones, tmp_path):
+    ends = []
+    for weight in (0.0, 1.0):
+        trained = make_trainer(scored_config(weight), tones, tmp_path / str(weight))
+        trained.updater.update(trained.batches[0], 0)  # these domains have no scores
+        ends.append(weights(trained.model.encoder))
+    assert is_unchanged(trained.model.encoder, ends[0])
+
+
+def test_an_accumulated_update_has_the_score_loss_of_a_whole_one(tones, tmp_path):
+    losses = []
+    for accumulate in (1, 2):
+        config = scored_config(batch_size=4, accumulate=accumulate)
+        trained = make_trainer(config, tones, tmp_path / str(accumulate))
+        losses.append(trained.updater.update(with_scores(trained.batches[0]), 0)["score/loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # latent noise is drawn anew
+
+
+def test_a_frozen_encoder_learns_no_scores(tones, tmp_path):
+    trained = make_trainer(scored_config(1.0), tones, tmp_path)
+    trained.model.encoder.requires_grad_(requires_grad=False)
+    updater = Updater(trained.model, trained.accelerator)
+    assert not updater.has_scores
+    assert "score/loss" not in updater.update(with_scores(trained.batches[0]), 0)

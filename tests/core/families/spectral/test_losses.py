@@ -1,4 +1,4 @@
-"""Reconstruction losses of the spectral family: magnitudes, and attacks."""
+"""Losses of the spectral family: magnitudes, attacks, and scores."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from core.families.spectral.losses import (
     attack_distance,
     mel_density,
     multi_resolution_loss,
+    score_loss,
 )
 from core.families.spectral.stft import spectrogram
 
@@ -166,3 +167,86 @@ def test_loss_of_a_batch_is_the_mean_of_its_items_losses():
     whole = multi_resolution_loss(output, target, 8000)
     items = [multi_resolution_loss(output[i : i + 1], target[i : i + 1], 8000) for i in range(2)]
     torch.testing.assert_close(whole, sum(items) / 2)
+
+
+def latents_of(**db):
+    """Return presences in which keys (k60=-20.0) have levels in dB and all others are silent."""
+    units = torch.full((1, 4, 88), -1.0)
+    for key, level in db.items():
+        units[:, :, int(key[1:]) - 21] = level / 40 + 1
+    return units.tanh()
+
+
+def score_of(*keys):
+    score = torch.zeros(1, 4, 2, 88)
+    for key in keys:
+        score[:, :, 0, key - 21] = 0.5
+    return score
+
+
+SILENT_ONSETS = torch.full((1, 4, 88), -1.0)
+
+
+def presence_loss(latents, score):
+    return float(score_loss(latents, SILENT_ONSETS, score))
+
+
+def test_presences_that_are_the_score_have_no_loss():
+    assert presence_loss(latents_of(k60=-20.0, k72=-40.0), score_of(60, 72)) == 0
+
+
+def test_a_key_that_is_not_played_is_pushed_below_its_limit():
+    louder = presence_loss(latents_of(k60=-20.0, k72=-30.0), score_of(60))
+    quieter = presence_loss(latents_of(k60=-20.0, k72=-60.0), score_of(60))
+    assert louder > quieter > 0
+    assert presence_loss(latents_of(k60=-20.0, k72=-70.0), score_of(60)) == 0
+
+
+def test_below_a_quiet_note_other_keys_are_quieter_still():
+    assert presence_loss(latents_of(k60=-50.0, k72=-70.0), score_of(60)) > 0
+    assert presence_loss(latents_of(k60=-50.0, k72=-76.0), score_of(60)) == 0
+
+
+def test_a_key_that_is_played_and_not_found_counts():
+    assert presence_loss(latents_of(k60=-70.0), score_of(60)) > 0
+
+
+def test_what_is_unknown_does_not_count():
+    score = score_of(60)
+    score[:, :, 0, 72 - 21] = math.nan
+    assert presence_loss(latents_of(k60=-20.0, k72=-10.0), score) == 0
+    assert presence_loss(latents_of(k60=-10.0), torch.full_like(score, math.nan)) == 0
+
+
+def test_onsets_count_where_they_are_missed_and_where_they_are_not_played():
+    presence, score = latents_of(k60=-20.0), score_of(60)
+    score[:, :, 1, 60 - 21] = math.nan
+    score[:, 1, 1, 60 - 21] = 1
+    missed = SILENT_ONSETS.clone()
+    found = missed.clone()
+    found[:, 2, 60 - 21] = 0.5  # a frame late
+    elsewhere = found.clone()
+    elsewhere[:, 2, 72 - 21] = 0.5
+    assert float(score_loss(presence, found, score)) == 0
+    assert float(score_loss(presence, missed, score)) > 0
+    assert float(score_loss(presence, elsewhere, score)) > 0
+
+
+def test_the_gradient_of_a_score_is_finite_at_the_ends_of_the_tanh():
+    latents = torch.ones(1, 4, 88, requires_grad=True)
+    loss = score_loss(latents, torch.ones(1, 4, 88), score_of())
+    loss.backward()
+    assert loss.isfinite()
+    assert latents.grad.isfinite().all()
+
+
+def test_the_score_loss_of_a_batch_is_the_mean_of_its_items(generator):
+    latents = torch.rand(3, 5, 176, generator=generator) * 2 - 1
+    score = torch.rand(3, 5, 2, 88, generator=generator).round()
+    score[2] = math.nan
+    one = [
+        score_loss(x[None, :, :88], x[None, :, 88:], y[None])
+        for x, y in zip(latents, score, strict=True)
+    ]
+    whole = score_loss(latents[..., :88], latents[..., 88:], score)
+    torch.testing.assert_close(whole, torch.stack(one).mean())

@@ -121,3 +121,26 @@ def test_gradients_of_the_grid_are_finite_also_above_half_the_rate(sample_rate):
     waveform = torch.zeros(1, 4096, requires_grad=True)
     PitchGrid(sample_rate, 64)(waveform).sum().backward()
     assert waveform.grad.isfinite().all()
+
+
+def test_a_second_look_changes_nothing_before_it_is_trained(generator, config, trained):
+    once = trained(Salience(4, 2))
+    twice = Salience(4, 2, explains_overtones=True).eval()
+    missing, unexpected = twice.load_state_dict(once.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.partition(".")[0] for name in missing} == {"found", "explained"}
+    n_bins = PitchGrid(RATE, 1024).filters0.shape[1]
+    grid, sharp = (torch.rand(1, n, n_bins, generator=generator) for n in (6, 12))
+    with torch.no_grad():
+        torch.testing.assert_close(twice(grid, sharp), once(grid, sharp))
+
+
+def test_a_second_look_reaches_the_notes_that_a_key_may_be_an_overtone_of(generator, trained):
+    salience = trained(Salience(4, 2, explains_overtones=True))
+    n_bins = PitchGrid(RATE, 1024).filters0.shape[1]
+    grid = torch.zeros(1, 6, n_bins, requires_grad=True)
+    presence, _ = salience(grid, torch.zeros(1, 12, n_bins))
+    presence[0, 3, 80 - LOWEST_KEY].backward()
+    reached = grid.grad[0, 3].view(-1, 3).abs().sum(1)
+    for harmonic in (2, 3, 5, 7, 14):
+        assert reached[80 - LOWEST_KEY - round(12 * math.log2(harmonic))] > 0
