@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from core.errors import UsageError
@@ -24,9 +26,13 @@ def resolve_device(device: str) -> str:
         UsageError: This machine has no such device.
     """
     available = available_devices()
+    gpus = available[:-1]
+    if gpus and device in ("auto", "cuda"):
+        # Of several processes that a launcher has started on this machine, each has its own.
+        return gpus[int(os.environ.get("LOCAL_RANK", "0")) % len(gpus)]
     if device == "auto":
         return available[0]
-    if device not in available and not (device == "cuda" and "cuda:0" in available):
+    if device not in available:
         raise UsageError(
             f"device {shortened(device)}: this machine has {', '.join(available)}"
             f"{did_you_mean(device, available)}"

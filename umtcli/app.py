@@ -21,6 +21,7 @@ from umtcli.errors import (
     show_traceback,
     sigterm_raises,
 )
+from umtcli.processes import reports_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,7 @@ def _dispatch(args: list[str], env: Environment) -> None:
 
 
 def _conclude(error: BaseException, args: list[str], env: Environment) -> int:
-    """Say on stderr how the run ended, and return its exit code."""
+    """Report on stderr, in one of several processes, how the run ended; return its exit code."""
     code = exit_code(error)
     try:
         match error:
@@ -116,6 +117,8 @@ def _conclude(error: BaseException, args: list[str], env: Environment) -> int:
                 return error.code if isinstance(error.code, int) else ExitCode.FAILED
             case typer.Exit() | BrokenPipeError():
                 pass
+            case _ if not reports_failure():
+                show_traceback(env, error)
             case KeyboardInterrupt():
                 env.notice("interrupted")
             case Terminated():

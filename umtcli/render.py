@@ -2,7 +2,8 @@
 
 In this order: the names of results (wrong usage ends here), the model, every input and every
 place to write (one that is no good fails, and the others go on), the weights, the work, the
-report. Inputs are opened once; each is encoded once, however many targets it has.
+report. Inputs are opened once; each is encoded once, however many targets it has. Of several
+processes the first one names the results and chooses the model, and each makes those of its inputs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import core
-from core.errors import LatentsError, UsageError
+from core.errors import LatentsError, ModelError, UsageError
 from umtcli.console import Progress
 from umtcli.errors import is_item_failure
 from umtcli.inputs import LatentStore
@@ -26,6 +27,7 @@ from umtcli.outputs import (
     open_destination,
     plan_destinations,
 )
+from umtcli.processes import Processes, share_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,12 +58,11 @@ class Request:
 
     Attributes:
         command: The command's name.
-        inputs: What to read.
+        find_inputs: Returns what to read.
         open_input: Opens one of them by its name.
         to: Target domains, or `ALL`; empty for latents.
         name: The user's --name.
         output: The user's -o.
-        is_directory: Whether -o can only mean a directory.
         model: The user's -m.
         device: The user's --device.
         seed: The user's --seed.
@@ -77,7 +78,7 @@ class Request:
     """
 
     command: str
-    inputs: Sequence[Input]
+    find_inputs: Callable[[], list[Input]]
     open_input: Callable[[str], Opened]
     to: Sequence[str]
     output: str | None
@@ -86,7 +87,6 @@ class Request:
     force: bool
     is_json: bool
     name: str | None = None
-    is_directory: bool = False
     seed: int = 0
     is_live: bool = False
     start_seconds: float = 0.0
@@ -110,6 +110,25 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What the first process decides for all.
+
+    Attributes:
+        tasks: All results.
+        shares: Those of each process.
+        to: Target domains; empty for latents.
+        model: The model, as it was found by the first process.
+        model_id: Its id.
+    """
+
+    tasks: list[Task]
+    shares: list[list[Task]]
+    to: Sequence[str]
+    model: FoundModel
+    model_id: str
+
+
+@dataclass(frozen=True)
 class Source:
     """An opened input and what is to be made of it."""
 
@@ -129,55 +148,103 @@ def run_all(results: ItemResults, request: Request) -> None:
         UsageError: Nothing of this can be done as asked.
         typer.Exit: Some results failed.
     """
-    check_device(request.device)
-    if ALL in request.to:
-        named = [name for name in request.to if name != ALL]
-        found, header = choose_model(results.env, request.model, named)
-        request = dataclasses.replace(request, to=header.domains)
-        tasks = _plan(results.env, request)
-    else:
-        tasks = _plan(results.env, request)
-        found, header = choose_model(results.env, request.model, request.to)
+    processes = Processes()
+    plan = processes.agreed(lambda: _plan(results, request, processes.count))
+    request = dataclasses.replace(request, to=plan.to)
+    found, header = _same_model(plan, processes)
+    own = plan.shares[processes.rank]
     with ExitStack() as stack:
-        sources, total_seconds = _open_all(results, request, tasks, (found, header), stack)
+        sources, total_seconds = _open_all(results, request, own, (found, header), stack)
         if sources:
             translator = load_translator(found, request.to, request.device)
             if request.is_live:
                 from core.translator import LIVE_WINDOW_SECONDS
 
                 translator.window_seconds = LIVE_WINDOW_SECONDS
-            label = f"{request.command.removesuffix('e')}ing"
-            progress = stack.enter_context(Progress(results.env, label, total_seconds))
+            label = processes.label(f"{request.command.removesuffix('e')}ing")
+            shown = processes.shown(results.env)
+            progress = stack.enter_context(Progress(shown, label, total_seconds))
             work = _Work(results, request, translator, found, progress)
             if request.to:
                 work.write_audio(sources)
             else:
                 work.write_latents(sources)
-    model = {"name": found.name, "id": header.id, "path": str(found.path)}
-    results.finish(request.command, is_json=request.is_json, model=model)
+    order = [name for task in plan.tasks for name in (str(task.destination), str(task))]
+    if processes.merge(results, "output", order):
+        model = {"name": found.name, "id": header.id, "path": str(found.path)}
+        results.finish(request.command, is_json=request.is_json, model=model)
 
 
-def _plan(env: Environment, request: Request) -> list[Task]:
+def _plan(results: ItemResults, request: Request, n_processes: int) -> Plan:
+    """Find the inputs and the model, name every result, and divide them among processes."""
+    check_device(request.device)
+    inputs = request.find_inputs()
+    shares = share_inputs(inputs, n_processes)
+    to = request.to
+    if ALL in to:
+        found, header = choose_model(
+            results.env, request.model, [name for name in to if name != ALL]
+        )
+        to = header.domains
+        tasks = _name_tasks(results.env, request, inputs, to)
+    else:
+        tasks = _name_tasks(results.env, request, inputs, to)
+        found, header = choose_model(results.env, request.model, to)
+    n_targets = len(to) or 1
+    return Plan(
+        tasks=tasks,
+        shares=[
+            [task for i in share for task in tasks[i * n_targets : (i + 1) * n_targets]]
+            for share in shares
+        ],
+        to=to,
+        model=found,
+        model_id=header.id,
+    )
+
+
+def _same_model(plan: Plan, processes: Processes) -> tuple[FoundModel, ModelHeader]:
+    """Return the model that the first process has chosen, as it is on this machine.
+
+    Raises:
+        UsageError: It is not there.
+        ModelError: It is damaged, or another one.
+    """
+    from core.model_file import locate_model, read_header
+
+    found = plan.model if processes.is_first else locate_model(plan.model.name)
+    header = read_header(found.path)
+    if header.id != plan.model_id:
+        raise ModelError(
+            f"{found.name}: another model ({header.id}) than that of the first process "
+            f"({plan.model_id}); give all machines the same file"
+        )
+    return found, header
+
+
+def _name_tasks(
+    env: Environment, request: Request, inputs: Sequence[Input], to: Sequence[str]
+) -> list[Task]:
     """Name every result, and find a place for it."""
     from core.audio.writer import output_format
 
-    domains: Sequence[str | None] = request.to or [None]
-    items = [(own, domain) for own in request.inputs for domain in domains]
+    domains: Sequence[str | None] = to or [None]
+    items = [(own, domain) for own in inputs for domain in domains]
     template = request.name
     if template is None:
-        template = AUDIO_NAME if request.to else LATENTS_NAME
+        template = AUDIO_NAME if to else LATENTS_NAME
     is_given = request.name is not None
     destinations = plan_destinations(
         env,
         name_results(items, template, seed=request.seed, is_given=is_given),
         output=request.output,
         is_json=request.is_json,
-        is_directory=request.is_directory or is_given,
+        is_directory=is_given or any(own.directory for own in inputs),
     )
     if is_given and any(destination.path is None for destination in destinations):
         raise UsageError("--name is for files, but the result goes to stdout; add -o DIR")
     for destination in destinations:
-        if request.to and destination.path and not destination.is_device:
+        if to and destination.path and not destination.is_device:
             output_format(destination.path, rate=request.rate, bits=request.bits)
     return [Task(*item, place) for item, place in zip(items, destinations, strict=True)]
 

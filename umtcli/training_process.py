@@ -1,4 +1,4 @@
-"""What `umt train` does with its process: signals, memory, threads, errors that several share."""
+"""What `umt train` does with its process: signals and memory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from umtcli.errors import ExitCode, exit_code, show_traceback
+from umtcli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from umtcli.console import Environment
 
 STOPS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
 # A launcher passes on the signal that a terminal or a cluster has sent to all processes.
@@ -49,40 +46,6 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def error_reported_once(env: Environment) -> Iterator[None]:
-    """Leave it to one of several processes to report an error that ends them all."""
-    try:
-        yield
-    except Exception as error:
-        if os.environ.get("WORLD_SIZE", "1") == "1" or _is_first_to_fail():
-            raise
-        show_traceback(env, error)
-        raise typer.Exit(exit_code(error)) from error
-
-
-def _is_first_to_fail() -> bool:
-    """Tell whether no other process has failed; a node's first one, before they know each other."""
-    from torch import distributed
-
-    if distributed.group.WORLD is None:
-        return os.environ.get("LOCAL_RANK", "0") == "0"
-    try:
-        # Counts in the store that all processes share: who adds first reports.
-        return distributed.group.WORLD.get_group_store().add("umt/failed", 1) == 1
-    except RuntimeError:  # the first process, which had the store, has failed
-        return False
-
-
-def use_own_cores() -> None:
-    """Give torch's threads this process's share of the cores; a launcher would leave it one."""
-    import torch
-
-    from core.cores import usable_cores
-
-    torch.set_num_threads(usable_cores())
 
 
 @contextmanager

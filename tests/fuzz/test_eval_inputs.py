@@ -30,7 +30,7 @@ from core.evaluation.song import evaluate_song
 from core.metrics.timbre import TimbreClassifier
 from core.metrics.timbre.classifier import METADATA_KEY
 from umtcli.eval.inputs import EvalInput
-from umtcli.eval.page import audio_page, listening_page
+from umtcli.eval.page import audio_page, audio_section, listening_page
 
 SCALARS = st.one_of(
     st.none(),
@@ -199,7 +199,7 @@ def test_no_name_adds_an_element_to_the_page(figures, tmp_path, name, source, ta
 
     def page(*names: str) -> str:
         own = EvalInput(names[0], waveform, names[1], waveform, names[2])
-        return audio_page([(own, found)])
+        return audio_page([audio_section(own, found)])
 
     made = page(name, source, target)
     assert Elements(made).names == Elements(page("a", "b", "c")).names

@@ -49,7 +49,7 @@ def run(
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     request = Request(
         command="decode",
-        inputs=[Input(own) for own in choose_inputs(env, inputs or [])],
+        find_inputs=lambda: [Input(own) for own in choose_inputs(env, inputs or [])],
         open_input=partial(open_latents_input, env),
         to=options.split_domains(to),
         name=name,

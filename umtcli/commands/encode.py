@@ -40,14 +40,12 @@ def run(
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     results = ItemResults(env)
-    found = find_inputs(results, choose_inputs(env, inputs or []))
     request = Request(
         command="encode",
-        inputs=found,
+        find_inputs=lambda: find_inputs(results, choose_inputs(env, inputs or [])),
         open_input=partial(open_audio_input, env),
         to=(),
         output=output,
-        is_directory=any(own.directory for own in found),
         model=model,
         device=device,
         force=force,

@@ -11,6 +11,7 @@ from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains
 from umtcli.eval.options import EvalOptions
+from umtcli.processes import launched_rank
 
 EXAMPLES = """\
 umt translate song.wav --to piano | umt eval
@@ -129,16 +130,19 @@ def run(
     )
     _check(given, ratings=ratings)
     given.check_html()
-    if ratings:
+    measures_audio = data is None or given.has_audio
+    if measures_audio and not ratings and listening_test is None and paired is None:
+        from umtcli.eval.audio import evaluate_audio as work
+    elif launched_rank() > 0:  # of several processes, the first does the rest alone
+        return
+    elif ratings:
         from umtcli.eval.listening import show_ratings as work
     elif listening_test is not None:
         from umtcli.eval.listening import write_test as work
     elif paired is not None:
         from umtcli.eval.paired import evaluate_pairs as work
-    elif data is not None and not given.has_audio:
-        from umtcli.eval.model import evaluate_data as work
     else:
-        from umtcli.eval.audio import evaluate_audio as work
+        from umtcli.eval.model import evaluate_data as work
     work(env, given)
 
 

@@ -11,13 +11,8 @@ import typer
 from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models, complete_presets
-from umtcli.training_process import (
-    STOPS,
-    error_reported_once,
-    limited_memory,
-    stop_requests,
-    use_own_cores,
-)
+from umtcli.processes import use_own_cores
+from umtcli.training_process import STOPS, limited_memory, stop_requests
 
 if TYPE_CHECKING:
     from core.config import Config
@@ -132,7 +127,7 @@ def run(
         raise UsageError(
             f"--device {device}: training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"
         )
-    with warnings.catch_warnings(), stop_requests() as should_stop, error_reported_once(env):
+    with warnings.catch_warnings(), stop_requests() as should_stop:
         warnings.simplefilter("ignore")  # torch's own remarks on the machine's drivers
         from core.data.domain import load_domains
         from core.training.loop import train

@@ -83,15 +83,13 @@ def run(
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     results = ItemResults(env)
-    found = find_inputs(results, choose_inputs(env, inputs or []))
     request = Request(
         command="translate",
-        inputs=found,
+        find_inputs=lambda: find_inputs(results, choose_inputs(env, inputs or [])),
         open_input=partial(open_audio_input, env, start_seconds=start, seconds=seconds),
         to=options.split_domains(to),
         name=name,
         output=output,
-        is_directory=any(own.directory for own in found),
         model=model,
         device=device,
         seed=seed,

@@ -60,12 +60,16 @@ def read_inputs(batch: ItemResults, options: EvalOptions) -> Iterator[EvalInput]
 
 def _try_to_read(batch: ItemResults, name: str, options: EvalOptions) -> EvalInput | None:
     with batch.item(name):
-        return _read_input(batch.env, name, options)
+        return read_input(batch.env, name, options)
     return None
 
 
-def _read_input(env: Environment, name: str, options: EvalOptions) -> EvalInput:
-    """Read one input, and its source if that is given or can be found."""
+def read_input(env: Environment, name: str, options: EvalOptions) -> EvalInput:
+    """Read one input, and its source if that is given or can be found.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
     from core.audio.reader import open_audio, read_audio
 
     with open_audio(env.stdin if name == STREAM else name, name=name) as audio:

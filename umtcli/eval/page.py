@@ -83,15 +83,16 @@ class Section:
     facts: str
     players: list[Player]
     card: Card
+    metrics: tuple[str, ...]
 
 
-def audio_page(found: Sequence[tuple[EvalInput, SongFigures]]) -> str:
+def audio_page(sections: Sequence[Section]) -> str:
     """Return the page of translations, each beside its source and references."""
     return _render(
         "audio.html",
-        title=f"umt eval: {', '.join(own.label for own, _ in found)}",
-        sections=[_section(own, figures) for own, figures in found],
-        metrics=_metrics(name for _, figures in found for name in figures.card),
+        title=f"umt eval: {', '.join(own.label for own in sections)}",
+        sections=sections,
+        metrics=_metrics(name for own in sections for name in own.metrics),
     )
 
 
@@ -183,7 +184,8 @@ def _metrics(names: Iterable[str]) -> list[Metric]:
     return [metric for name, metric in METRICS.items() if name in known]
 
 
-def _section(own: EvalInput, figures: SongFigures) -> Section:
+def audio_section(own: EvalInput, figures: SongFigures) -> Section:
+    """Return what the page has of one translation, its sound and pictures included."""
     clips = [("Translation", own.label, own.waveform)]
     if own.source is not None and own.source_name is not None:
         clips.insert(0, ("Source", own.source_name, own.source))
@@ -200,6 +202,7 @@ def _section(own: EvalInput, figures: SongFigures) -> Section:
         facts=f"{figures.seconds:.1f} s{tables.heard_text(figures)}",
         players=players,
         card=_card(figures.card, figures.usual, figures.unusual),
+        metrics=tuple(figures.card),
     )
 
 

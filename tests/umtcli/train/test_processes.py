@@ -7,13 +7,13 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from .. import launching
 from ..conftest import umt_command
 from .conftest import TINY, TOML, logged, weights_of
 
@@ -87,29 +87,17 @@ def test_run_killed_at_twenty_random_moments_ends_as_an_uninterrupted_one():
     assert killed == whole
 
 
-ONE_NODE = ("--num_machines", 1, "--main_process_port", 0)
-
-
-def launch_command(*args, program=("-m", "umtcli"), n_processes=2, nodes=ONE_NODE):
-    """Return the command line of several processes; with `--cpu` there would be one."""
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
-        *("--num_processes", n_processes, *nodes),
-        *("--mixed_precision", "no", "--dynamo_backend", "no"),
-        *(*program, "train", "--device", "cpu", *args),
-    ]
-    return [str(word) for word in command]
+TRAIN = ("train", "--device", "cpu")
 
 
 def launch(*args, **options):
-    command = launch_command(*args, **options)
-    return subprocess.run(command, capture_output=True, timeout=300, check=False)
+    return launching.launch(*TRAIN, *args, **options)
 
 
 def said_once(ran):
     """Return the one error of a launch that failed."""
     assert ran.returncode != 0
-    lines = [line for line in ran.stderr.decode().splitlines() if "umt: error:" in line]
+    lines = launching.errors_of(ran)
     assert len(lines) == 1, ran.stderr.decode()
     return lines[0]
 
@@ -159,8 +147,8 @@ def test_two_nodes_train_as_one_process_does(umt):
     address = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
     launchers = [
         subprocess.Popen(
-            launch_command(
-                *(*args, "--run", "nodes"),
+            launching.launch_command(
+                *(*TRAIN, *args, "--run", "nodes"),
                 nodes=("--num_machines", 2, "--machine_rank", rank, *address),
             ),
             stderr=subprocess.PIPE,
@@ -187,7 +175,9 @@ def test_two_processes_save_at_a_signal_and_continue(umt, name):
     """As a terminal or a cluster sends it, to the launcher and to both."""
     args = (*TINY, "--run", "two", "--steps")
     process = subprocess.Popen(
-        launch_command(*args, 1_000_000), stderr=subprocess.PIPE, start_new_session=True
+        launching.launch_command(*TRAIN, *args, 1_000_000),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     wait_for_lines(Path("two/log.jsonl"), 1, process)
     os.killpg(process.pid, signal.Signals[name])
