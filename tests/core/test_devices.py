@@ -23,5 +23,5 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch, name):
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(devices, "available_devices", lambda: ["cpu"])
     assert devices.resolve_device("auto") == "cpu"
-    with pytest.raises(UsageError, match="device cuda: this machine has cpu"):
+    with pytest.raises(UsageError, match="device 'cuda': this machine has cpu"):
         devices.resolve_device("cuda")
