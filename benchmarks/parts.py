@@ -68,7 +68,11 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
     source, target = batch.source.flatten(0, 1), batch.target[0]
     groups = len(batch.domains)  # decoders of equal cost, of which one is measured
     spectrograms = milliseconds(
-        lambda: (encoder.grid(source), encoder.sharp_grid(source), encoder.features(source))
+        lambda: (
+            encoder.grid(source),
+            encoder.sharp_grid(source),
+            encoder.features(*encoder.spectra(source)),
+        )
     )
     latents = encoder(source).detach().requires_grad_()
     values = decoder.predict(latents[: len(target)]).detach().requires_grad_()

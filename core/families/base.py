@@ -61,6 +61,17 @@ class Encoder(nn.Module, ABC):
             Latents, float [B, L, D] with L = T / hop length.
         """
 
+    def encode_channels(self, waveform: Tensor) -> Tensor:
+        """Encode the channels of one recording, for families that play more than one.
+
+        Args:
+            waveform: float [C, T], as for `forward`.
+
+        Returns:
+            Latents, float [C, L, D]. Of channels that are the same, those of one.
+        """
+        raise NotImplementedError
+
 
 class Decoder(nn.Module, ABC, Generic[OptionsT]):
     """Maps latents to the waveform of one domain; generic in the family's generation options.
@@ -117,13 +128,14 @@ class Decoder(nn.Module, ABC, Generic[OptionsT]):
         The samples do not depend on how the latents are cut into blocks.
 
         Args:
-            blocks: Latents, float [l, D] each.
+            blocks: Latents, float [l, D] each, or [l, C, D] of C channels if the family plays
+                more than one.
             window: Latent frames to work on at a time, for families that have a choice.
             seed: Seed of random draws, for families that draw.
             options: The family's generation options.
 
         Yields:
-            Waveform blocks, float [t]; together as long as all latents.
+            Waveform blocks, float [t] or [t, C]; together as long as all latents.
         """
 
     def generate_all(
@@ -157,12 +169,14 @@ class Family(Generic[ConfigT, OptionsT]):
         decoder: Builds one decoder from the family's configuration.
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
+        is_stereo: Whether its models can encode and play two channels.
     """
 
     encoder: Callable[[ConfigT], Encoder]
     decoder: Callable[[ConfigT], Decoder[OptionsT]]
     options: type[OptionsT]
     figure: str
+    is_stereo: bool = False
 
     def build_options(self, given: Mapping[str, object]) -> OptionsT:
         """Return the generation options with some values given, the others at their defaults.

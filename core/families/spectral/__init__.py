@@ -11,4 +11,5 @@ FAMILY = Family(
     decoder=SpectralDecoder,
     options=SpectralOptions,
     figure="STFT distance",
+    is_stereo=True,
 )

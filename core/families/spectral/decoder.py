@@ -21,6 +21,7 @@ from core.families.spectral.note_envelopes import (
 )
 from core.families.spectral.salience import N_KEYS
 from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
+from core.families.spectral.stereo import excite_channels, share_oscillators, to_mean
 from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 from core.families.spectral.vibrato import Vibrato
 from core.families.windows import run_in_windows
@@ -224,18 +225,52 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         del options
         synthesizer = StreamingSynthesizer(self.synthesizer, seed=seed)
         phases = self.vibrato.draw(seed)
+        n_channels = 1
+
+        def run(latents: Tensor) -> Tensor:
+            """Return the values of frames, and the levels of keys in each of several channels."""
+            nonlocal n_channels
+            if latents.dim() == 2:
+                return self.predict(latents.unsqueeze(0)).view(len(latents), -1)
+            n_channels = latents.shape[1]
+            mean, sides = to_mean(latents.transpose(0, 1))
+            values = self.predict(mean).view(len(latents), -1)
+            return torch.cat([values, sides.transpose(0, 1).flatten(1)], dim=1)
+
         windows = run_in_windows(
-            blocks,
-            lambda latents: self.predict(latents.unsqueeze(0)).view(len(latents), -1),
-            window=window,
-            before=self.frames_before,
-            after=self.frames_after,
+            blocks, run, window=window, before=self.frames_before, after=self.frames_after
         )
         amplitudes: Tensor | None = None
+        is_wide = False  # whether the channels have differed
         for kept in windows:
-            values = kept.view(1, len(kept) * self.config.downsampling, -1)
-            before = self.voices.silence(values) if amplitudes is None else amplitudes
-            vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1])
-            controls, amplitudes = self.controls(values, before, vibrato)
-            yield synthesizer.advance(controls)
-        yield synthesizer.finish()
+            is_wide = is_wide or bool(self._split_sides(kept, n_channels)[1].any())
+            # In parts: channels take more memory, and are slower where it is not reused.
+            for part in torch.split(kept, max(1, window // n_channels) if is_wide else window):
+                values, sides = self._split_sides(part, n_channels)
+                before = self.voices.silence(values) if amplitudes is None else amplitudes
+                vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1])
+                if is_wide:
+                    values = excite_channels(values, sides)
+                controls, amplitudes = self.controls(values, before, vibrato)
+                if is_wide:
+                    controls = share_oscillators(controls)
+                yield _time_first(synthesizer.advance(controls), n_channels)
+        yield _time_first(synthesizer.finish(), n_channels)
+
+    def _split_sides(self, kept: Tensor, n_channels: int) -> tuple[Tensor, Tensor]:
+        """Take apart what `generate` makes of a window.
+
+        Returns:
+            Values, float [1, N, values], and levels of keys in several channels, float
+            [C, N, keys]; [0, N, keys] for one channel.
+        """
+        n_latents, n_repeats = len(kept), self.config.downsampling
+        n_sides = N_KEYS * n_channels if n_channels > 1 else 0
+        values, sides = torch.split(kept, [kept.shape[1] - n_sides, n_sides], dim=1)
+        sides = sides.view(n_latents, -1, N_KEYS).repeat_interleave(n_repeats, dim=0)
+        return values.reshape(1, n_latents * n_repeats, -1), sides.transpose(0, 1)
+
+
+def _time_first(waveform: Tensor, n_channels: int) -> Tensor:
+    """Turn float [1, t] or [C, t] into [t] for one channel, else into [t, C]."""
+    return waveform[0] if n_channels == 1 else waveform.expand(n_channels, -1).T

@@ -18,8 +18,11 @@ from core.families.spectral.salience import (
     SHARP_WINDOWS,
     PitchGrid,
     Salience,
+    at_fundamentals,
+    compress,
     fft_length,
 )
+from core.families.spectral.stereo import to_channels
 from core.families.spectral.stft import spectrogram
 
 if TYPE_CHECKING:
@@ -85,8 +88,23 @@ class SpectralEncoder(Encoder):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Encode float [B, T] to latents float [B, L, D]; see `Encoder.forward`."""
-        presence, onset = self.salience(self.grid(waveform), self.sharp_grid(waveform))
-        features = self.features(waveform)
+        return self._encode(
+            self.grid(waveform), self.sharp_grid(waveform), self.features(*self.spectra(waveform))
+        )
+
+    def encode_channels(self, waveform: Tensor) -> Tensor:
+        """Encode float [C, T] to float [C, L, D], which differ in presences alone; see `stereo`."""
+        power, sharp = self.grid.power(waveform), self.sharp_grid.power(waveform)
+        spectra = (own.square().mean(0, keepdim=True).sqrt() for own in self.spectra(waveform))
+        latents = self._encode(
+            compress(power.mean(0, keepdim=True)),
+            compress(sharp.mean(0, keepdim=True)),
+            self.features(*spectra),
+        )
+        return to_channels(latents, at_fundamentals(power))
+
+    def _encode(self, grid: Tensor, sharp: Tensor, features: Tensor) -> Tensor:
+        presence, onset = self.salience(grid, sharp)
         batch, n_frames, _ = features.shape
         grouped = features.reshape(batch, n_frames // self.config.downsampling, -1)
         others = self.output(self.norm(self.blocks(self.input(grouped))))
@@ -99,10 +117,15 @@ class SpectralEncoder(Encoder):
         """Return the distance of presences and onsets from a score; see `Encoder.score_loss`."""
         return score_loss(latents[..., :N_KEYS], latents[..., N_KEYS : 2 * N_KEYS], score)
 
-    def features(self, waveform: Tensor) -> Tensor:
-        """Return the blocks' input, float [B, N, features], roughly -1..1."""
+    def spectra(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return magnitudes at two window lengths, float [B, N, bins] each."""
         frame_length = self.config.frame_length
-        long = spectrogram(waveform, self.long_fft, frame_length, self.n_low)
-        short = spectrogram(waveform, self.short_fft, frame_length)
+        return (
+            spectrogram(waveform, self.long_fft, frame_length, self.n_low),
+            spectrogram(waveform, self.short_fft, frame_length),
+        )
+
+    def features(self, long: Tensor, short: Tensor) -> Tensor:
+        """Return the blocks' input, float [B, N, features], roughly -1..1."""
         log = (torch.cat([long, short], dim=2) + FLOOR).log10()
         return log / 2 + 1

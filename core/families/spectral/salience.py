@@ -77,15 +77,23 @@ class PitchGrid(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
-        power = torch.stack(
+        return compress(self.power(waveform))
+
+    def power(self, waveform: Tensor) -> Tensor:
+        """Map float [B, T] to power before it is compressed, float [B, L, bins]."""
+        return torch.stack(
             [
                 spectrogram(waveform, n_fft, self.hop_length, len(filters)).square() @ filters
                 for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
             ]
         ).sum(0)
-        # A full-scale sine has magnitude 0.5 in `spectrogram`.
-        # Clamped, because the root of the bins above half the rate has no gradient at zero.
-        return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
+
+
+def compress(power: Tensor) -> Tensor:
+    """Return logarithms of power, about -1 (-80 dB) to 1 (full scale)."""
+    # A full-scale sine has magnitude 0.5 in `spectrogram`.
+    # Clamped, because the root of the bins above half the rate has no gradient at zero.
+    return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
 
 
 def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tensor:
@@ -160,10 +168,15 @@ class Salience(nn.Module):
         if self.explains_overtones:
             x = x + F.gelu(self.explained(_gathered(self.found(x), BELOW, 0.0)))
         correction = self.output(x)
-        presence = levels[:, :, :N_KEYS].amax(3) + correction[..., 0]
+        presence = at_fundamentals(grid) + correction[..., 0]
         rises = rise[..., :N_KEYS].reshape(batch, n_frames, self.frames_per_latent, N_KEYS)
         onset = 4 * rises.amax(2) - 1
         return presence, onset + correction[..., 1]
+
+
+def at_fundamentals(grid: Tensor) -> Tensor:
+    """Return the highest value at each key's fundamental: float [B, L, bins] to [B, L, keys]."""
+    return grid.view(*grid.shape[:2], -1, BINS_PER_KEY)[:, :, :N_KEYS].amax(3)
 
 
 def _stacked(features: Tensor) -> Tensor:

@@ -98,8 +98,8 @@ class Synthesizer:
 
         Args:
             controls: Of B sequences of N frames.
-            phases: float64 [B, N, S], in cycles.
-            noise_phases: float [B, N, n_fft // 2 + 1], in cycles.
+            phases: float64 [B, N, S], in cycles, or [1, N, S] for all.
+            noise_phases: float [B, N, n_fft // 2 + 1], in cycles, or [1, ...] for all.
         """
         # Cancels the sign that oscillator i's lobe has at its centre; see `sum_lobes`.
         signs = torch.arange(1, self.n_partials + 1, device=phases.device) % 2 / 2
@@ -137,7 +137,8 @@ class Synthesizer:
 class StreamingSynthesizer:
     """`Synthesizer.render` for controls that arrive in blocks.
 
-    The result does not depend on how they are cut: noise is drawn by frame number.
+    The result does not depend on how they are cut: noise is drawn by frame number. Channels of one
+    recording have common frequencies, phases and noise, and amplitudes of their own.
 
     Args:
         synthesizer: The synthesizer.
@@ -154,7 +155,15 @@ class StreamingSynthesizer:
         self.tail: Tensor | None = None
 
     def advance(self, controls: Controls) -> Tensor:
-        """Return the samples that are complete after frames [1, N, ...], float [t]."""
+        """Return the samples that are complete after some frames.
+
+        Args:
+            controls: Of N frames: amplitude [C, N, S], deviation [1, N, S], noise [C, N, bins].
+                There may be more channels than before, which until now were the same.
+
+        Returns:
+            float [C, t].
+        """
         synthesizer = self.synthesizer
         deviation = controls.deviation
         if self.last_deviation is None:
@@ -164,21 +173,21 @@ class StreamingSynthesizer:
         self.before, self.last_deviation = phases[:, -1], deviation[:, -1]
         noise_phases = self._noise_phases(controls.noise)
         frames = synthesizer.frames(controls, phases, noise_phases)
-        waveform = overlap_add(frames, synthesizer.frame_length)[0]
+        waveform = overlap_add(frames, synthesizer.frame_length)
         if self.tail is not None:
-            waveform[: len(self.tail)] += self.tail
+            waveform[:, : self.tail.shape[1]] += self.tail
         done = controls.noise.shape[1] * synthesizer.frame_length
         start = min(self.surplus, done)  # the first block may be shorter than the overhang
         self.surplus -= start
         self.n_frames += controls.noise.shape[1]
-        self.tail = waveform[done:]
-        return waveform[start:done]
+        self.tail = waveform[:, done:]
+        return waveform[:, start:done]
 
     def finish(self) -> Tensor:
-        """Return the samples left of the last frames, float [t]."""
+        """Return the samples left of the last frames, float [C, t]."""
         if self.tail is None:
-            return torch.zeros(0)
-        return self.tail[self.surplus : self.synthesizer.overhang]
+            return torch.zeros(1, 0)
+        return self.tail[:, self.surplus : self.synthesizer.overhang]
 
     def _noise_phases(self, noise: Tensor) -> Tensor:
         """Draw phases for frames from a counter-based generator, four numbers a count."""
