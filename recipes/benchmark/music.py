@@ -24,14 +24,14 @@ import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "starter"))
 
-from performing import assign_seats, cut, perform
-from plan import DOMAINS, FLAT_RMS_DB, TARGET_FONT, Domain
+from performing import assign_seats, cut, perform, untangle
+from plan import DOMAINS, FLAT_RMS_DB, TARGET_FONT
 from scores import Score, find_sources, is_held_out, load_scores
 from sound import FONTS, SAMPLE_RATE, Event, set_level, synthesize
 from sources import SOURCES, beat_of, fetch_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from performing import Instrument
     from sound import Waveform
@@ -60,10 +60,10 @@ class Excerpt:
 # Ordered so that the first ones are a benchmark by themselves.
 EXCERPTS = (
     Excerpt("mozart-k155-movement1", 54, 112),
-    Excerpt("bach-bwv227.7", 0, 80, is_line=True),
+    Excerpt("mozart-k155-movement2", 40, 72, is_line=True),
     Excerpt("bach-bwv340", 0, 84),
     Excerpt("mozart-k155-movement2", 0, 66),
-    Excerpt("mozart-k155-movement2", 40, 72, is_line=True),
+    Excerpt("bach-bwv227.7", 0, 80, is_line=True),
     Excerpt("bach-bwv113.8", 0, 76),
 )
 
@@ -102,8 +102,9 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
     played |= {f"true--{domain}.flac": partial(play_original, domain, events) for domain in DOMAINS}
     for file, play in played.items():
         if not (folder / file).exists():
-            _write(folder / file, play())
+            write_audio(folder / file, play())
     content = {
+        "order": index,
         "score": asdict(excerpt),
         "sources": {
             name: {"label": SOURCES[name].label, "instrument": SOURCES[name].instrument}
@@ -112,7 +113,7 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
         "targets": {
             domain: {
                 "is_struck_or_plucked": domain in STRUCK_OR_PLUCKED,
-                "notes": [_note(event) for event in _within_range(DOMAINS[domain], events)],
+                "notes": _notes(domain, events),
             }
             for domain in DOMAINS
         },
@@ -151,21 +152,30 @@ def _drums(events: Sequence[Event], excerpt: Excerpt) -> list[Event]:
     return beat_of(seconds_per_beat, last / seconds_per_beat)
 
 
-def play_original(domain: str, events: Sequence[Event]) -> Waveform:
-    """Play events on what the decoder of a domain learnt from."""
+def play_original(domain: str, events: Sequence[Event], *, has_parts: bool = True) -> Waveform:
+    """Play events on what the decoder of a domain learnt from.
+
+    Without parts each note is played by the instrument in the middle of whose range it is.
+    """
+    ensemble = DOMAINS[domain].ensembles[0][1]
+    if has_parts:
+        seats = assign_seats({event.channel for event in events}, ensemble)
+    else:
+        centres = np.array([(own.low + own.high) / 2 for own in ensemble])
+        seats = dict(enumerate(ensemble))
+        events = untangle(
+            [
+                replace(event, channel=int(np.abs(centres - event.pitch).argmin()))
+                for event in events
+            ]
+        )
     (font,) = (font for font in FONTS if font.name == TARGET_FONT)
-    seats = _seats(DOMAINS[domain], events)
     programs = {channel: seat.program for channel, seat in seats.items()}
-    return synthesize(_within_range(DOMAINS[domain], events), programs, font)
+    return synthesize(_within_range(seats, events), programs, font)
 
 
-def _seats(domain: Domain, events: Sequence[Event]) -> dict[int, Instrument]:
-    return assign_seats({event.channel for event in events}, domain.ensembles[0][1])
-
-
-def _within_range(domain: Domain, events: Sequence[Event]) -> list[Event]:
+def _within_range(seats: Mapping[int, Instrument], events: Sequence[Event]) -> list[Event]:
     """Move notes that an instrument cannot play by octaves."""
-    seats = _seats(domain, events)
     moved = []
     for event in events:
         seat, pitch = seats[event.channel], event.pitch
@@ -177,15 +187,21 @@ def _within_range(domain: Domain, events: Sequence[Event]) -> list[Event]:
     return moved
 
 
-def _note(event: Event) -> tuple[float, float, int]:
-    """Return start and end in seconds, and the MIDI pitch."""
-    end = event.start_seconds + event.length_seconds
-    return round(event.start_seconds, 4), round(end, 4), event.pitch
+def _notes(domain: str, events: Sequence[Event]) -> list[tuple[float, float, int]]:
+    """Return start and end in seconds, and MIDI pitch, of what a domain plays."""
+    seats = assign_seats({event.channel for event in events}, DOMAINS[domain].ensembles[0][1])
+    return [
+        (own.start_seconds, round(own.start_seconds + own.length_seconds, 4), own.pitch)
+        for own in _within_range(seats, events)
+    ]
 
 
-def _write(path: Path, waveform: Waveform) -> None:
-    temporary = path.with_suffix(".part")
+def write_audio(path: Path, waveform: Waveform, n_samples: int | None = None) -> None:
+    """Write FLAC at the benchmark's level, cut or padded to a length."""
     levelled = set_level(waveform, FLAT_RMS_DB)
+    if n_samples is not None:
+        levelled = np.pad(levelled, (0, max(0, n_samples - len(levelled))))[:n_samples]
+    temporary = path.with_suffix(".part")
     sf.write(temporary, levelled, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
     temporary.rename(path)
 
