@@ -9,13 +9,20 @@ metric should respond to them; `core.metrics.catalogue` names the one that each 
 - `add_hiss`: with white noise 14 dB below.
 - `clip`: amplified until its peak would be at four times full scale.
 - `interrupt`: with a gap of 250 ms in every second.
+
+Two more are what files go through every day; a classifier should not respond to them:
+
+- `code_lossily`: encoded as Ogg Vorbis or MP3 and decoded again.
+- `limit_band`: without what is above a frequency.
 """
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile
 import torch
 from torch.nn import functional as F
 
@@ -29,6 +36,8 @@ BLUR_BINS, BLUR_FRAMES = 9, 5
 HISS_DB = -14.0
 OVERDRIVE = 4.0
 GAP_SECONDS = 0.25
+MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz
+BAND_EDGE_OCTAVES = 0.25  # over which `limit_band` falls
 
 
 def noise(waveform: npt.NDArray[np.floating], *, seed: int = 0) -> Waveform:
@@ -72,6 +81,42 @@ def interrupt(waveform: npt.NDArray[np.floating], sample_rate: int) -> Waveform:
     degraded = np.array(waveform, dtype=np.float32)
     degraded[np.arange(len(degraded)) % sample_rate < GAP_SECONDS * sample_rate] = 0
     return degraded
+
+
+def code_lossily(
+    waveform: npt.NDArray[np.floating], sample_rate: int, compression: float, *, as_mp3: bool
+) -> Waveform:
+    """Return a waveform [T] encoded and decoded again.
+
+    Args:
+        waveform: In [-1, 1].
+        sample_rate: In Hz; one that MP3 lacks is encoded as Ogg Vorbis.
+        compression: From 0 (best) to 0.99. At 44.1 kHz in mono 0.6 is 73 kbit/s of Vorbis or 140
+            of MP3, 0.9 is 52 or 56, and 0.99 42 or 32.
+        as_mp3: Whether to encode as MP3 and not as Ogg Vorbis.
+    """
+    file = io.BytesIO()
+    samples = np.asarray(waveform, dtype=np.float32)
+    if as_mp3 and sample_rate in MP3_RATES:
+        container, subtype = "MP3", "MPEG_LAYER_III"
+    else:
+        container, subtype = "OGG", "VORBIS"
+    soundfile.write(
+        file, samples, sample_rate, format=container, subtype=subtype, compression_level=compression
+    )
+    file.seek(0)
+    decoded: Waveform = soundfile.read(file, dtype="float32")[0]
+    # Either may be a block longer or shorter.
+    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]
+
+
+def limit_band(waveform: npt.NDArray[np.floating], sample_rate: int, highest_hz: float) -> Waveform:
+    """Return a waveform [T] that falls to nothing within a quarter of an octave above a limit."""
+    spectrum = np.fft.rfft(waveform)
+    hertz = np.fft.rfftfreq(len(waveform), 1 / sample_rate)
+    above = np.log2(np.maximum(hertz, 1) / highest_hz) / BAND_EDGE_OCTAVES
+    gains = 0.5 + 0.5 * np.cos(np.pi * np.clip(above, 0, 1))
+    return np.fft.irfft(spectrum * gains, len(waveform)).astype(np.float32)
 
 
 def _level(waveform: npt.NDArray[np.floating]) -> float:

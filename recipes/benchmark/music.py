@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SECONDS = 13.0  # of score; a tail comes on top
 SEED = 17
+QUICK_PIECES = 2
 LINE_RANGE = (64, 86)  # MIDI pitches in which the soloists can play
 STRUCK_OR_PLUCKED = {"piano", "harpsichord", "guitar", "harp", "electric-guitar", "bass"}
 
@@ -107,7 +108,11 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
         "order": index,
         "score": asdict(excerpt),
         "sources": {
-            name: {"label": SOURCES[name].label, "instrument": SOURCES[name].instrument}
+            name: {
+                "label": SOURCES[name].label,
+                "instrument": SOURCES[name].instrument,
+                "is_quick": index < QUICK_PIECES and SOURCES[name].is_quick,
+            }
             for name in sources
         },
         "targets": {

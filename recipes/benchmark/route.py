@@ -10,6 +10,7 @@ beside them.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--music", type=Path, required=True, help="what music.py has filled")
     options = parser.parse_args()
     network = Model(ICASSP_2022_MODEL_PATH)
-    for path in sorted(options.music.glob("*/source--*.flac")):
+    for path in _sources(options.music):
         source = path.stem.removeprefix("source--")
         outputs = {name: path.parent / f"route--{source}--{name}.flac" for name in DOMAINS}
         missing = {name: output for name, output in outputs.items() if not output.exists()}
@@ -41,6 +42,17 @@ def main() -> None:
             played = play_original(name, events, has_parts=False)
             write_audio(output, played, n_samples)
         print(f"{path.parent.name}: {source}, {len(events)} notes", flush=True)
+
+
+def _sources(music: Path) -> list[Path]:
+    """Return the sources in the order of their pieces, those of the quick size first."""
+    found = []
+    for path in music.glob("*/piece.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name, facts in content["sources"].items():
+            file = path.parent / f"source--{name}.flac"
+            found.append((not facts["is_quick"], content["order"], file))
+    return [file for _, _, file in sorted(found)]
 
 
 def _transcribe(path: Path, network: Model) -> Sequence[Event]:

@@ -64,6 +64,7 @@ class Source:
         instrument: What a domain of the same instrument would be called; it is no target then.
         is_line: Whether it plays the top voice alone.
         play: Makes the waveform; also given the folder of recorded notes.
+        is_quick: Whether the quick size has it.
         has_drums: Whether a drum kit plays beside it.
     """
 
@@ -71,6 +72,7 @@ class Source:
     instrument: str
     is_line: bool
     play: Player
+    is_quick: bool = False
     has_drums: bool = False
 
 
@@ -239,23 +241,34 @@ SAXOPHONES = (64, 65, 66, 67)  # soprano to baritone
 BRASS = (56, 56, 57, 58)  # trumpets, trombone, tuba
 
 SOURCES = {
-    "saxophones": Source("saxophones (freepats)", "saxophone", False, _general_midi(*SAXOPHONES)),
+    "saxophones": Source(
+        "saxophones (freepats)", "saxophone", False, _general_midi(*SAXOPHONES), is_quick=True
+    ),
     "brass": Source("trumpets, trombone, tuba (freepats)", "trumpet", False, _general_midi(*BRASS)),
-    "choir": Source("choir (freepats)", "choir", False, _general_midi(53)),
+    "choir": Source("choir (freepats)", "choir", False, _general_midi(53), is_quick=True),
     "accordion": Source("accordion (freepats)", "accordion", False, _general_midi(21)),
     "dulcimer": Source("dulcimer (freepats)", "dulcimer", False, _general_midi(15)),
     "band": Source(
-        "brass with a drum kit (freepats)", "trumpet", False, _general_midi(*BRASS), has_drums=True
+        "brass with a drum kit (freepats)",
+        "trumpet",
+        False,
+        _general_midi(*BRASS),
+        is_quick=True,
+        has_drums=True,
     ),
-    "harmonium": Source("harmonium (recorded)", "harmonium", False, _recorded("harmonium")),
+    "harmonium": Source(
+        "harmonium (recorded)", "harmonium", False, _recorded("harmonium"), is_quick=True
+    ),
     "sax and horns": Source(
         "saxophones and horns (recorded)",
         "saxophone",
         False,
         _recorded("saxophone", "saxophone", "french-horn"),
     ),
-    "saxophone": Source("saxophone alone (recorded)", "saxophone", True, _recorded("saxophone")),
+    "saxophone": Source(
+        "saxophone alone (recorded)", "saxophone", True, _recorded("saxophone"), is_quick=True
+    ),
     "xylophone": Source("xylophone alone (recorded)", "xylophone", True, _recorded("xylophone")),
-    "voice": Source("voice (synthesized)", "voice", True, sing),
+    "voice": Source("voice (synthesized)", "voice", True, sing, is_quick=True),
     "whistle": Source("whistle (synthesized)", "whistle", True, whistle),
 }

@@ -4,9 +4,11 @@ In: for each domain its training tracks. Out: a `TimbreClassifier` with each dom
 statistics. Excerpts of ten seconds are spread evenly over all of a domain's audio, 27 minutes of
 them at most, so that an hour-long track and a hundred short ones are sampled alike.
 
-Each window is used as it is and through three random equalisers with a random noise floor:
-otherwise the classifier would recognise the colour or the hiss of one recording. Loudness is not
-among the features. The result depends only on the data and the seed.
+Each excerpt is used as it is and once more lossily coded, half of the time with a limited band:
+otherwise the same sound would be another instrument as an Ogg or MP3 file. The windows of both are
+used as they are and through random equalisers with a random noise floor: otherwise the classifier
+would recognise the colour or the hiss of one recording. Loudness is not among the features. The
+result depends only on the data and the seed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from core.errors import DataError
-from core.metrics import quality
+from core.metrics import degradations, quality
 from core.metrics.spectra import Waveform, at_analysis_rate
 from core.metrics.timbre.classifier import QUALITY_PERCENTILES, TimbreClassifier, TimbreNetwork
 from core.metrics.timbre.distances import DomainReference
@@ -45,7 +47,9 @@ QUALITY_EXCERPTS = 60  # of a domain, for the distributions of the quality figur
 REFERENCE_SAMPLES = 256
 MIN_WINDOWS = 16
 
-N_EQUALISED = 3  # copies of each window
+N_EQUALISED = 2  # copies of each window
+COMPRESSION = (0.5, 0.99)  # of the coded copy of each excerpt; see `degradations.code_lossily`
+BAND_LIMIT_HZ, BAND_LIMIT_SHARE = (3_500.0, 8_000.0), 0.5
 TILT_DB, PEAK_DB, N_PEAKS = 6.0, 8.0, 3
 NOISE_DB = (-60.0, -30.0)  # relative to the window's mean power
 
@@ -81,10 +85,10 @@ def train_classifier(
             "prepare another one"
         )
     domains = sorted(prepared)
-    audio = [_analyse(domain, list(prepared[domain]), sample_rate) for domain in domains]
+    audio = [_analyse(domain, list(prepared[domain]), sample_rate, seed) for domain in domains]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _train([own.windows for own in audio])
+        network = _train([join([own.windows, own.coded_windows]) for own in audio])
     by_domain = dict(zip(domains, audio, strict=True))
     references = {
         domain: _reference(network, own, sample_rate) for domain, own in by_domain.items()
@@ -98,18 +102,22 @@ class _DomainAudio:
     """The analysis of a domain's audio: all windows, quality figures of some excerpts."""
 
     windows: WindowSpectra
+    coded_windows: WindowSpectra
     figures: list[dict[str, float | None]]
     spectra: list[npt.NDArray[np.float64]]
 
 
-def _analyse(domain: str, tracks: Sequence[Track], sample_rate: int) -> _DomainAudio:
-    parts, figures, spectra = [], [], []
+def _analyse(domain: str, tracks: Sequence[Track], sample_rate: int, seed: int) -> _DomainAudio:
+    parts, coded, figures, spectra = [], [], [], []
+    rng = np.random.default_rng(seed)
     excerpts = _excerpts(tracks, sample_rate)
     measured = set(_evenly(range(len(excerpts)), QUALITY_EXCERPTS))
     for index, (track, start) in enumerate(excerpts):
         waveform = _read(tracks[track], start, sample_rate)
         resampled = at_analysis_rate(waveform, sample_rate, name=f"domain {domain}, track {track}")
         parts.append(window_spectra(resampled))
+        lossy = at_analysis_rate(_coded(waveform, sample_rate, rng), sample_rate, name=domain)
+        coded.append(window_spectra(lossy))
         if index in measured:
             figures.append(quality.evaluate(waveform, sample_rate))
             spectra.append(quality.long_term_spectrum(waveform))
@@ -119,7 +127,16 @@ def _analyse(domain: str, tracks: Sequence[Track], sample_rate: int) -> _DomainA
             f"domain {domain}: {n_windows * WINDOW_SECONDS} s of sound for the timbre classifier, "
             f"which needs {MIN_WINDOWS * WINDOW_SECONDS} s; prepare more recordings"
         )
-    return _DomainAudio(join(parts), figures, spectra)
+    return _DomainAudio(join(parts), join(coded), figures, spectra)
+
+
+def _coded(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Return a waveform [T] as a file with losses has it."""
+    has_limit, as_mp3 = rng.uniform() < BAND_LIMIT_SHARE, rng.uniform() < 0.5
+    limit_hz, compression = rng.uniform(*BAND_LIMIT_HZ), rng.uniform(*COMPRESSION)
+    if has_limit:
+        waveform = degradations.limit_band(waveform, sample_rate, limit_hz)
+    return degradations.code_lossily(waveform, sample_rate, compression, as_mp3=as_mp3)
 
 
 def _excerpts(tracks: Sequence[Track], sample_rate: int) -> list[tuple[int, int]]:
