@@ -1,7 +1,7 @@
 """Find the paper's six domains in an unpacked MusicNet (Thickstun et al. 2017).
 
-In: `musicnet_metadata.csv` and the folders `train_data` and `test_data` with `ID.wav`. Out: which
-recordings make which domain. Does not read audio.
+In: `musicnet_metadata.csv`, the folders `train_data` and `test_data` with `ID.wav`, and the labels
+`ID.csv` beside those folders. Out: which recordings make which domain. Does not read audio.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 METADATA_FILE = "musicnet_metadata.csv"
 AUDIO_FOLDERS = ("train_data", "test_data")
+LABEL_FOLDERS = ("train_labels", "test_labels")
 # The domains of the published weights (paper.md), by composer and ensemble.
 MUSICNET_DOMAINS = {
     ("bach", "solo cello"): "bach-solo-cello",
@@ -63,7 +64,13 @@ def musicnet_collections(root: Path, log: PrepLog) -> list[Collection]:
                 reason = f"{METADATA_FILE} lists it, but it is not in {' or '.join(AUDIO_FOLDERS)}"
                 log.failures.append((f"{identifier}.wav", reason))
         if files:
-            collections.append(Collection(domain, root, tuple(files)))
+            labels = {
+                file: table
+                for file in files
+                for name in LABEL_FOLDERS
+                if (table := base / name / f"{file.stem}.csv").is_file()
+            }
+            collections.append(Collection(domain, root, tuple(files), labels))
         else:
             log.failures.append((domain, f"{root} has no recording for this domain"))
     return collections

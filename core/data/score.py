@@ -1,13 +1,15 @@
 """The score of a recording: which of the piano's keys sound when.
 
 In: a MIDI file that was played exactly when the recording was, as renderings and some recorders
-have. Out: its notes as an array, stored beside the track's samples, and rolls of them for
-training. A roll has NaN wherever the score does not decide what is to be heard.
+have, or MusicNet's labels. Out: its notes as an array, stored beside the track's samples, and rolls
+of them for training. A roll has NaN wherever the score does not decide what is to be heard.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import math
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = (".mid", ".midi", ".MID", ".MIDI")
+LABELS_SUFFIX = ".csv"  # of MusicNet
+LABELS_COLUMNS = ("start_time", "end_time", "note")
+LABELS_RATE = 44100  # Hz, of the samples that its labels count
 NOTES_ENDING = ".notes.npy"
 NOTES_TYPE = "<f4"
 # Columns of a note list. A note that is bent on the way is several rows, of which the first begins.
@@ -51,6 +56,8 @@ BLURRED_FRAMES = 1  # to either side of a note's ends
 BETWEEN_KEYS = 0.4  # semitones from the nearest key beyond which a tone belongs to neither
 BESIDE_KEY = 0.15  # beyond which it may be heard at the neighbour, too
 QUIETEST = 1e-3  # of a roll's velocities, so that what sounds is not 0
+
+Row = tuple[float, float, float, float, float]
 
 
 def find_score(recording: Path) -> Path | None:
@@ -76,7 +83,7 @@ def store_score(
     """Store a score's notes beside the samples of its recording, unless they are there.
 
     Args:
-        score: The MIDI file.
+        score: The MIDI file, or MusicNet's labels.
         samples: Name of the recording's `.npy` file.
         seconds: Length of the recording.
         directory: The domain's directory; exists.
@@ -103,7 +110,8 @@ def store_score(
         read_notes(target)
     except DataError:  # not there yet, or damaged
         try:
-            notes = parse_midi(content)
+            is_labels = score.suffix == LABELS_SUFFIX
+            notes = parse_labels(content) if is_labels else parse_midi(content)
         except ValueError as error:
             return RejectedScore(str(error))
         last = float(notes[:, START].max())
@@ -160,8 +168,6 @@ def parse_midi(content: bytes) -> NDArray[np.float32]:
     Raises:
         ValueError: It is no MIDI file, is damaged, or has no notes, or impossible ones.
     """
-    import io
-
     import mido
 
     try:
@@ -174,6 +180,35 @@ def parse_midi(content: bytes) -> NDArray[np.float32]:
         raise _UnusableError(
             f"is no MIDI file that can be read ({first or type(error).__name__})"
         ) from error
+    return _note_list(rows)
+
+
+def parse_labels(content: bytes) -> NDArray[np.float32]:
+    """Return the notes of MusicNet's labels of a recording, which have no velocities.
+
+    Args:
+        content: A table with the columns `start_time`, `end_time` (samples at 44.1 kHz) and `note`.
+
+    Returns:
+        As `read_notes`, at least one row.
+
+    Raises:
+        ValueError: It is no such table, or has no notes, or impossible ones.
+    """
+    try:
+        table = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+        labels = [tuple(int(row[name]) for name in LABELS_COLUMNS) for row in table]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise _UnusableError("is not a table of MusicNet's labels") from error
+    rows: list[Row] = []
+    for start, end, key in labels:
+        if not (0 <= start < end <= LONGEST_SECONDS * LABELS_RATE and 0 <= key < 128):
+            raise _UnusableError(f"has an impossible note ({start} to {end}, {key})")
+        rows.append((start / LABELS_RATE, end / LABELS_RATE, key, 1.0, 1.0))
+    return _note_list(rows)
+
+
+def _note_list(rows: list[Row]) -> NDArray[np.float32]:
     if not rows:
         raise _UnusableError("has no notes")
     notes = np.array(rows, np.float32)
@@ -208,9 +243,6 @@ class _Channel:
     @property
     def bent_by(self) -> float:
         return self.bend * self.bend_range
-
-
-Row = tuple[float, float, float, float, float]
 
 
 def _rows(file: MidiFile) -> Iterator[Row]:

@@ -44,11 +44,13 @@ class Collection:
         name: The domain.
         root: The directory below which they lie.
         files: Their paths.
+        scores: The scores of some of them, where they do not lie beside them.
     """
 
     name: str
     root: Path
     files: tuple[Path, ...]
+    scores: Mapping[Path, Path] = field(default_factory=dict)
 
     def relative(self, path: Path) -> str:
         """Return a file's path below the root, with "/" separators."""
@@ -314,8 +316,10 @@ class DomainSync:
 
     def _add_scores(self) -> None:
         """Give each track the notes of the MIDI file that lies beside its recording now."""
+        paths = {source: self._collection.root / source for source in sorted(self._tracks)}
         scores = {
-            source: find_score(self._collection.root / source) for source in sorted(self._tracks)
+            source: self._collection.scores.get(path) or find_score(path)
+            for source, path in paths.items()
         }
         found = [(source, score) for source, score in scores.items() if score is not None]
         tasks = []

@@ -9,6 +9,7 @@ import pytest
 
 from core.data.domain import SPLITS, load_domain
 from core.data.prepare import prepare_musicnet
+from core.data.score import read_notes
 from core.errors import DataError
 
 from .conftest import RATE, write_tone
@@ -96,3 +97,16 @@ def test_what_is_no_musicnet_is_refused_clearly(tmp_path, damage, message):
     with pytest.raises(DataError, match=message):
         prepare_musicnet(root, data=tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_musicnets_labels_become_scores(tmp_path):
+    root = write_musicnet(tmp_path / "musicnet", "musicnet")
+    labels = root / "musicnet" / "train_labels" / "2191.csv"
+    labels.write_text("start_time,end_time,instrument,note\n0,44100,43,45\n")
+    log = prepare_musicnet(root, data=tmp_path / "data", sample_rate=RATE)
+    assert "bach-solo-cello: 1 of 2 recordings have a score" in log.notices
+    cello = load_domain(tmp_path / "data" / "bach-solo-cello")
+    (track,) = (track for track in cello.tracks if track.notes)
+    assert track.source.endswith("2191.wav")
+    notes = read_notes(cello.directory / track.notes)
+    assert notes.tolist() == [[0, 1, 45, 1, 1]]

@@ -13,6 +13,7 @@ from core.data import score
 from core.data.score import (
     RejectedScore,
     find_score,
+    parse_labels,
     parse_midi,
     read_notes,
     score_roll,
@@ -266,3 +267,29 @@ def test_after_a_bend_neither_the_new_pitch_nor_an_onset_is_claimed():
 def test_notes_beyond_the_keys_are_passed_over(key):
     roll = roll_of((20, 40, key))
     assert not np.nan_to_num(roll).any()
+
+
+LABELS = "start_time,end_time,instrument,note,start_beat,end_beat,note_value"
+
+
+def test_labels_of_musicnet_are_notes_too():
+    rows = "88200,110250,41,64,0.0,1.0,Quarter\n44100,66150,41,60,0.0,1.0,Quarter\n"
+    np.testing.assert_array_equal(
+        parse_labels(f"{LABELS}\n{rows}".encode()), [[1, 1.5, 60, 1, 1], [2, 2.5, 64, 1, 1]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (LABELS.encode(), "has no notes"),
+        (b"\xff\xfe", "not a table of MusicNet's labels"),
+        (b"a,b\n1,2", "not a table of MusicNet's labels"),
+        (f"{LABELS}\n1,x,41,60,0,0,0".encode(), "not a table of MusicNet's labels"),
+        (f"{LABELS}\n5,4,41,60,0,0,0".encode(), "impossible note"),
+        (f"{LABELS}\n1,2,41,600,0,0,0".encode(), "impossible note"),
+    ],
+)
+def test_what_are_no_labels_is_refused(content, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_labels(content)
