@@ -329,11 +329,11 @@ def _glide_share(model: Translator, target: str, classifier: TimbreClassifier) -
     return float(max(shares))
 
 
-def _mean(rows: Mapping[Case, Figures], name: str, keep: Callable[[Case], bool]) -> float | None:
+def _mean(row: Mapping[Case, Figures], name: str) -> float | None:
     values = [
         value
-        for case, figures in rows.items()
-        if keep(case) and (value := figures[name]) is not None and math.isfinite(value)
+        for figures in row.values()
+        if (value := figures[name]) is not None and math.isfinite(value)
     ]
     return float(np.mean(values)) if values else None
 
@@ -345,12 +345,15 @@ def _cell(value: float | None, digits: int = 2) -> str:
 COLUMNS = (
     ("note_f1_50ms", "note F1, 50 ms", 2),
     ("note_f1_100ms", "100 ms", 2),
-    ("chroma", "chroma with the source", 2),
-    ("heard", "heard as the target", 2),
-    ("distance_db", "distance to the truth, dB", 1),
-    ("onsets_found", "onsets found, struck and plucked", 2),
-    ("level_db", "louder than the source, dB", 1),
+    ("chroma", "chroma", 2),
+    ("heard", "heard", 2),
+    ("distance_db", "distance, dB", 1),
+    ("onsets_found", "onsets found", 2),
+    ("level_db", "louder, dB", 1),
 )
+# Of the tables by target and by source.
+CELL_ROWS = (TRANSLATION, ROUTE, TRUE)
+CELL_FIGURES = ("note_f1_50ms", "chroma", "heard", "distance_db", "onsets_found")
 
 
 def _report(
@@ -360,65 +363,46 @@ def _report(
 ) -> str:
     """Return the tables as Markdown."""
     cases = list(rows[TRANSLATION])
+    overall = [
+        [row, *(_cell(_mean(own, name), digits) for name, _, digits in COLUMNS)]
+        for row, own in rows.items()
+        if own
+    ]
+    tuned = [
+        [target, *(_cell(own[name], 0 if name in TUNINGS_CENTS else 2) for name in own)]
+        for target, own in pitch.items()
+    ]
     parts = [
-        _table(
-            ["mean over all", *(label for _, label, _ in COLUMNS)],
-            [
-                [row, *(_cell(_mean(own, name, lambda _: True), d) for name, _, d in COLUMNS)]
-                for row, own in rows.items()
-                if own
-            ],
-        ),
+        _table(["mean", *(label for _, label, _ in COLUMNS)], overall),
+        f"In each cell: {' · '.join(CELL_ROWS)}.",
         _grouped(rows, "target", sorted({case.target for case in cases}), {}),
         _grouped(rows, "source", list(dict.fromkeys(case.source for case in cases)), labels),
-        _table(
-            ["cents off", *TUNINGS_CENTS, "within 5 cents", "glide within 20 cents"],
-            [
-                [target, *(_cell(v, 0 if n in TUNINGS_CENTS else 2) for n, v in own.items())]
-                for target, own in pitch.items()
-            ],
-        ),
+        _table(["cents off", *TUNINGS_CENTS, "within 5 cents", "glide"], tuned),
     ]
     return "\n\n".join(parts)
 
 
-def _grouped(
-    rows: Rows,
-    attribute: str,
-    names: Sequence[str],
-    labels: Mapping[str, str],
-) -> str:
-    """Return a table of the rows that matter side by side, one line a target or source."""
-    shown = {
-        "note_f1_50ms": (TRANSLATION, ROUTE, TRUE),
-        "chroma": (TRANSLATION, ROUTE),
-        "heard": (TRANSLATION, ROUTE, UNCHANGED, TRUE),
-        "distance_db": (TRANSLATION, ROUTE, UNCHANGED),
-        "onsets_found": (TRANSLATION, ROUTE),
-        "level_db": (TRANSLATION,),
-    }
-    heads = {name: label for name, label, _ in COLUMNS}
-    digits = {name: own for name, _, own in COLUMNS}
-    header = [attribute] + [f"{heads[name]}: {' · '.join(own)}" for name, own in shown.items()]
+def _grouped(rows: Rows, attribute: str, names: Sequence[str], labels: Mapping[str, str]) -> str:
+    """Return a table with a line for each target or source, and several rows in each cell."""
+    columns = [column for column in COLUMNS if column[0] in CELL_FIGURES]
+    header = [attribute, *(label for _, label, _ in columns)]
     lines = []
     for value in names:
+        own = [
+            {case: found for case, found in rows[row].items() if getattr(case, attribute) == value}
+            for row in CELL_ROWS
+        ]
         cells = [
-            " · ".join(
-                _cell(
-                    _mean(rows[row], name, lambda case, v=value: getattr(case, attribute) == v),
-                    digits[name],
-                )
-                for row in own
-            )
-            for name, own in shown.items()
+            " · ".join(_cell(_mean(row, name), digits) for row in own)
+            for name, _, digits in columns
         ]
         lines.append([labels.get(value, value), *cells])
     return _table(header, lines)
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    everything = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in everything)
+    text = [f"| {' | '.join(line)} |" for line in [header, *lines]]
+    return "\n".join([text[0], "|" + "---|" * len(header), *text[1:]])
 
 
 def _write_json(path: Path, rows: Rows, pitch: Mapping[str, Figures]) -> None:
