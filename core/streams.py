@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.audio.percussion import split_percussion
 from core.audio.resampling import resample_blocks, resampled_length
 
 if TYPE_CHECKING:
@@ -109,20 +110,21 @@ class CountedRecording:
             yield block
 
 
-def mix_with_recording(blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
+def mix_with_recording(
+    blocks: Iterator[Array], audio: AudioStream, mix: float, *, keep_drums: bool = False
+) -> Iterator[Array]:
     """Mix decoded blocks with the recording, which is read again; both end together.
 
     Args:
         blocks: Decoded, float32 [t] each, at the rate of `audio`.
         audio: What is mixed; its latents have a recording.
         mix: Share of the decoded blocks, 0 to 1.
+        keep_drums: Whether the recording's percussive part is added whole, whatever `mix` is.
 
     Yields:
         float32 [t].
     """
-    recording = audio.latents.recording
-    assert recording is not None
-    dry = resample_blocks(recording.blocks(), recording.sample_rate, audio.sample_rate)
+    dry = _dry_blocks(audio, np.float32(1 - mix), keep_drums=keep_drums)
     rest = np.zeros(0, np.float32)
     for block in blocks:
         while len(rest) < len(block) and (more := next(dry, None)) is not None:
@@ -130,6 +132,18 @@ def mix_with_recording(blocks: Iterator[Array], audio: AudioStream, mix: float) 
         # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
         wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
         own, rest = rest[: len(block)], rest[len(block) :]
-        yield wet * block + np.float32(1 - mix) * np.pad(own, (0, len(block) - len(own)))
-    for more in (rest, *dry):
-        yield np.float32(1 - mix) * more
+        yield wet * block + np.pad(own, (0, len(block) - len(own)))
+    yield rest
+    yield from dry
+
+
+def _dry_blocks(audio: AudioStream, share: np.float32, *, keep_drums: bool) -> Iterator[Array]:
+    """Yield what of the recording is in a mix, at its rate."""
+    recording = audio.latents.recording
+    assert recording is not None
+    blocks = resample_blocks(recording.blocks(), recording.sample_rate, audio.sample_rate)
+    if not keep_drums:
+        yield from (share * block for block in blocks)
+        return
+    for harmonic, percussive in split_percussion(blocks, audio.sample_rate):
+        yield share * harmonic + percussive

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 import core
 from core.audio.levels import ArrayRecording, guard_peaks, level_input
+from core.audio.percussion import split_percussion
 from core.audio.provenance import Provenance, file_sha256
 from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, open_audio
 from core.audio.resampling import resample_blocks
@@ -566,7 +567,9 @@ class Translator(nn.Module):
                 raise AudioError(f"{target}: cannot be written ({error.strerror})") from error
         return target
 
-    def encode_stream(self, recording: Recording, *, follows: bool = False) -> LatentStream:
+    def encode_stream(
+        self, recording: Recording, *, follows: bool = False, drop_drums: bool = False
+    ) -> LatentStream:
         """Encode a recording of any length as it arrives, brought to the training level.
 
         Nothing is read before the first block is taken.
@@ -575,6 +578,7 @@ class Translator(nn.Module):
             recording: For example an `AudioInput` of `core.audio.reader.open_audio`.
             follows: Whether the gain of a live recording follows what is heard; else it waits
                 for the first seconds of sound.
+            drop_drums: Whether only the harmonic part is encoded; see `core.audio.percussion`.
         """
         stream = LatentStream(
             iter(()),
@@ -587,7 +591,10 @@ class Translator(nn.Module):
         def encoded() -> Iterator[Array]:
             levelled = level_input(counted, self.sample_rate, self.level_db, follows=follows)
             stream.gain_db, stream.n_samples = levelled.gain_db, recording.n_samples
-            yield from self.encode_blocks(levelled.blocks)
+            blocks = levelled.blocks
+            if drop_drums:
+                blocks = (own for own, _ in split_percussion(blocks, self.sample_rate))
+            yield from self.encode_blocks(blocks)
 
         stream.blocks = encoded()
         return stream
@@ -601,6 +608,7 @@ class Translator(nn.Module):
         options: GenerationOptions | None = None,
         sample_rate: int | None = None,
         mix: float = 1.0,
+        keep_drums: bool = False,
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -613,6 +621,7 @@ class Translator(nn.Module):
                 at that rate; None for the model's.
             mix: Share of the translation in the result, 0 to 1; the rest is the recording, aligned
                 to the sample and at its own level.
+            keep_drums: Whether the recording's percussive part is in the result whole, likewise.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -624,8 +633,9 @@ class Translator(nn.Module):
         """
         if not 0 <= mix <= 1:
             raise UsageError(f"mix {mix:g}: expected the translation's share, 0 to 1")
-        if mix < 1 and any(stream.recording is None for stream in streams):
-            raise UsageError("mix needs a recording that can be read again: a file, not a pipe")
+        if (mix < 1 or keep_drums) and any(stream.recording is None for stream in streams):
+            what = "keep_drums" if keep_drums else "mix"
+            raise UsageError(f"{what} needs a recording that can be read again: a file, not a pipe")
         if sample_rate is not None:
             _check_sample_rate(sample_rate)
         made = self.decode_all(
@@ -634,7 +644,7 @@ class Translator(nn.Module):
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
                 audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
-                audio.blocks = self._finished(blocks, audio, mix)
+                audio.blocks = self._finished(blocks, audio, mix, keep_drums=keep_drums)
                 yield audio
 
     def translate_streams(
@@ -646,6 +656,7 @@ class Translator(nn.Module):
         options: GenerationOptions | None = None,
         sample_rate: int | None = None,
         mix: float = 1.0,
+        keep_drums: bool = False,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -656,16 +667,25 @@ class Translator(nn.Module):
             options: As for `decode_streams`.
             sample_rate: As for `decode_streams`.
             mix: As for `decode_streams`.
+            keep_drums: As for `decode_streams`; only the rest is encoded then.
 
         Yields:
             As `decode_streams`.
         """
-        streams = [self.encode_stream(recording) for recording in recordings]
+        streams = [self.encode_stream(own, drop_drums=keep_drums) for own in recordings]
         yield from self.decode_streams(
-            streams, to=to, seed=seed, options=options, sample_rate=sample_rate, mix=mix
+            streams,
+            to=to,
+            seed=seed,
+            options=options,
+            sample_rate=sample_rate,
+            mix=mix,
+            keep_drums=keep_drums,
         )
 
-    def _finished(self, blocks: Iterator[Array], audio: AudioStream, mix: float) -> Iterator[Array]:
+    def _finished(
+        self, blocks: Iterator[Array], audio: AudioStream, mix: float, *, keep_drums: bool
+    ) -> Iterator[Array]:
         """Resample decoded blocks, lower their peaks, and give them the recording's length."""
 
         def report(gain_db: float) -> None:
@@ -673,8 +693,8 @@ class Translator(nn.Module):
 
         n_done = 0
         resampled = resample_blocks(blocks, self.sample_rate, audio.sample_rate)
-        if mix < 1:
-            resampled = mix_with_recording(resampled, audio, mix)
+        if mix < 1 or keep_drums:
+            resampled = mix_with_recording(resampled, audio, mix, keep_drums=keep_drums)
         for block in guard_peaks(resampled, audio.sample_rate, report):
             # What a block stands for was read before it was decoded, so the count of samples
             # cuts nothing before the input has ended.

@@ -74,6 +74,7 @@ class Request:
         rate: The user's --rate; None for the model's.
         bits: The user's --bits; None for the format's usual ones.
         mix: The user's --mix.
+        keep_drums: The user's --keep-drums.
         options: Generation options that the user gave, by name.
     """
 
@@ -94,6 +95,7 @@ class Request:
     rate: int | None = None
     bits: Bits | None = None
     mix: float = 1.0
+    keep_drums: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -384,7 +386,9 @@ class _Work:
             rate = self.translator.sample_rate
             return LatentStream(opened.blocks(), rate, n_samples, n_samples)
         self._tags[source.input] = opened.tags
-        stream = self.translator.encode_stream(opened, follows=self.request.is_live)
+        stream = self.translator.encode_stream(
+            opened, follows=self.request.is_live, drop_drums=self.request.keep_drums
+        )
 
         def with_notice(blocks: Iterator[Any]) -> Iterator[Any]:
             for index, block in enumerate(blocks):
@@ -407,6 +411,7 @@ class _Work:
             options=self.options,
             sample_rate=self.request.rate,
             mix=self.request.mix,
+            keep_drums=self.request.keep_drums,
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -475,7 +480,8 @@ class _Work:
     def _provenance(self, task: Task) -> Provenance:
         from core.audio.provenance import Provenance, file_sha256
 
-        mix = {} if self.request.mix == 1 else {"mix": self.request.mix}
+        mix: dict[str, object] = {} if self.request.mix == 1 else {"mix": self.request.mix}
+        mix |= {"keep_drums": True} if self.request.keep_drums else {}
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,

@@ -56,6 +56,13 @@ def run(
             help="Share of the translation, 0 to 1; the rest of the result is the input.",
         ),
     ] = 1.0,
+    keep_drums: Annotated[
+        bool,
+        typer.Option(
+            "--keep-drums",
+            help="Leave the input's percussive part in the result, and translate the rest.",
+        ),
+    ] = False,
     output: options.Output = None,
     name: options.Name = None,
     rate: options.Rate = None,
@@ -100,6 +107,7 @@ def run(
         seconds=seconds,
         rate=rate,
         mix=mix,
+        keep_drums=keep_drums,
         bits=options.check_bits(bits),
         options=options.generation(temperature=temperature, engine=engine, exact=exact),
     )

@@ -105,10 +105,34 @@ def test_a_mix_beyond_its_ends_is_wrong_usage(umt, song, mix):
     assert (ran.code, len(ran.errors)) == (2, 1)
 
 
-def test_a_pipe_cannot_be_mixed_and_is_told_so(umt, song):
-    ran = umt("translate", "--to", "piano", "--mix", 0.5, "-o", "b.wav", stdin=song.read_bytes())
+@pytest.mark.parametrize("option", [("--mix", 0.5), ("--keep-drums",)])
+def test_a_pipe_cannot_be_mixed_and_is_told_so(umt, song, option):
+    ran = umt("translate", "--to", "piano", *option, "-o", "b.wav", stdin=song.read_bytes())
     assert (ran.code, len(ran.errors)) == (2, 1)
     assert "a file, not a pipe" in ran.errors[0]
+
+
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+def test_kept_drums_are_those_of_the_input_to_the_sample(umt, tmp_path, rate):
+    """Quieter than the model's level, so that the translation is raised and they are not."""
+    samples = np.zeros(2 * rate + 1, np.float32)
+    samples[rate] = 0.1
+    soundfile.write("a.wav", samples, rate, subtype="FLOAT")
+    how = ("--to", "piano", "--rate", rate, "--bits", "float", "--keep-drums", "-o", "b.wav")
+    assert umt("translate", "a.wav", *how).code == 0
+    made, made_rate = soundfile.read("b.wav")
+    assert (made_rate, len(made)) == (rate, len(samples))
+    assert np.argmax(np.abs(made)) == rate
+    assert made[rate] == pytest.approx(0.1, abs=0.01)
+    assert provenance_of("b.wav").options["keep_drums"] is True
+
+
+def test_a_mix_of_nothing_with_kept_drums_is_the_input(umt, tmp_path):
+    song = write_song(tmp_path / "a.wav", 1.0, sample_rate=RATE)
+    how = ("--to", "piano", "--mix", 0, "--keep-drums", "--bits", "float", "-o", "b.wav")
+    assert umt("translate", song, *how).code == 0
+    dry = soundfile.read(song)[0].mean(axis=1)
+    np.testing.assert_allclose(soundfile.read("b.wav")[0], dry, atol=1e-6)
 
 
 def test_redirected_stdout_gets_the_same_file_as_o(umt, umt_process, song):
