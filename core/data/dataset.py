@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 
 from core.audio.levels import matching_gain_db
 from core.data.augment import distort
+from core.data.midi import END, KEY, START
 from core.data.samples import FULL_SCALE, open_samples
-from core.data.score import END, KEY, START, read_notes, score_roll
+from core.data.score import read_notes, score_roll
 from core.errors import DataError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data.score import END, START, parse_labels, parse_midi, score_roll
+from core.data.midi import END, START, parse_labels, parse_midi
+from core.data.score import score_roll
 
 CONTROLS = (6, 38, 64, 100, 101, 120, 121, 123)  # those that the parser follows
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from core.config import DistortionConfig
 from core.data.dataset import Batches, Segments, fixed_batch, make_item
 from core.data.domain import load_domains
-from core.data.score import KEY, START
+from core.data.midi import KEY, START
 from core.errors import DataError
 
 from ..training.conftest import RATE, store_domain, store_music, tiny_config

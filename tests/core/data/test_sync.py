@@ -10,7 +10,8 @@ import mido
 import pytest
 
 from core.data.domain import load_domain
-from core.data.score import KEY, read_notes
+from core.data.midi import KEY
+from core.data.score import read_notes
 from core.errors import DataError
 
 from .conftest import RATE, no_reading, prep, splits, stored, tree, write_tone
