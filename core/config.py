@@ -113,6 +113,8 @@ class SpectralConfig:
         downsampling: Spectrogram frames per latent frame.
         latent_dim: Channels of a latent frame; the first 176 say of each of the piano's 88 keys how
             present it is, and whether it begins.
+        pitch_latents: Whether the next 88 give each key's deviation from equal temperament, in
+            semitones. Models from before they existed have none, and play in tune with 440 Hz.
         n_fft: Length of the decoder's inverse FFT, in samples; its bins are the oscillators.
         partials_ceiling_hz: Highest oscillator; above it there is only noise.
         noise_bands: Bands of the decoder's noise.
@@ -141,6 +143,7 @@ class SpectralConfig:
     frame_length: int = 512
     downsampling: int = 2
     latent_dim: int = 216
+    pitch_latents: bool = False
     n_fft: int = 2048
     partials_ceiling_hz: float = 10_000.0
     noise_bands: int = 64
@@ -162,7 +165,7 @@ class SpectralConfig:
     def __post_init__(self) -> None:
         lowest = {
             "sample_rate": 4000,
-            "latent_dim": 177,  # presence and onset of the keys take the first 176 channels
+            "latent_dim": self.key_channels + 1,  # something must be left for everything else
             "n_fft": 2 * self.frame_length,
             "partials_ceiling_hz": self.sample_rate / self.n_fft if self.n_fft else 0,
         }
@@ -179,6 +182,11 @@ class SpectralConfig:
     def hop_length(self) -> int:
         """Samples per latent frame."""
         return self.frame_length * self.downsampling
+
+    @property
+    def key_channels(self) -> int:
+        """Latent channels that belong to the piano's 88 keys."""
+        return 88 * (3 if self.pitch_latents else 2)
 
 
 ModelConfig = WaveNetConfig | SpectralConfig

@@ -16,7 +16,9 @@ from core.parsing import did_you_mean
 PRESETS: dict[str, Config] = {
     "fast": Config(
         "fast",
-        SpectralConfig(causal=True),
+        SpectralConfig(
+            latent_dim=304, pitch_latents=True, partials_ceiling_hz=16_000.0, causal=True
+        ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(
             equalizer_db=9.0,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from core.errors import UsageError
 from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.layers import ConvNeXtBlock
@@ -18,6 +19,19 @@ from core.families.spectral.note_envelopes import (
     NoteEnvelopes,
     NoteSpectra,
     integrate_envelopes,
+)
+from core.families.spectral.pitch import (
+    SMOOTHING_SECONDS,
+    TUNING_SECONDS,
+    KeyPitch,
+    PitchResponse,
+    hold,
+    nearest_in_tuning,
+    presence_of,
+    smooth,
+    tuning_of,
+    tuning_vector,
+    wrapped,
 )
 from core.families.spectral.salience import N_KEYS
 from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
@@ -32,14 +46,45 @@ if TYPE_CHECKING:
     from core.config import SpectralConfig
 
 QUIETEST, LOUDEST = -12.0, 1.0  # natural logarithm of amplitudes
+LARGEST_CORRECTION = 2.0  # nepers, 17 dB
+FREE_HZ = 2600.0  # from which on the blocks may move an oscillator by half a bin
+FLOOR_AMPLITUDE = math.exp(QUIETEST)
+LOWEST_TUNING, HIGHEST_TUNING = 400.0, 480.0  # Hz of A4
 FURTHEST = LARGEST_DEVIATION - 0.5  # bins by which notes move oscillators; blocks add up to 0.5
 N_ENVELOPE_VALUES = 2 * N_TIMBRES * N_KEYS  # the last of the networks' values
+N_TUNING_VALUES = 2
+STEPS_PER_SEMITONE = 12  # at which notes' harmonics are assigned to oscillators anew
 INITIAL_NOISE = -7.0  # of an untrained decoder, natural logarithm of the amplitude
 
 
 @dataclass(frozen=True)
 class SpectralOptions(GenerationOptions):
-    """Generation options of the spectral family: none."""
+    """Generation options of the spectral family.
+
+    Attributes:
+        tuning: Frequency of A4 in Hz that the result is tuned to; None keeps the source's tuning.
+    """
+
+    tuning: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tuning is not None and not LOWEST_TUNING <= self.tuning <= HIGHEST_TUNING:
+            raise UsageError(
+                f"tuning {self.tuning:g} Hz is impossible: expected the frequency of A4, "
+                f"{LOWEST_TUNING:g} to {HIGHEST_TUNING:g} Hz"
+            )
+
+
+class NoteState(NamedTuple):
+    """What notes carry over from frame to frame.
+
+    Attributes:
+        amplitudes: Of the timbres of all keys, float [B, timbres * keys].
+        deviations: Of the keys from equal temperament, in semitones, float [B, keys].
+    """
+
+    amplitudes: Tensor
+    deviations: Tensor
 
 
 class SpectralDecoder(Decoder[SpectralOptions]):
@@ -49,8 +94,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     (`NoteEnvelopes`, `integrate_envelopes`). Their sum is the decoder's first estimate; the blocks,
     which see all latent channels, correct its amplitudes and frequencies and add noise. The blocks
     are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see some seconds; the envelopes decay
-    exponentially and have no such limit. Notes are steady in training, and have the domain's
-    vibrato when they are generated (`Vibrato`).
+    exponentially and have no such limit. Notes are played at the pitch of the source's tuning, and
+    follow its bends where the domain's recordings bend (`PitchResponse`). They have no vibrato in
+    training, and the domain's when they are generated (`Vibrato`).
 
     Args:
         config: The family's configuration.
@@ -90,12 +136,28 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             self.head.bias.view(config.downsampling, -1)[:, 2 * self.n_partials :] = INITIAL_NOISE
         # Model files store the weights under these two names.
         self.spectra = NoteSpectra(self.n_partials, config.n_fft, config.sample_rate)
-        self.voices = NoteEnvelopes(config.voice_channels, config.latent_dim, config.downsampling)
-        self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
-        self.frames_before = max(
-            sum(block.padding[0] for block in blocks), self.voices.frames_before
+        self.voices = NoteEnvelopes(
+            config.voice_channels,
+            config.latent_dim - config.key_channels,
+            config.downsampling,
+            has_pitch=config.pitch_latents,
         )
-        self.frames_after = max(sum(block.padding[1] for block in blocks), self.voices.frames_after)
+        self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
+        before, after = self.voices.frames_before, self.voices.frames_after
+        if config.pitch_latents:
+            self.key_pitch = KeyPitch(config.sample_rate, config.hop_length)
+            self.response = PitchResponse()
+            reach = round(SMOOTHING_SECONDS / 2 * config.sample_rate / config.frame_length)
+            self.n_taps = 2 * reach + 1
+            around = math.ceil(reach / config.downsampling)
+            before, after = max(before, around), max(after, around)
+        self.frames_before = max(sum(block.padding[0] for block in blocks), before)
+        self.frames_after = max(sum(block.padding[1] for block in blocks), after)
+        sizes = {"amplitude": self.n_partials, "deviation": self.n_partials}
+        sizes |= {"noise": config.noise_bands}
+        if config.pitch_latents:
+            sizes |= {"pitch": N_KEYS, "tuning": N_TUNING_VALUES}
+        self.sizes = sizes | {"envelopes": N_ENVELOPE_VALUES}
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the waveform of latents without vibrato; the noise is drawn item by item.
@@ -108,57 +170,180 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         """
         return self.render_steady(self.predict(latents))
 
-    def render_steady(self, values: Tensor) -> Tensor:
-        """Return the waveform of the networks' values, without vibrato, float [B, T]."""
-        controls, _ = self.controls(values, self.voices.silence(values))
+    def render_steady(self, values: Tensor, tuning: Tensor | None = None) -> Tensor:
+        """Return the waveform of the networks' values, without vibrato.
+
+        Args:
+            values: float [B, N, values].
+            tuning: That notes are played in, in semitones, float [B]; None for the source's.
+
+        Returns:
+            float [B, T].
+        """
+        played, _ = self.play(values, self.silence(values), tuning)
+        controls, _ = self.controls(values, self.silence(values).amplitudes, played)
         return self.synthesizer.render(controls)
 
     def predict(self, latents: Tensor) -> Tensor:
         """Run the networks: float [B, L, D] to [B, N, values], N = L * downsampling.
 
-        The values of a frame are corrections of amplitude and frequency, noise bands, and the
-        excitations and decays of the envelopes; `controls` takes them apart.
+        The values of a frame are corrections of amplitude and frequency, noise bands, the keys'
+        pitches and what they say about the tuning, and the excitations and decays of the
+        envelopes; `split` takes them apart.
         """
         batch, n_latents, _ = latents.shape
-        n_frames = n_latents * self.config.downsampling
+        n_keys, downsampling = self.config.key_channels, self.config.downsampling
         values = self.head(self.norm(self.blocks(self.input(latents))))
         # Undo the encoder's tanh; noise in training may have pushed a latent beyond 1.
         keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
-        envelopes = self.voices(keys.view(batch, n_latents, 2, N_KEYS), latents[..., 2 * N_KEYS :])
-        return torch.cat([values.view(batch, n_frames, -1), envelopes], dim=2)
+        pitch = latents[..., 2 * N_KEYS : n_keys]
+        features = torch.cat([keys, pitch], dim=2).view(batch, n_latents, -1, N_KEYS)
+        envelopes = self.voices(features, latents[..., n_keys:])
+        parts = [values.view(batch, n_latents * downsampling, -1), envelopes]
+        if self.config.pitch_latents:
+            parts[1:1] = self._pitches(pitch, keys[..., :N_KEYS])
+        return torch.cat(parts, dim=2)
+
+    @torch.no_grad()
+    def _pitches(self, deviation: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return smoothed deviations and tuning vectors of frames, [B, N, keys] and [B, N, 2]."""
+        n_repeats = self.config.downsampling
+        smoothed = smooth(deviation, presence, n_repeats, self.n_taps)
+        tuning = tuning_vector(deviation, presence).repeat_interleave(n_repeats, dim=1)
+        return smoothed, tuning
+
+    def split(self, values: Tensor) -> dict[str, Tensor]:
+        """Take the networks' values apart: float [B, N, ...] by name."""
+        parts = torch.split(values, list(self.sizes.values()), dim=2)
+        return dict(zip(self.sizes, parts, strict=True))
+
+    def silence(self, values: Tensor) -> NoteState:
+        """Return the notes' state before the first frame of values [B, N, values]."""
+        deviations = torch.zeros(len(values), N_KEYS, device=values.device)
+        return NoteState(self.voices.silence(values), deviations)
+
+    @torch.no_grad()
+    def play(
+        self,
+        values: Tensor,
+        before: NoteState,
+        tuning: Tensor | None = None,
+        source_tuning: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decide at which pitch each key is played.
+
+        Args:
+            values: float [B, N, values].
+            before: The notes before the first frame.
+            tuning: That notes are played in, in semitones, float [B] or [B, N]; None for the
+                source's.
+            source_tuning: Of the source, likewise; None for the mean of these frames.
+
+        Returns:
+            The keys' deviations from equal temperament, in semitones, float [B, N, keys], and the
+            source's after the last frame, float [B, keys].
+        """
+        if not self.config.pitch_latents:
+            return values.new_zeros(*values.shape[:2], N_KEYS), before.deviations
+        parts = self.split(values)
+        deviation = hold(parts["pitch"], before.deviations)
+        if source_tuning is None:
+            source_tuning = tuning_of(parts["tuning"].sum(1))
+        source_tuning = source_tuning.view(len(values), -1, 1)
+        played = self.response(deviation, source_tuning)
+        if tuning is not None:
+            played = played + wrapped(tuning.view(len(values), -1, 1) - source_tuning)
+        return played, deviation[:, -1]
 
     def controls(
-        self, values: Tensor, before: Tensor, vibrato: Tensor | None = None
+        self, values: Tensor, before: Tensor, played: Tensor, vibrato: Tensor | None = None
     ) -> tuple[Controls, Tensor]:
         """Turn the networks' values into the synthesizer's controls.
 
         Args:
             values: float [B, N, values].
             before: Amplitudes of the notes before the first frame; see `integrate_envelopes`.
-            vibrato: Deviation of each key relative to its frequency, float [N, keys] or
-                [B, N, keys]; None for none.
+            played: Deviation of each key from equal temperament, in semitones, float [B, N, keys].
+            vibrato: Deviation of each key relative to its frequency, float [B, N, keys]; None for
+                none.
 
         Returns:
             The controls, and the amplitudes of the notes after the last frame.
         """
-        sizes = [self.n_partials, self.n_partials, self.config.noise_bands, N_ENVELOPE_VALUES]
-        amplitude, deviation, noise, envelopes = torch.split(values, sizes, dim=2)
-        amplitudes, after = integrate_envelopes(envelopes, before)
-        level = amplitudes.clamp(math.exp(QUIETEST), math.exp(LOUDEST))
-        spectra = self.spectra()
-        notes = level @ spectra.flatten(0, 1) + math.exp(QUIETEST)
-        # An oscillator that several notes share lies at their weighted mean frequency.
-        offset = level @ (spectra * self.spectra.offsets).flatten(0, 1)
-        if vibrato is not None:
-            moved = level * torch.cat([vibrato] * N_TIMBRES, dim=-1)
-            offset = offset + moved @ (spectra * self.spectra.places).flatten(0, 1)
-        bands = noise.clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
+        parts = self.split(values)
+        amplitudes, after = integrate_envelopes(parts["envelopes"], before)
+        levels = amplitudes.clamp(max=math.exp(LOUDEST)).view(*values.shape[:2], -1, N_KEYS)
+        # Item by item, as each has notes of its own.
+        swings = [None] * len(levels) if vibrato is None else vibrato
+        banks = [self._bank(*item) for item in zip(levels, played, swings, strict=True)]
+        notes, offset = (torch.stack(side) for side in zip(*banks, strict=True))
+        notes = notes + FLOOR_AMPLITUDE
+        bands = parts["noise"].clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
+        correction = parts["amplitude"]
+        if self.config.pitch_latents:
+            # A partial that glides meets the corrections of all oscillators on its way: none may
+            # stand out.
+            correction = LARGEST_CORRECTION * (correction / LARGEST_CORRECTION).tanh()
+        amplitude = (notes.log() + correction).clamp(QUIETEST, LOUDEST).exp()
         controls = Controls(
-            amplitude=(notes.log() + amplitude).clamp(QUIETEST, LOUDEST).exp(),
-            deviation=(offset / notes).clamp(-FURTHEST, FURTHEST) + 0.5 * deviation.tanh(),
-            noise=bands.exp(),
+            # What is at the floor is silent: hundreds of oscillators at -104 dB would be heard.
+            amplitude=amplitude - FLOOR_AMPLITUDE,
+            # An oscillator that several notes share lies at their weighted mean frequency.
+            deviation=(offset / notes).clamp(-FURTHEST, FURTHEST)
+            + self._largest_shift(values) * parts["deviation"].tanh(),
+            noise=bands.exp() - FLOOR_AMPLITUDE,
         )
         return controls, after
+
+    def _largest_shift(self, like: Tensor) -> Tensor:
+        """Return by how much the blocks may move oscillators, in bins, float [S].
+
+        Fundamentals stay in tune to some cents; upper partials may be as far from harmonic as
+        those of strings are, which deviate by the square of their number.
+        """
+        bins = torch.arange(1, self.n_partials + 1, device=like.device)
+        if not self.config.pitch_latents:
+            return torch.full_like(bins, 0.5, dtype=like.dtype)
+        hertz = bins * (self.config.sample_rate / self.config.n_fft)
+        return 0.5 * (hertz / FREE_HZ).square().clamp(max=1)
+
+    def _bank(
+        self, levels: Tensor, played: Tensor, vibrato: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Play notes on the oscillators.
+
+        A note's harmonics are assigned to the oscillators nearest to them, for each of the steps
+        of a fraction of a semitone at which the key is played. What is left of the pitch, and the
+        vibrato, moves the oscillators.
+
+        Args:
+            levels: Amplitudes of the timbres of keys, float [N, timbres, keys].
+            played: Deviations of the keys in semitones, float [N, keys].
+            vibrato: Relative to the keys' frequencies, float [N, keys].
+
+        Returns:
+            Amplitudes of the oscillators, and their deviations in bins times amplitudes, float
+            [N, S] each.
+        """
+        steps = (played * STEPS_PER_SEMITONE).round()
+        is_heard = (levels.detach() > FLOOR_AMPLITUDE).any(1)
+        furthest = int(steps.abs().amax()) if steps.numel() else 0
+        used = torch.zeros(N_KEYS, 2 * furthest + 1, dtype=torch.bool, device=played.device)
+        index = (steps + furthest).long()
+        keys = torch.arange(N_KEYS, device=played.device).expand_as(index)
+        used[keys[is_heard], index[is_heard]] = True
+        keys, place = used.nonzero().unbind(1)
+        own = place - furthest
+        spectra, offsets, frequencies = self.spectra(keys, own / STEPS_PER_SEMITONE)
+        level = levels[:, :, keys] * (steps[:, keys] == own).unsqueeze(1)
+        swing = 2 ** ((played[:, keys] - own / STEPS_PER_SEMITONE) / 12) - 1
+        if vibrato is not None:
+            swing = swing + vibrato[:, keys]
+        moved = level * swing.unsqueeze(1)
+        level, moved = level.flatten(1), moved.flatten(1)
+        offset = level @ (spectra * offsets).flatten(0, 1)
+        offset = offset + moved @ (spectra * frequencies).flatten(0, 1)
+        return level @ spectra.flatten(0, 1), offset
 
     def _band_filters(self, like: Tensor) -> Tensor:
         """Return weights [bands, bins] that interpolate between bands on the mel scale."""
@@ -172,17 +357,45 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the loss of magnitudes and attacks; see `Decoder.reconstruction_loss`."""
         values = self.predict(latents)
+        tuning, bends = self._compare_pitches(values.detach(), waveform)
         distance = multi_resolution_loss(
-            self.render_steady(values),
+            self.render_steady(values, tuning),
             waveform,
             self.config.sample_rate,
             attack_weight=self.config.attack_weight,
         )
-        vibrato = self.vibrato_loss(values.detach(), waveform)
-        # Adds the vibrato's gradient without changing the loss value.
-        return distance + vibrato - vibrato.detach()
+        measured = bends + self.vibrato_loss(values.detach(), waveform, tuning)
+        # Adds the gradients of vibrato and bends without changing the loss value.
+        return distance + measured - measured.detach()
 
-    def vibrato_loss(self, values: Tensor, waveform: Tensor) -> Tensor:
+    def _compare_pitches(self, values: Tensor, waveform: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Measure the recording's pitches beside the source's.
+
+        Args:
+            values: Of the source, float [B, N, values].
+            waveform: The recording, float [B, T].
+
+        Returns:
+            The recording's tuning in semitones, float [B], as another rendition may be tuned
+            otherwise; and the loss of the response to bends.
+        """
+        if not self.config.pitch_latents:
+            return None, values.new_zeros(())
+        parts = self.split(values)
+        measured, power = self.key_pitch(waveform)
+        recorded, vector = self._pitches(measured, presence_of(power))
+        tunings = tuning_of(parts["tuning"].sum(1)), tuning_of(vector.sum(1))
+        source, target = (
+            deviation - nearest_in_tuning(deviation, tuning.view(-1, 1, 1))
+            for deviation, tuning in zip((parts["pitch"], recorded), tunings, strict=True)
+        )
+        is_clear = ~(source.isnan() | target.isnan())
+        source, target = (one.nan_to_num() for one in (source, target))
+        return tunings[1], self.response.loss(source, target, is_clear.to(source.dtype))
+
+    def vibrato_loss(
+        self, values: Tensor, waveform: Tensor, tuning: Tensor | None = None
+    ) -> Tensor:
         """Compare the last second, played with vibrato, with the recording's.
 
         See `Vibrato.loss`; only the vibrato depths get a gradient.
@@ -190,12 +403,14 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         n_frames = min(self.vibrato.n_window, values.shape[1])
         n_samples = n_frames * self.config.frame_length
         with torch.no_grad():
+            played, _ = self.play(values, self.silence(values), tuning)
             earlier, last = values[:, :-n_frames], values[:, -n_frames:]
             _, before = integrate_envelopes(
                 earlier[..., -N_ENVELOPE_VALUES:], self.voices.silence(values)
             )
             phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
-            controls, _ = self.controls(last, before, self.vibrato(phases, 0, n_frames))
+            vibrato = self.vibrato(phases, 0, n_frames)
+            controls, _ = self.controls(last, before, played[:, -n_frames:], vibrato)
             output = self.synthesizer.render(controls)
         return self.vibrato.loss(output, waveform[:, -n_samples:])
 
@@ -222,7 +437,6 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: SpectralOptions
     ) -> Iterator[Tensor]:
         """Generate in windows; `seed` fixes vibrato and noise. See `Decoder.generate`."""
-        del options
         synthesizer = StreamingSynthesizer(self.synthesizer, seed=seed)
         phases = self.vibrato.draw(seed)
         n_channels = 1
@@ -240,22 +454,42 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         windows = run_in_windows(
             blocks, run, window=window, before=self.frames_before, after=self.frames_after
         )
-        amplitudes: Tensor | None = None
+        state: NoteState | None = None
+        tuning = _Tuning(self.config.sample_rate / self.config.frame_length)
+        forced = None if options.tuning is None else 12 * math.log2(options.tuning / 440)
         is_wide = False  # whether the channels have differed
         for kept in windows:
             is_wide = is_wide or bool(self._split_sides(kept, n_channels)[1].any())
+            in_tune = tuning.advance(self._tuning_vectors(kept, n_channels))
             # In parts: channels take more memory, and are slower where it is not reused.
-            for part in torch.split(kept, max(1, window // n_channels) if is_wide else window):
+            size = max(1, window // n_channels) if is_wide else window
+            pieces = zip(
+                torch.split(kept, size),
+                torch.split(in_tune, size * self.config.downsampling),
+                strict=True,
+            )
+            for part, own in pieces:
                 values, sides = self._split_sides(part, n_channels)
-                before = self.voices.silence(values) if amplitudes is None else amplitudes
-                vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1])
+                state = state or self.silence(values)
+                wanted = None if forced is None else torch.full_like(own, forced)
+                played, deviations = self.play(values, state, wanted, own)
+                vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1]).unsqueeze(0)
                 if is_wide:
                     values = excite_channels(values, sides)
-                controls, amplitudes = self.controls(values, before, vibrato)
+                    played, vibrato = (x.expand(len(values), -1, -1) for x in (played, vibrato))
+                controls, amplitudes = self.controls(values, state.amplitudes, played, vibrato)
+                state = NoteState(amplitudes, deviations)
                 if is_wide:
                     controls = share_oscillators(controls)
                 yield _time_first(synthesizer.advance(controls), n_channels)
         yield _time_first(synthesizer.finish(), n_channels)
+
+    def _tuning_vectors(self, kept: Tensor, n_channels: int) -> Tensor:
+        """Return what the frames of a window say about the tuning, float [N, 2]."""
+        values, _ = self._split_sides(kept, n_channels)
+        if not self.config.pitch_latents:
+            return values.new_zeros(values.shape[1], N_TUNING_VALUES)
+        return self.split(values)["tuning"][0]
 
     def _split_sides(self, kept: Tensor, n_channels: int) -> tuple[Tensor, Tensor]:
         """Take apart what `generate` makes of a window.
@@ -274,3 +508,30 @@ class SpectralDecoder(Decoder[SpectralOptions]):
 def _time_first(waveform: Tensor, n_channels: int) -> Tensor:
     """Turn float [1, t] or [C, t] into [t] for one channel, else into [t, C]."""
     return waveform[0] if n_channels == 1 else waveform.expand(n_channels, -1).T
+
+
+class _Tuning:
+    """The tuning of a piece, found as it goes on: the mean of the last half minute.
+
+    Args:
+        frame_rate: Frames a second.
+    """
+
+    def __init__(self, frame_rate: float) -> None:
+        self.frame_rate = frame_rate
+        self.vector = torch.zeros(N_TUNING_VALUES)
+        self.last: Tensor | None = None
+
+    def advance(self, vectors: Tensor) -> Tensor:
+        """Take the frames of a window, float [N, 2]; return the tuning in each, float [N].
+
+        The first window has one tuning; later ones change over to theirs.
+        """
+        n_frames = len(vectors)
+        fade = math.exp(-n_frames / (TUNING_SECONDS * self.frame_rate))
+        self.vector = fade * self.vector.to(vectors) + vectors.sum(0)
+        now = tuning_of(self.vector)
+        last = now if self.last is None else self.last
+        self.last = now
+        ramp = torch.arange(1, n_frames + 1, device=vectors.device) / n_frames
+        return last + wrapped(now - last) * ramp

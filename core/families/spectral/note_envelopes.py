@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from core.families.spectral.salience import N_KEYS, harmonics_of_keys
+from core.families.spectral.pitch import share_of_key
+from core.families.spectral.salience import LOWEST_KEY, N_KEYS, harmonics_of, key_to_hz
 
 # The timbres before training: two are sustained as long as a key is present, the second one
 # duller; two are struck at its onset, the first one brighter and shorter.
@@ -43,6 +44,7 @@ NEPERS_PER_ONSET = (
 )
 TAPS = 4  # of a convolution over the past
 DILATIONS = (1, 4, 16)
+SMALLEST_SHARE = 1e-3  # of a tone that lies a semitone away from the key
 NEIGHBOURHOOD = 12  # keys to either side: an octave, the distance of a note's second harmonic
 
 
@@ -53,19 +55,24 @@ class NoteEnvelopes(nn.Module):
 
     Args:
         channels: Width of the network.
-        latent_dim: D.
+        n_others: Latent channels that belong to no key.
         frames_per_latent: Frames of the output per latent frame.
+        has_pitch: Whether latents have the keys' deviations.
 
     Attributes:
         frames_before: Latent frames before a frame that can change it.
         frames_after: Latent frames after it.
     """
 
-    def __init__(self, channels: int, latent_dim: int, frames_per_latent: int) -> None:
+    def __init__(
+        self, channels: int, n_others: int, frames_per_latent: int, *, has_pitch: bool
+    ) -> None:
         super().__init__()
         self.frames_per_latent = frames_per_latent
-        self.input = nn.Conv2d(2, channels, (3, 2 * NEIGHBOURHOOD + 1), padding=(1, NEIGHBOURHOOD))
-        self.others = nn.Linear(latent_dim - 2 * N_KEYS, channels)
+        self.has_pitch = has_pitch
+        size = (3, 2 * NEIGHBOURHOOD + 1)
+        self.input = nn.Conv2d(3 if has_pitch else 2, channels, size, padding=(1, NEIGHBOURHOOD))
+        self.others = nn.Linear(n_others, channels)
         self.key_bias = nn.Parameter(torch.zeros(channels, 1, N_KEYS))
         self.past = nn.ModuleList(
             nn.Conv2d(channels, channels, (TAPS, 1), dilation=(dilation, 1))
@@ -90,9 +97,9 @@ class NoteEnvelopes(nn.Module):
         """Predict how strongly each timbre of each key is excited, and how fast it decays.
 
         Args:
-            keys: Presences and onsets, float [B, L, 2, keys].
-            others: The other latent channels, float [B, L, D - 2 * keys]; they locate onsets
-                more precisely than the presences do.
+            keys: Presences, onsets and, if there are any, deviations, float [B, L, 2 or 3, keys].
+            others: The other latent channels, float [B, L, others]; they locate onsets more
+                precisely than the presences do.
 
         Returns:
             Logarithms of excitations and of decays, float [B, N, 2 * timbres * keys].
@@ -103,8 +110,11 @@ class NoteEnvelopes(nn.Module):
         x = F.gelu(self.input(x) + self.key_bias + common)
         for layer, dilation in zip(self.past, DILATIONS, strict=True):
             x = x + F.gelu(layer(F.pad(x, (0, 0, (TAPS - 1) * dilation, 0))))
-        presence, onset = keys.unbind(2)
+        presence, onset = keys[:, :, 0], keys[:, :, 1]
         level = NEPERS_PER_SALIENCE * self.key_scale * (presence - 1)
+        if self.has_pitch:
+            # A tone between two keys is played by both, and sounds as loud as on one.
+            level = level + share_of_key(keys[:, :, 2]).clamp(min=SMALLEST_SHARE).log()
         missing = self.struck.view(-1, 1, 1) * (onset - 1).clamp(max=0).unsqueeze(1)
         shape = (batch, self.frames_per_latent, 2, N_TIMBRES, n_latents, N_KEYS)
         values = STEP * (self.output(x).view(shape) + self.own.unsqueeze(2))
@@ -125,33 +135,39 @@ class NoteSpectra(nn.Module):
         n_partials: S, the number of oscillators; see `core.families.spectral.synthesizer`.
         n_fft: FFT length that they are the bins of.
         sample_rate: Hz.
-
-    Attributes:
-        offsets: Distance of a key's harmonic from its oscillator's bin, in bins, float [keys, S].
-        places: Frequency of that harmonic, in bins, 0 where there is none, float [keys, S].
     """
-
-    harmonics: Tensor
-    offsets: Tensor
-    places: Tensor
 
     def __init__(self, n_partials: int, n_fft: int, sample_rate: int) -> None:
         super().__init__()
-        harmonics, offsets = harmonics_of_keys(n_partials, n_fft, sample_rate)
-        self.register_buffer("harmonics", harmonics, persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        places = (torch.arange(1, n_partials + 1) + offsets) * (harmonics > 0)
-        self.register_buffer("places", places, persistent=False)
+        self.n_partials, self.n_fft, self.sample_rate = n_partials, n_fft, sample_rate
         falls = torch.tensor(SLOPES).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).log()
         self.levels = nn.Parameter(-falls.unsqueeze(1).expand(-1, N_KEYS, -1) / STEP)
 
-    def forward(self) -> Tensor:
-        """Return the amplitude of each oscillator in a note, float [timbres, keys, S]."""
-        slopes = torch.tensor(SLOPES, device=self.levels.device).view(-1, 1, 1)
-        highest = self.harmonics.clamp(1, N_HARMONICS)
-        own = STEP * self.levels.gather(2, (highest - 1).expand(N_TIMBRES, -1, -1))
-        beyond = slopes * (highest / self.harmonics.clamp(min=1)).log()
-        return torch.where(self.harmonics > 0, (own + beyond).exp(), BETWEEN)
+    def forward(self, keys: Tensor, deviations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the oscillators of notes.
+
+        Args:
+            keys: Number of each note's key, 0 for the lowest, int64 [R].
+            deviations: Of the notes from their keys, in semitones, float [R].
+
+        Returns:
+            The amplitude of each oscillator in a note, float [timbres, R, S]; the distance of the
+            note's harmonic from the oscillator's bin, in bins, and the frequency of that harmonic
+            in bins, both 0 where there is none, float [R, S] each.
+        """
+        fundamental = key_to_hz(LOWEST_KEY + keys + deviations) * (self.n_fft / self.sample_rate)
+        harmonic, offset = harmonics_of(fundamental, self.n_partials)
+        number = harmonic.clamp(1, N_HARMONICS)
+        index = (number - 1).long().expand(N_TIMBRES, -1, -1)
+        own = STEP * self.levels[:, keys].gather(2, index)
+        slopes = torch.tensor(SLOPES, device=keys.device).view(-1, 1, 1)
+        beyond = slopes * (number / harmonic.clamp(min=1)).log()
+        is_near = (harmonic > 0) & (offset.abs() <= 0.5)
+        # Nothing sounds below the fundamental; between harmonics the blocks' corrections need
+        # something to correct.
+        between = BETWEEN * (harmonic > 0)
+        spectra = torch.where(is_near, (own + beyond).exp(), between)
+        return spectra, offset * is_near, harmonic * fundamental.unsqueeze(1) * is_near
 
 
 def integrate_envelopes(values: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:

@@ -194,21 +194,17 @@ def _gathered(features: Tensor, shifts: Sequence[int], padding: float) -> Tensor
     )
 
 
-def harmonics_of_keys(n_partials: int, n_fft: int, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """Return where each key's harmonics fall among the oscillators of a synthesizer.
+def harmonics_of(fundamentals: Tensor, n_partials: int) -> tuple[Tensor, Tensor]:
+    """Return where the harmonics of notes fall among the oscillators of a synthesizer.
 
     Args:
+        fundamentals: Frequencies of the notes, in FFT bins, float [R].
         n_partials: Oscillators; number i belongs to FFT bin i + 1.
-        n_fft: FFT length that the bins are of.
-        sample_rate: Hz.
 
     Returns:
-        Number of the harmonic nearest to each oscillator, int64 [keys, S], 0 between harmonics;
-        and that harmonic's distance from the oscillator's bin, in bins, float [keys, S].
+        Number of the harmonic nearest to each oscillator, 0 below half the fundamental, and that
+        harmonic's distance from the oscillator's bin, in bins, float [R, S] each.
     """
-    fundamental = key_to_hz(LOWEST_KEY + torch.arange(N_KEYS)) * n_fft / sample_rate
-    bins = torch.arange(1, n_partials + 1)
-    harmonic = (bins / fundamental.unsqueeze(1)).round()
-    offset = harmonic * fundamental.unsqueeze(1) - bins
-    is_near = (harmonic > 0) & (offset.abs() <= 0.5)
-    return torch.where(is_near, harmonic, 0.0).long(), torch.where(is_near, offset, 0.0)
+    bins = torch.arange(1, n_partials + 1, device=fundamentals.device)
+    harmonic = (bins / fundamentals.unsqueeze(1)).round()
+    return harmonic, harmonic * fundamentals.unsqueeze(1) - bins

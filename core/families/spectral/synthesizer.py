@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Standard deviation of a frame's window in frames: the sum of the windows of all frames is
 # then constant to 0.2 %, and an attack is spread over 16 ms at the preset's frame rate.
 WINDOW_WIDTH = 0.6
+NEARER = 0.25  # bins by which a partial's earlier oscillator is nearer than the present one
+AUDIBLE = 1e-4  # amplitude, -80 dB of full scale: fainter partials take no phase along
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
 
@@ -73,25 +75,42 @@ class Synthesizer:
         """
         return torch.arange(1, self.n_partials + 1, dtype=torch.float64) * GOLDEN_RATIO % 1
 
-    def phases(self, deviation: Tensor, before: Tensor, last_deviation: Tensor) -> Tensor:
+    def phases(
+        self, amplitude: Tensor, deviation: Tensor, before: Tensor, last: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Integrate frequencies.
 
+        A partial that glides passes from one oscillator to the next; it takes its phase along, as
+        in the tracking of partials by McAulay & Quatieri 1986, or it would be heard as rough.
+
         Args:
+            amplitude: float [..., N, S].
             deviation: float [..., N, S], in bins.
             before: Phases of the frame before the first, float64 [..., S], in cycles.
-            last_deviation: That frame's deviations, float [..., S].
+            last: That frame's amplitudes and deviations, float [..., S] each.
 
         Returns:
             Phases at the frames' centres, float64 [..., N, S], in cycles.
         """
-        earlier = torch.cat([last_deviation.unsqueeze(-2), deviation[..., :-1, :]], dim=-2)
+        loudness, earlier = (
+            torch.cat([one.unsqueeze(-2), now[..., :-1, :]], dim=-2)
+            for one, now in zip(last, (amplitude, deviation), strict=True)
+        )
         bins = torch.arange(1, self.n_partials + 1, device=deviation.device)
+        predecessor = _predecessors(loudness, bins + earlier, bins + deviation)
         # From centre to centre the frequency is the mean of both; in float64, because the
         # sum goes on for as long as the music does.
-        cycles = (bins + (deviation.double() + earlier.double()) / 2) * (
-            self.frame_length / self.n_fft
-        )
-        return (before.unsqueeze(-2) + cycles.cumsum(-2)) % 1
+        places = bins + earlier.double()
+        if predecessor is not None:
+            places = places.gather(-1, predecessor)
+        cycles = (bins + deviation.double() + places) / 2 * (self.frame_length / self.n_fft)
+        if predecessor is None:
+            return (before.unsqueeze(-2) + cycles.cumsum(-2)) % 1
+        phases = []
+        for step, source in zip(cycles.unbind(-2), predecessor.unbind(-2), strict=True):
+            before = (before.gather(-1, source) + step) % 1
+            phases.append(before)
+        return torch.stack(phases, dim=-2)
 
     def frames(self, controls: Controls, phases: Tensor, noise_phases: Tensor) -> Tensor:
         """Return windowed frames, float [B, N, n_fft], to be added with overlap.
@@ -126,9 +145,9 @@ class Synthesizer:
         batch, n_frames, _ = controls.amplitude.shape
         # Detached: a partial's frequency is learnt from its lobe within each frame. Through the
         # phases every later sample would add a gradient too, in random directions.
-        deviation = controls.deviation.detach()
+        amplitude, deviation = controls.amplitude.detach(), controls.deviation.detach()
         before = self.first_phases().to(deviation.device).expand(batch, -1)
-        phases = self.phases(deviation, before, deviation[:, 0])
+        phases = self.phases(amplitude, deviation, before, (amplitude[:, 0], deviation[:, 0]))
         noise_phases = uniform_like(controls.noise)
         waveform = overlap_add(self.frames(controls, phases, noise_phases), self.frame_length)
         return waveform[:, self.overhang : self.overhang + n_frames * self.frame_length]
@@ -151,7 +170,7 @@ class StreamingSynthesizer:
         self.n_frames = 0
         self.surplus = synthesizer.overhang  # samples before the first frame, still to drop
         self.before = synthesizer.first_phases()
-        self.last_deviation: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None
         self.tail: Tensor | None = None
 
     def advance(self, controls: Controls) -> Tensor:
@@ -165,12 +184,12 @@ class StreamingSynthesizer:
             float [C, t].
         """
         synthesizer = self.synthesizer
-        deviation = controls.deviation
-        if self.last_deviation is None:
-            self.last_deviation = deviation[:, 0]
+        amplitude, deviation = controls.amplitude.amax(0, keepdim=True), controls.deviation
+        if self.last is None:
+            self.last = (amplitude[:, 0], deviation[:, 0])
             self.before = self.before.to(deviation.device).unsqueeze(0)
-        phases = synthesizer.phases(deviation, self.before, self.last_deviation)
-        self.before, self.last_deviation = phases[:, -1], deviation[:, -1]
+        phases = synthesizer.phases(amplitude, deviation, self.before, self.last)
+        self.before, self.last = phases[:, -1], (amplitude[:, -1], deviation[:, -1])
         noise_phases = self._noise_phases(controls.noise)
         frames = synthesizer.frames(controls, phases, noise_phases)
         waveform = overlap_add(frames, synthesizer.frame_length)
@@ -199,6 +218,35 @@ class StreamingSynthesizer:
         numbers = np.random.Generator(bits).random(n_frames * per_frame)
         phases = numbers.reshape(1, n_frames, per_frame)[..., :n_bins]
         return torch.from_numpy(phases).to(noise)
+
+
+def _predecessors(amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor | None:
+    """Return which oscillator each one's partial was on in the frame before.
+
+    It was on a neighbour if that was louder, and clearly nearer in frequency than the oscillator
+    itself was.
+
+    Args:
+        amplitude: Of the frame before, float [..., S].
+        earlier: Frequencies of the frame before, in bins, float [..., S].
+        now: Frequencies, in bins, float [..., S].
+
+    Returns:
+        int64 [..., S], or None if all partials stayed.
+    """
+    distance = (earlier - now).abs() - NEARER
+    moves = []
+    for by in (-1, 1):
+        sides = (1, 0) if by < 0 else (0, 1)
+        cut = slice(None, -1) if by < 0 else slice(1, None)
+        loud = F.pad(amplitude[..., cut], sides)
+        place = F.pad(earlier[..., cut], sides, value=math.inf)
+        is_better = (loud > amplitude.clamp(min=AUDIBLE)) & ((place - now).abs() < distance)
+        moves.append(by * is_better)
+    moved = moves[0] + moves[1]
+    if not moved.any():
+        return None
+    return torch.arange(now.shape[-1], device=now.device) + moved
 
 
 def _phasors(size: Tensor, cycles: Tensor) -> Tensor:

@@ -1,0 +1,297 @@
+"""The pitch of keys: how far the tones that sound lie from equal temperament, and what follows.
+
+`KeyPitch` measures it in a waveform, for the encoder. `smooth`, `hold` and `PitchResponse` turn
+it into what a decoder plays: the tuning of the piece is kept by every domain; bends and glides by
+those whose recordings bend. Vibrato is the target's own (`core.families.spectral.vibrato`), so the
+source's is averaged out.
+
+All deviations are in semitones from the key of an equal temperament at A4 = 440 Hz.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.families.spectral.salience import (
+    FLOOR,
+    LOWEST_KEY,
+    N_KEYS,
+    WINDOWS,
+    fft_length,
+    key_to_hz,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Up to the fourth harmonic all lie within 2 cents of a key, so that another note whose partial
+# falls there in tune does not mislead.
+N_HARMONICS = 4
+HIGHEST_HZ = 5000.0
+ASIDE = (-2, -1, 0, 1, 2)  # where around a harmonic it is measured: next to it in the bass, and
+REACH = 0.03  # of the frequency apart at the outermost, half a semitone, in the treble
+FAINT = 1e-9  # power, -84 dB of full scale: fainter tones have deviation 0
+# Standard deviation in semitones within which a tone belongs to a key: wide enough for one halfway
+# to the next key, narrow enough that the next key's own tone does not count.
+BELONGING = 0.45
+
+FAINTEST_PRESENCE = -0.625  # -65 dB of full scale; a fainter key has no pitch of its own
+PRESENCE_RANGE = 1.0  # 40 dB below the loudest key of a frame, likewise
+AMPLITUDE_PER_PRESENCE = 2.0  # decades; see `core.families.spectral.salience`
+# A vibrato of 4 to 7 Hz takes 140 to 250 ms a cycle; the mean over 163 ms leaves a fifth of it, and
+# follows a glide with no delay.
+SMOOTHING_SECONDS = 0.163
+SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
+TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
+
+BENDS_FROM, BENDS_WHOLLY = 0.3, 0.7  # of the response; see `PitchResponse`
+UNCERTAINTY = 0.05  # semitones: deviations of this size are mostly errors of measurement
+
+
+class KeyPitch(nn.Module):
+    """Measures where within its semitone each key's tone lies; nothing is learnt.
+
+    The frequency in an FFT bin is found by reassignment (Auger & Flandrin 1995, "Improving the
+    readability of time-frequency and time-scale representations by the reassignment method"), which
+    is exact for a single tone and for the middle of a linear glide.
+
+    Args:
+        sample_rate: Hz.
+        hop_length: Samples between frames.
+        windows: Window in seconds, and up to which frequency in Hz each is used.
+
+    Attributes:
+        n_ffts: The windows in samples.
+    """
+
+    places: Tensor
+    hertz: Tensor
+    weights: Tensor
+
+    def __init__(
+        self, sample_rate: int, hop_length: int, windows: Sequence[tuple[float, float]] = WINDOWS
+    ) -> None:
+        super().__init__()
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+        highest = min(HIGHEST_HZ, 0.45 * sample_rate)
+        self.n_ffts = [fft_length(seconds, sample_rate, hop_length) for seconds, _ in windows]
+        keys = LOWEST_KEY + torch.arange(N_KEYS, device="cpu")
+        order = torch.arange(1, N_HARMONICS + 1, device="cpu")
+        hertz = key_to_hz(keys).unsqueeze(1) * order  # [keys, harmonics]
+        limits = [min(limit, highest) for _, limit in windows]
+        index = torch.bucketize(hertz, torch.tensor(limits[:-1], device="cpu"), right=True)
+        spacing = sample_rate / torch.tensor(self.n_ffts, device="cpu").double()
+        # The used bins of all windows lie side by side, each with one bin more on either side.
+        self.n_used = [
+            min(int(limit / float(width)) + 3, n_fft // 2)
+            for limit, width, n_fft in zip(limits, spacing, self.n_ffts, strict=True)
+        ]
+        first = torch.tensor([0, *self.n_used[:-1]], device="cpu").cumsum(0)
+        bins = (hertz.double() / spacing[index]).round().long().unsqueeze(2)
+        apart = (REACH / 2 * hertz / spacing[index]).ceil().clamp(min=1).long().unsqueeze(2)
+        bins = (bins + apart * torch.tensor(ASIDE, device="cpu")).clamp(min=1)
+        most = torch.tensor(self.n_used, device="cpu")[index].unsqueeze(2) - 1
+        places = first[index].unsqueeze(2) + torch.minimum(bins, most)
+        weights = (hertz < highest) / order
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("hertz", hertz, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Measure deviations.
+
+        Args:
+            waveform: float [B, T], T a multiple of the hop length.
+
+        Returns:
+            Deviations in semitones, -1..1, 0 where nothing sounds, and the power they were found
+            in (a full-scale sine has about 0.5), float [B, L, keys] each.
+        """
+        total, weighted = self.moments(waveform)
+        return deviation_of(total, weighted), total
+
+    @torch.no_grad()
+    def moments(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return powers, and deviations times powers, which channels have a mean of.
+
+        Args:
+            waveform: float [B, T].
+
+        Returns:
+            float [B, L, keys] each.
+        """
+        measured = [
+            self._measure(waveform, n_fft, n_used)
+            for n_fft, n_used in zip(self.n_ffts, self.n_used, strict=True)
+        ]
+        frequency, power = (torch.cat(one, dim=2) for one in zip(*measured, strict=True))
+        ratio = frequency[..., self.places] / self.hertz.unsqueeze(2)
+        deviation = 12 * ratio.clamp(0.5, 2).log2()
+        belonging = torch.exp(-0.5 * (deviation / BELONGING).square())
+        weight = power[..., self.places] * belonging * self.weights.unsqueeze(2)
+        return weight.sum((3, 4)), (weight * deviation).sum((3, 4))
+
+    def _measure(self, waveform: Tensor, n_fft: int, n_used: int) -> tuple[Tensor, Tensor]:
+        """Return the frequency in Hz and the power of bins 0 and up, float [B, L, n_used]."""
+        padding = (n_fft - self.hop_length) // 2
+        padded = F.pad(waveform, (padding, n_fft - self.hop_length - padding))
+        plain = torch.fft.rfft(padded.unfold(1, n_fft, self.hop_length) / n_fft)[..., : n_used + 1]
+        middle = plain[..., 1:-1]
+        below, above = plain[..., :-2], plain[..., 2:]
+        # Hann's window and its derivative are sums of three bins without a window.
+        framed = middle - (below + above) / 2
+        slope = (below - above) * (-1j * math.pi / n_fft)
+        power = framed.real.square() + framed.imag.square()
+        # The imaginary part of slope / framed, in radians a sample.
+        turn = slope.imag * framed.real - slope.real * framed.imag
+        bins = torch.arange(1, n_used, device=waveform.device)
+        shift = turn / (power + 1e-20) * (n_fft / (2 * math.pi))
+        frequency = (bins - shift.clamp(-2, 2)) * (self.sample_rate / n_fft)
+        return F.pad(frequency, (1, 0)), F.pad(power, (1, 0))
+
+
+def deviation_of(total: Tensor, weighted: Tensor) -> Tensor:
+    """Return the deviations that the results of `KeyPitch.moments` tell, in semitones."""
+    return (weighted / (total + FAINT)).clamp(-1, 1)
+
+
+def share_of_key(deviation: Tensor) -> Tensor:
+    """Return how much of a tone belongs to a key, 0..1: keys share a tone between them.
+
+    The shares of the keys below and above a tone add up to one.
+    """
+    return (deviation.clamp(-1, 1) * (math.pi / 2)).cos().square()
+
+
+def is_clear(presence: Tensor) -> Tensor:
+    """Return which keys are loud enough to have a pitch of their own, bool [..., keys]."""
+    loudest = presence.amax(-1, keepdim=True)
+    return (presence > FAINTEST_PRESENCE) & (presence > loudest - PRESENCE_RANGE)
+
+
+def smooth(deviation: Tensor, presence: Tensor, n_repeats: int, n_taps: int) -> Tensor:
+    """Average deviations over time, weighted by amplitude, so that vibrato is left out.
+
+    Args:
+        deviation: Semitones, float [B, L, keys].
+        presence: float [B, L, keys].
+        n_repeats: Frames of the result per latent frame.
+        n_taps: Frames that are averaged, an odd number.
+
+    Returns:
+        float [B, L * n_repeats, keys]; NaN where no clear tone is near.
+    """
+    weight = is_clear(presence) * 10 ** (AMPLITUDE_PER_PRESENCE * (presence - 1))
+    weight = weight + _same_tone(deviation, weight, 1) + _same_tone(deviation, weight, -1)
+    both = torch.stack([weight * deviation, weight]).repeat_interleave(n_repeats, dim=2)
+    padded = F.pad(both.transpose(2, 3).flatten(0, 2), (n_taps // 2, n_taps // 2))
+    window = padded.new_ones(1, 1, n_taps)
+    window[..., 0] = window[..., -1] = 0.5
+    summed = F.conv1d(padded.unsqueeze(1), window).view(*both.mT.shape).mT
+    found = is_clear(presence).repeat_interleave(n_repeats, dim=1)
+    return torch.where(found, summed[0] / summed[1].clamp(min=1e-12), math.nan)
+
+
+def _same_tone(deviation: Tensor, weight: Tensor, by: int) -> Tensor:
+    """Return the weight of the key `by` keys above where it and the key have one tone between them.
+
+    A tone that glides out of a key's reach is then followed on, or the average would lag behind.
+    """
+    other = torch.cat([deviation, weight], dim=1).roll(-by, dims=2)
+    other[..., -1 if by > 0 else 0] = 0
+    theirs, size = other.chunk(2, dim=1)
+    return size * ((theirs + by - deviation).abs() < SAME_TONE)
+
+
+def hold(deviation: Tensor, before: Tensor) -> Tensor:
+    """Fill what is NaN with the last value: a note that rings on keeps its pitch.
+
+    Args:
+        deviation: float [B, N, keys].
+        before: Values before the first frame, float [B, keys].
+
+    Returns:
+        float [B, N, keys].
+    """
+    known = ~deviation.isnan()
+    order = torch.arange(1, deviation.shape[1] + 1, device=deviation.device).view(1, -1, 1)
+    last = (known * order).cummax(dim=1).values
+    filled = torch.cat([before.unsqueeze(1), deviation], dim=1)
+    return filled.gather(1, last)
+
+
+def tuning_vector(deviation: Tensor, presence: Tensor) -> Tensor:
+    """Return what frames say about the tuning, to be summed up: float [..., 2].
+
+    Deviations of half a semitone up and down are the same tuning, so they are summed as angles.
+
+    Args:
+        deviation: Semitones, float [..., keys].
+        presence: float [..., keys].
+    """
+    weight = is_clear(presence) * 10 ** (0.5 * AMPLITUDE_PER_PRESENCE * (presence - 1))
+    angle = 2 * math.pi * deviation
+    return torch.stack([(weight * angle.cos()).sum(-1), (weight * angle.sin()).sum(-1)], dim=-1)
+
+
+def tuning_of(vector: Tensor) -> Tensor:
+    """Return the tuning that sums of `tuning_vector` tell, in semitones, -0.5..0.5."""
+    return torch.atan2(vector[..., 1], vector[..., 0]) / (2 * math.pi)
+
+
+def nearest_in_tuning(deviation: Tensor, tuning: Tensor) -> Tensor:
+    """Return the nearest deviation that a keyboard of some tuning has."""
+    return (deviation - tuning).round() + tuning
+
+
+def presence_of(power: Tensor) -> Tensor:
+    """Return the level of tones on the scale of presences, from `KeyPitch`'s powers."""
+    return (2 * power.sqrt() + FLOOR).log10() / AMPLITUDE_PER_PRESENCE + 1
+
+
+def wrapped(semitones: Tensor) -> Tensor:
+    """Return a difference of tunings, which is the same modulo a semitone, as -0.5..0.5."""
+    return semitones - semitones.round()
+
+
+class PitchResponse(nn.Module):
+    """How far a domain follows bends: not at all as a piano, or wholly as a violin.
+
+    Learnt by measurement, as vibrato is: the response is the regression of the deviations in the
+    domain's recordings on those of the encoder's input. Where another instrument's rendition is
+    the input, it tells a piano (whose pitch stays, whatever the rendition does) from a violin
+    directly; where a recording is its own input, through the size of the deviations, as
+    `UNCERTAINTY` counts as evidence for none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.response = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, deviation: Tensor, tuning: Tensor) -> Tensor:
+        """Return the deviations that the domain plays.
+
+        Args:
+            deviation: Of the source, in semitones, float [..., keys].
+            tuning: Of the source, in semitones, broadcastable to it.
+        """
+        in_tune = nearest_in_tuning(deviation, tuning)
+        follow = (self.response.detach() - BENDS_FROM) / (BENDS_WHOLLY - BENDS_FROM)
+        return in_tune + follow.clamp(0, 1) * (deviation - in_tune)
+
+    def loss(self, source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return a term whose gradient moves the response to the regression's.
+
+        Args:
+            source: Deviations of the encoder's input from its tuning, in semitones, float [...].
+            target: Of the recording from its own, likewise.
+            weight: 1 where both are clear, else 0, float [...].
+        """
+        total = weight.sum().clamp(min=1)
+        error = (weight * (self.response * source - target).square()).sum() / total
+        return error + (UNCERTAINTY * self.response).square()
