@@ -17,7 +17,12 @@ PRESETS: dict[str, Config] = {
     "fast": Config(
         "fast",
         SpectralConfig(
-            latent_dim=304, pitch_latents=True, partials_ceiling_hz=16_000.0, causal=True
+            latent_dim=304,
+            pitch_latents=True,
+            partials_ceiling_hz=16_000.0,
+            causal=True,
+            score_weight=1.0,
+            explains_overtones=True,
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(
@@ -27,6 +32,7 @@ PRESETS: dict[str, Config] = {
             gain_db=6.0,
             reshape_share=0.5,
             take_share=0.9,
+            detune_cents=50.0,
         ),
         TrainingConfig(
             steps=20_000,

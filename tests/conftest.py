@@ -45,7 +45,7 @@ def tiny_spectral() -> Config:
         sample_rate=8000,
         frame_length=64,
         n_fft=256,
-        latent_dim=180,
+        latent_dim=268,
         salience_channels=4,
         encoder_channels=16,
         encoder_hidden=32,

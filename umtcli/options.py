@@ -65,6 +65,15 @@ Temperature = Annotated[
         show_default=False,
     ),
 ]
+Tuning = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HZ",
+        help="Spectral models: frequency of A4 that the result is tuned to, 400 to 480.  "
+        "[default: the source's tuning]",
+        show_default=False,
+    ),
+]
 Engine = Annotated[
     str | None,
     typer.Option(

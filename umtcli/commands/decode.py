@@ -27,6 +27,7 @@ def run(
         typer.Argument(metavar="IN.npy", help="Latents from `umt encode`; - is stdin."),
     ] = None,
     temperature: options.Temperature = None,
+    tuning: options.Tuning = None,
     engine: options.Engine = None,
     exact: options.Exact = None,
     output: options.Output = None,
@@ -61,6 +62,8 @@ def run(
         is_json=is_json,
         rate=rate,
         bits=options.check_bits(bits),
-        options=options.generation(temperature=temperature, engine=engine, exact=exact),
+        options=options.generation(
+            temperature=temperature, tuning=tuning, engine=engine, exact=exact
+        ),
     )
     run_all(ItemResults(env), request)

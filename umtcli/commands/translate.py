@@ -29,6 +29,7 @@ def run(
         typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
     ] = None,
     temperature: options.Temperature = None,
+    tuning: options.Tuning = None,
     engine: options.Engine = None,
     exact: options.Exact = None,
     start: Annotated[
@@ -109,6 +110,8 @@ def run(
         mix=mix,
         keep_drums=keep_drums,
         bits=options.check_bits(bits),
-        options=options.generation(temperature=temperature, engine=engine, exact=exact),
+        options=options.generation(
+            temperature=temperature, tuning=tuning, engine=engine, exact=exact
+        ),
     )
     run_all(results, request)

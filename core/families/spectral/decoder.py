@@ -28,6 +28,7 @@ from core.families.spectral.pitch import (
     hold,
     nearest_in_tuning,
     presence_of,
+    running_tuning,
     smooth,
     tuning_of,
     tuning_vector,
@@ -81,10 +82,12 @@ class NoteState(NamedTuple):
     Attributes:
         amplitudes: Of the timbres of all keys, float [B, timbres * keys].
         deviations: Of the keys from equal temperament, in semitones, float [B, keys].
+        tuning: Sum of what frames said about the tuning, float64 [B, 2]; see `running_tuning`.
     """
 
     amplitudes: Tensor
     deviations: Tensor
+    tuning: Tensor
 
 
 class SpectralDecoder(Decoder[SpectralOptions]):
@@ -220,40 +223,34 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def silence(self, values: Tensor) -> NoteState:
         """Return the notes' state before the first frame of values [B, N, values]."""
         deviations = torch.zeros(len(values), N_KEYS, device=values.device)
-        return NoteState(self.voices.silence(values), deviations)
+        tuning = torch.zeros(len(values), N_TUNING_VALUES, dtype=torch.float64)
+        return NoteState(self.voices.silence(values), deviations, tuning.to(values.device))
 
     @torch.no_grad()
     def play(
-        self,
-        values: Tensor,
-        before: NoteState,
-        tuning: Tensor | None = None,
-        source_tuning: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        self, values: Tensor, before: NoteState, tuning: Tensor | None = None
+    ) -> tuple[Tensor, NoteState]:
         """Decide at which pitch each key is played.
 
         Args:
             values: float [B, N, values].
             before: The notes before the first frame.
-            tuning: That notes are played in, in semitones, float [B] or [B, N]; None for the
-                source's.
-            source_tuning: Of the source, likewise; None for the mean of these frames.
+            tuning: That notes are played in, in semitones, float [B]; None for the source's.
 
         Returns:
             The keys' deviations from equal temperament, in semitones, float [B, N, keys], and the
-            source's after the last frame, float [B, keys].
+            notes after the last frame, whose amplitudes are those from before.
         """
         if not self.config.pitch_latents:
-            return values.new_zeros(*values.shape[:2], N_KEYS), before.deviations
+            return values.new_zeros(*values.shape[:2], N_KEYS), before
         parts = self.split(values)
         deviation = hold(parts["pitch"], before.deviations)
-        if source_tuning is None:
-            source_tuning = tuning_of(parts["tuning"].sum(1))
-        source_tuning = source_tuning.view(len(values), -1, 1)
-        played = self.response(deviation, source_tuning)
+        n_fade = TUNING_SECONDS * self.config.sample_rate / self.config.frame_length
+        own, last = running_tuning(parts["tuning"], before.tuning, n_fade)
+        played = self.response(deviation, own)
         if tuning is not None:
-            played = played + wrapped(tuning.view(len(values), -1, 1) - source_tuning)
-        return played, deviation[:, -1]
+            played = played + wrapped(tuning.view(-1, 1, 1) - own)
+        return played, NoteState(before.amplitudes, deviation[:, -1], last)
 
     def controls(
         self, values: Tensor, before: Tensor, played: Tensor, vibrato: Tensor | None = None
@@ -455,41 +452,31 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             blocks, run, window=window, before=self.frames_before, after=self.frames_after
         )
         state: NoteState | None = None
-        tuning = _Tuning(self.config.sample_rate / self.config.frame_length)
-        forced = None if options.tuning is None else 12 * math.log2(options.tuning / 440)
+        tuning = None
+        if options.tuning is not None:
+            if not self.config.pitch_latents:
+                raise UsageError(
+                    "this model has no pitch latents and always plays in tune with 440 Hz; "
+                    "leave --tuning out, or use a model that was trained with pitch_latents"
+                )
+            tuning = torch.tensor(12 * math.log2(options.tuning / 440), device=phases.device)
         is_wide = False  # whether the channels have differed
         for kept in windows:
             is_wide = is_wide or bool(self._split_sides(kept, n_channels)[1].any())
-            in_tune = tuning.advance(self._tuning_vectors(kept, n_channels))
             # In parts: channels take more memory, and are slower where it is not reused.
-            size = max(1, window // n_channels) if is_wide else window
-            pieces = zip(
-                torch.split(kept, size),
-                torch.split(in_tune, size * self.config.downsampling),
-                strict=True,
-            )
-            for part, own in pieces:
+            for part in torch.split(kept, max(1, window // n_channels) if is_wide else window):
                 values, sides = self._split_sides(part, n_channels)
-                state = state or self.silence(values)
-                wanted = None if forced is None else torch.full_like(own, forced)
-                played, deviations = self.play(values, state, wanted, own)
+                played, state = self.play(values, state or self.silence(values), tuning)
                 vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1]).unsqueeze(0)
                 if is_wide:
                     values = excite_channels(values, sides)
                     played, vibrato = (x.expand(len(values), -1, -1) for x in (played, vibrato))
                 controls, amplitudes = self.controls(values, state.amplitudes, played, vibrato)
-                state = NoteState(amplitudes, deviations)
+                state = state._replace(amplitudes=amplitudes)
                 if is_wide:
                     controls = share_oscillators(controls)
                 yield _time_first(synthesizer.advance(controls), n_channels)
         yield _time_first(synthesizer.finish(), n_channels)
-
-    def _tuning_vectors(self, kept: Tensor, n_channels: int) -> Tensor:
-        """Return what the frames of a window say about the tuning, float [N, 2]."""
-        values, _ = self._split_sides(kept, n_channels)
-        if not self.config.pitch_latents:
-            return values.new_zeros(values.shape[1], N_TUNING_VALUES)
-        return self.split(values)["tuning"][0]
 
     def _split_sides(self, kept: Tensor, n_channels: int) -> tuple[Tensor, Tensor]:
         """Take apart what `generate` makes of a window.
@@ -508,30 +495,3 @@ class SpectralDecoder(Decoder[SpectralOptions]):
 def _time_first(waveform: Tensor, n_channels: int) -> Tensor:
     """Turn float [1, t] or [C, t] into [t] for one channel, else into [t, C]."""
     return waveform[0] if n_channels == 1 else waveform.expand(n_channels, -1).T
-
-
-class _Tuning:
-    """The tuning of a piece, found as it goes on: the mean of the last half minute.
-
-    Args:
-        frame_rate: Frames a second.
-    """
-
-    def __init__(self, frame_rate: float) -> None:
-        self.frame_rate = frame_rate
-        self.vector = torch.zeros(N_TUNING_VALUES)
-        self.last: Tensor | None = None
-
-    def advance(self, vectors: Tensor) -> Tensor:
-        """Take the frames of a window, float [N, 2]; return the tuning in each, float [N].
-
-        The first window has one tuning; later ones change over to theirs.
-        """
-        n_frames = len(vectors)
-        fade = math.exp(-n_frames / (TUNING_SECONDS * self.frame_rate))
-        self.vector = fade * self.vector.to(vectors) + vectors.sum(0)
-        now = tuning_of(self.vector)
-        last = now if self.last is None else self.last
-        self.last = now
-        ramp = torch.arange(1, n_frames + 1, device=vectors.device) / n_frames
-        return last + wrapped(now - last) * ramp

@@ -244,6 +244,24 @@ def tuning_of(vector: Tensor) -> Tensor:
     return torch.atan2(vector[..., 1], vector[..., 0]) / (2 * math.pi)
 
 
+def running_tuning(vectors: Tensor, before: Tensor, n_fade: float) -> tuple[Tensor, Tensor]:
+    """Return the tuning as it is known frame by frame: the mean of what was heard lately.
+
+    Args:
+        vectors: `tuning_vector` of frames, float [B, N, 2].
+        before: Weighted sum of those before, float64 [B, 2].
+        n_fade: Frames in which a frame's weight falls to 1 / e.
+
+    Returns:
+        Tunings in semitones, float [B, N, 1], and the sum after the last frame.
+    """
+    ages = torch.arange(1, vectors.shape[1] + 1, device=vectors.device).double() / n_fade
+    grown = ages.exp().view(1, -1, 1)
+    summed = (before.unsqueeze(1) + (vectors.double() * grown).cumsum(1)) / grown
+    last = summed[:, -1] if vectors.shape[1] else before
+    return tuning_of(summed).unsqueeze(2).to(vectors.dtype), last
+
+
 def nearest_in_tuning(deviation: Tensor, tuning: Tensor) -> Tensor:
     """Return the nearest deviation that a keyboard of some tuning has."""
     return (deviation - tuning).round() + tuning

@@ -11,6 +11,7 @@ import torch
 from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
+from core.families.spectral.salience import N_KEYS
 from core.presets import get_preset
 
 
@@ -69,10 +70,12 @@ def test_generating_in_windows_equals_the_whole(decoder, config, n_frames):
     latents = torch.randn(n_frames, config.latent_dim)
     whole = generate(decoder, latents)  # within one window
     assert len(whole) == n_frames * config.hop_length
-    torch.testing.assert_close(generate(decoder, latents, window=5), whole, atol=1e-4, rtol=0)
+    # The sums of notes are rounded otherwise, as other notes sound in the window.
+    nearly = 1e-4 * float(whole.abs().max())
+    torch.testing.assert_close(generate(decoder, latents, window=5), whole, atol=nearly, rtol=0)
     pieces = generate(decoder, latents[:3], latents[3:4], latents[4:], window=5)
-    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
-    assert whole.std() > 50 * 1e-4
+    torch.testing.assert_close(pieces, whole, atol=nearly, rtol=0)
+    assert whole.std() > 50 * nearly
 
 
 def test_generation_equals_training_but_for_vibrato_and_noise(decoder, config):
@@ -117,7 +120,7 @@ def test_decoders_network_takes_no_statistic_over_time(decoder, config):
     changed[:, -n_changed:] *= 100
     kept = (n_frames - n_changed - decoder.frames_after) * config.downsampling
     with torch.no_grad():
-        before, after = decoder.predict(latents)[0], decoder.predict(changed)[0]
+        before, after = (decoder.predict(x)[0].nan_to_num() for x in (latents, changed))
     torch.testing.assert_close(after[:kept], before[:kept], atol=1e-5, rtol=0)
     assert (after[kept:] - before[kept:]).abs().amax(1).min() > 1e-6
 
@@ -138,7 +141,10 @@ def test_noise_is_added_to_latents_in_training_only(encoder, config):
         assert torch.equal(encoder(waveform), quiet)
         noise = encoder.train()(waveform) - quiet
         again = encoder(waveform) - quiet
-    assert noise.std().item() == pytest.approx(config.latent_noise, rel=0.1)
+    pitches = slice(2 * N_KEYS, 3 * N_KEYS)
+    assert not noise[..., pitches].any()  # measured, not learnt
+    noisy = torch.cat([noise[..., : pitches.start], noise[..., pitches.stop :]], dim=2)
+    assert noisy.std().item() == pytest.approx(config.latent_noise, rel=0.1)
     assert noise.mean().abs() < 0.1 * config.latent_noise
     assert not torch.equal(noise, again)
 
@@ -153,9 +159,10 @@ def test_no_oscillator_can_reach_half_the_sample_rate(config, sample_rate):
 
 def test_audio_is_bounded_whatever_the_networks_values(decoder, config):
     values = torch.full_like(decoder.predict(torch.zeros(1, 9, config.latent_dim)), 1e6)
-    before = decoder.voices.silence(values)
+    before = decoder.silence(values)
     for extreme in (values, -values):
-        controls, levels = decoder.controls(extreme, before)
+        played, _ = decoder.play(extreme, before)
+        controls, levels = decoder.controls(extreme, before.amplitudes, played.clamp(-1, 1))
         assert decoder.synthesizer.render(controls).isfinite().all()
         assert levels.isfinite().all()
     assert decoder.synthesizer.render(controls).abs().max() < 1e-2

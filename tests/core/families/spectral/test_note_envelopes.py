@@ -16,7 +16,7 @@ from core.families.spectral.note_envelopes import (
     NoteSpectra,
     integrate_envelopes,
 )
-from core.families.spectral.salience import N_KEYS
+from core.families.spectral.salience import LOWEST_KEY, N_KEYS, key_to_hz
 
 KEY = 40
 N_OTHERS = 3
@@ -24,7 +24,7 @@ N_OTHERS = 3
 
 @pytest.fixture
 def network(generator):
-    return NoteEnvelopes(4, 2 * N_KEYS + N_OTHERS, frames_per_latent=2).eval()
+    return NoteEnvelopes(4, N_OTHERS, frames_per_latent=2, has_pitch=False).eval()
 
 
 @pytest.fixture
@@ -108,11 +108,22 @@ def test_gradients_of_envelopes_are_finite_at_every_extreme(network, values):
 def test_a_keys_harmonics_fall_by_the_timbres_slope_to_begin_with():
     spectra = NoteSpectra(464, 2048, 44100)
     with torch.no_grad():
-        amplitudes = spectra()
-    assert amplitudes.shape == (N_TIMBRES, N_KEYS, 464)
+        amplitudes, _, places = spectra(torch.tensor([10]), torch.tensor([0.0]))
+    assert amplitudes.shape == (N_TIMBRES, 1, 464)
+    fundamental = key_to_hz(torch.tensor(LOWEST_KEY + 10)) * 2048 / 44100
+    harmonics = (places[0] / fundamental).round()
+    assert harmonics.max() > N_HARMONICS
+    here = harmonics > 0
+    below = torch.arange(1, 465) < fundamental / 2
     for timbre, slope in enumerate(SLOPES):
-        here = spectra.harmonics[10] > 0
-        wanted = spectra.harmonics[10][here].float() ** -slope
-        torch.testing.assert_close(amplitudes[timbre, 10][here], wanted)
-        assert (amplitudes[timbre, 10][~here] == BETWEEN).all()
-    assert spectra.harmonics[10].max() > N_HARMONICS
+        torch.testing.assert_close(amplitudes[timbre, 0][here], harmonics[here] ** -slope)
+        assert (amplitudes[timbre, 0][~here & ~below] == BETWEEN).all()
+        assert (amplitudes[timbre, 0][below] == 0).all()
+
+
+def test_a_key_between_two_has_its_harmonics_between_theirs():
+    spectra = NoteSpectra(464, 2048, 44100)
+    with torch.no_grad():
+        _, _, places = spectra(torch.tensor([40, 40]), torch.tensor([0.0, 0.5]))
+    ratio = places[1][places[1] > 0][:20] / places[0][places[0] > 0][:20]
+    torch.testing.assert_close(ratio, torch.full((20,), 2 ** (0.5 / 12)), atol=1e-4, rtol=0)

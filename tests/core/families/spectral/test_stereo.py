@@ -75,7 +75,7 @@ def test_generating_two_channels_in_windows_equals_the_whole(decoder, config):
     whole = play(decoder, latents)
     assert whole.shape == (40 * config.hop_length, 2)
     pieces = play(decoder, latents[:3], latents[3:4], latents[4:], window=5)
-    torch.testing.assert_close(pieces, whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(pieces, whole, atol=1e-4 * float(whole.abs().max()), rtol=0)
     assert whole.std() > 50 * 1e-4
 
 

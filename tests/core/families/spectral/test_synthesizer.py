@@ -72,9 +72,26 @@ def test_steady_controls_give_one_steady_sinusoid(synthesizer, bin_number, devia
 def test_phases_are_the_running_sum_of_mean_frequencies(synthesizer):
     deviation = torch.tensor([[0.2], [0.6], [-0.4]])
     synthesizer.n_partials = 1
-    phases = synthesizer.phases(deviation, torch.tensor([0.9]).double(), torch.tensor([0.0]))
+    last = (torch.zeros(1), torch.zeros(1))
+    before = torch.tensor([0.9]).double()
+    phases = synthesizer.phases(torch.ones(3, 1), deviation, before, last)
     steps = torch.tensor([1.1, 1.4, 1.1]).double() * FRAME / N_FFT
     torch.testing.assert_close(phases.squeeze(), (0.9 + steps.cumsum(0)) % 1, atol=1e-6, rtol=0)
+
+
+def test_a_partial_that_glides_over_many_oscillators_keeps_its_level(synthesizer):
+    """It takes its phase along; with a phase of each oscillator's own it would beat."""
+    n_frames = 200
+    place = torch.linspace(20, 40, n_frames)
+    controls = silent(n_frames)
+    nearest = place.round().long()
+    frames = torch.arange(n_frames)
+    controls.amplitude[0, frames, nearest - 1] = 0.5
+    controls.deviation[0, frames, nearest - 1] = place - nearest
+    inside = synthesizer.render(controls)[0, 1000:-1000]
+    envelope = inside.unfold(0, 64, 64).abs().amax(1)
+    assert envelope.min() > 0.45
+    assert envelope.max() < 0.55
 
 
 def test_a_frame_sounds_around_its_own_samples(synthesizer):
