@@ -1,8 +1,8 @@
 """Input level and output peaks, on streams of any length and on arrays (`ArrayRecording`).
 
-In and out: blocks of mono float32 (T,). A model works only on input about as loud as its
-training data, so `level_input` raises quiet input. Decoders sometimes overshoot full scale, so
-`guard_peaks` lowers peaks.
+In and out: blocks of float32, (T,) of one channel or (T, 2) of two, which share all gains. A model
+works only on input about as loud as its training data, so `level_input` raises quiet input.
+Decoders sometimes overshoot full scale, so `guard_peaks` lowers peaks.
 """
 
 from __future__ import annotations
@@ -48,16 +48,20 @@ class Recording(Protocol):
     def is_live(self) -> bool:
         """Whether it can be read only once."""
 
+    @property
+    def is_stereo(self) -> bool:
+        """Whether its blocks have two channels."""
+
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Return blocks of float32 (T,), from the beginning."""
+        """Return blocks of float32, (T,) or (T, 2), from the beginning."""
 
 
 @dataclass(frozen=True)
 class ArrayRecording:
-    """A mono waveform in memory, as a `Recording`.
+    """A waveform in memory, as a `Recording`.
 
     Attributes:
-        samples: float32 (T,), in [-1, 1].
+        samples: float32 (T,) or (T, 2), in [-1, 1].
         sample_rate: Hz.
     """
 
@@ -70,6 +74,11 @@ class ArrayRecording:
         """Samples in all."""
         return len(self.samples)
 
+    @property
+    def is_stereo(self) -> bool:
+        """Whether it has two channels."""
+        return self.samples.ndim == 2
+
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Return the whole waveform as one block."""
         return iter([self.samples])
@@ -80,7 +89,7 @@ class LevelledInput:
     """An input ready for the encoder.
 
     Attributes:
-        blocks: float32 (T,) each at the target rate; can be read once.
+        blocks: float32 (T,) or (T, 2) each at the target rate; can be read once.
         gain_db: What was added to the input's level, in dB; 0 when it was left alone, None when
             it follows what is heard.
         n_samples: Samples in all at the target rate; None when not known in advance.
@@ -96,11 +105,11 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
 
     Gated as in ITU-R BS.1770, without its frequency weighting and overlap: the mean power of
     the 400 ms blocks that are above -80 dBFS and not more than 10 dB below the mean power of
-    those. The mean of each block is taken out first: a constant offset is not sound. An
-    incomplete last block counts only if it is the only one.
+    those. The power of two channels is their mean. The mean of each block is taken out first: a
+    constant offset is not sound. An incomplete last block counts only if it is the only one.
 
     Args:
-        blocks: float32 (T,) each.
+        blocks: float32 (T,) or (T, C) each.
         sample_rate: Hz.
 
     Returns:
@@ -164,25 +173,24 @@ def follow_level(
     """Raise a stream to a level by the gain that all of it so far asks for, 0.1 s after 0.1 s.
 
     Args:
-        blocks: float32 (T,) each.
+        blocks: float32 (T,) or (T, C) each.
         sample_rate: Hz.
         target_db: The wanted level in dBFS, of gated blocks as in `measure_level_db`.
 
     Yields:
-        float32 (T,), of 0.1 s but for the last.
+        The same, in blocks of 0.1 s but for the last.
     """
     powers: list[float] = []
     offset = _Offset()
-    before: tuple[float, float] | None = None
+    before: tuple[float, NDArray[np.float64]] | None = None
     for block in _recut(offset.passed(blocks), max(1, round(FOLLOWED_SECONDS * sample_rate))):
         powers.append(_power(block))
         level_db = _gated_db(np.array(powers))
-        now = (10 ** (matching_gain_db(level_db, target_db) / 20), offset.beside(level_db))
-        gains, offsets = (
-            np.linspace(start, stop, len(block), dtype=np.float32)
-            for start, stop in zip(before or now, now, strict=True)
-        )
-        yield (block - offsets) * gains
+        now = 10 ** (matching_gain_db(level_db, target_db) / 20), offset.beside(level_db)
+        before = before or now
+        gains = np.linspace(before[0], now[0], len(block), dtype=np.float32)
+        offsets = np.linspace(before[1], now[1], len(block), dtype=np.float32)
+        yield (block - offsets) * _on_channels(gains, block)
         before = now
 
 
@@ -206,12 +214,12 @@ def guard_peaks(
     down over the block before the loud one. Sound without such peaks passes unchanged.
 
     Args:
-        blocks: float32 (T,) each.
+        blocks: float32 (T,) or (T, C) each.
         sample_rate: Hz.
         report: Called once at the end with the final gain in dB, if it was lowered.
 
     Yields:
-        float32 (T,) within [-1, 1], of 0.1 s but for the last.
+        The same within [-1, 1], in blocks of 0.1 s but for the last.
     """
     gain = 1.0
     waiting: NDArray[np.float32] | None = None
@@ -250,38 +258,42 @@ def _faded(block: NDArray[np.float32], start: float, stop: float) -> NDArray[np.
     if start == stop == 1:
         return block
     gains = np.linspace(start, stop, len(block), dtype=np.float32)
-    faded: NDArray[np.float32] = np.clip(block * gains, -1, 1)
+    faded: NDArray[np.float32] = np.clip(block * _on_channels(gains, block), -1, 1)
     return faded
 
 
+def _on_channels(gains: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return gains (T,) in a shape that multiplies each channel of a block (T,) or (T, C)."""
+    return gains if block.ndim == 1 else gains[:, None]
+
+
 class _Offset:
-    """The mean of a stream that passes by."""
+    """The mean of a stream that passes by, of each channel."""
 
     def __init__(self) -> None:
-        self._total = 0.0
+        self._total: float | NDArray[np.float64] = 0.0
         self._n_samples = 0
 
     def passed(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass blocks on."""
         for block in blocks:
-            self._total += float(np.sum(block, dtype=np.float64))
+            self._total = self._total + np.sum(block, axis=0, dtype=np.float64)
             self._n_samples += len(block)
             yield block
 
-    def beside(self, level_db: float) -> float:
-        """Return the mean if it matters beside sound of this level, else 0."""
-        mean = self._total / max(self._n_samples, 1)
-        limit_db = max(level_db, ABSOLUTE_GATE_DB) + SMALL_OFFSET_DB
-        is_small = mean == 0 or 20 * math.log10(abs(mean)) < limit_db
-        return 0.0 if is_small else mean
+    def beside(self, level_db: float) -> NDArray[np.float64]:
+        """Return the means that matter beside sound of this level, else 0: () or (C,)."""
+        mean = np.asarray(self._total / max(self._n_samples, 1))
+        limit = 10 ** ((max(level_db, ABSOLUTE_GATE_DB) + SMALL_OFFSET_DB) / 20)
+        return np.where(np.abs(mean) < limit, 0.0, mean)
 
 
 def _scaled(
-    blocks: Iterable[NDArray[np.float32]], gain_db: float, offset: float
+    blocks: Iterable[NDArray[np.float32]], gain_db: float, offset: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float32]]:
     factor = np.float32(10 ** (gain_db / 20))
     for block in blocks:
-        centred = block - np.float32(offset) if offset else block
+        centred = block - offset.astype(np.float32) if offset.any() else block
         yield centred if gain_db == 0 else centred * factor
 
 
@@ -307,7 +319,7 @@ def _read_opening(
 
 def _first_sound(block: NDArray[np.float32]) -> int:
     """Return the index of the first sample above the gate; the length if there is none."""
-    loud = np.abs(block) > 10 ** (ABSOLUTE_GATE_DB / 20)
+    loud = np.abs(block).reshape(len(block), -1).max(axis=1) > 10 ** (ABSOLUTE_GATE_DB / 20)
     return int(np.argmax(loud)) if loud.any() else len(block)
 
 
@@ -321,7 +333,9 @@ def _gated_db(powers: NDArray[np.float64]) -> float:
 
 def _power(block: NDArray[np.float32]) -> float:
     """Return the mean square of a block without its mean: a constant offset is not sound."""
-    return float(np.var(block, dtype=np.float64))
+    # Channel by channel, so that two that are the same have the power of one to the last bit.
+    channels = np.ascontiguousarray(block.reshape(len(block), -1).T)
+    return float(np.mean([np.var(channel, dtype=np.float64) for channel in channels]))
 
 
 def _above(powers: NDArray[np.float64], gate_db: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Open any audio source as one mono float32 stream, and read it block by block.
+"""Open any audio source as one float32 stream, mono or stereo, and read it block by block.
 
 In: a path, a pipe or an open file, at any rate and channel count. Out: blocks of about one
 second, however long the source is. Levels are not touched here (`core.audio.levels`).
@@ -39,13 +39,14 @@ MAX_MISSING_SECONDS = 0.5
 
 
 class AudioInput:
-    """One mono float32 stream; a context manager, made by `open_audio`.
+    """One float32 stream; a context manager, made by `open_audio`.
 
     Attributes:
         name: The path as typed, or "-" for stdin.
         path: The file; None for a stream.
         sample_rate: Native rate in Hz.
         n_channels: Native channels, before the downmix (see `core.audio.downmix`).
+        is_stereo: Whether blocks have two channels; else they are mono.
         n_samples: Native samples that `blocks` will give; None when not known in advance. A
             live stream that breaks off gives fewer.
         is_live: Can be read only once, in order.
@@ -61,12 +62,14 @@ class AudioInput:
         path: Path | None,
         start_seconds: float,
         seconds: float | None,
+        mono: bool,
         resources: ExitStack,
     ) -> None:
         self.name = name
         self.path = path
         self.sample_rate = reader.sample_rate
         self.n_channels = reader.n_channels
+        self.is_stereo = not mono and reader.n_channels == 2
         self.is_live = reader.is_live
         self.tags = reader.tags
         self.provenance = _read_provenance(reader.tags.comment, input_label(name))
@@ -94,7 +97,8 @@ class AudioInput:
         """Read the samples from the beginning; a live input only once.
 
         Returns:
-            Blocks of float32 (T,), about one second each, nominally in [-1, 1].
+            Blocks of float32 (T,), or (T, 2) if stereo, about one second each, nominally in
+            [-1, 1].
 
         Raises:
             AudioError: While reading: damaged or missing data, NaN or infinite samples, no
@@ -114,14 +118,16 @@ class AudioInput:
                 last = int(min(stop - position, len(chunk)))
                 if first < last:
                     self._check_samples(chunk[first:last], position + first)
-                    if len(mono := downmix.push(chunk[first:last])):
+                    if self.is_stereo:
+                        yield chunk[first:last]
+                    elif len(mono := downmix.push(chunk[first:last])):
                         yield mono
                 position += len(chunk)
         if len(mono := downmix.finish()):
             yield mono
         n_missing = self._count_missing(position)
         if n_missing:
-            yield np.zeros(n_missing, np.float32)
+            yield np.zeros((n_missing, 2) if self.is_stereo else n_missing, np.float32)
 
     def _next(self, chunks: Generator[NDArray[np.float32]]) -> NDArray[np.float32] | None:
         try:
@@ -207,6 +213,7 @@ def open_audio(
     name: str | None = None,
     start_seconds: float = 0.0,
     seconds: float | None = None,
+    mono: bool = True,
 ) -> AudioInput:
     """Open an audio file or stream.
 
@@ -216,6 +223,7 @@ def open_audio(
         name: How to call it; by default the path, or "-" for a stream.
         start_seconds: Where to begin.
         seconds: How much to read; by default all.
+        mono: Whether channels are mixed; else two stay two, and other numbers are mixed.
 
     Returns:
         The input, positioned at `start_seconds`.
@@ -243,25 +251,30 @@ def open_audio(
             path=path,
             start_seconds=start_seconds,
             seconds=seconds,
+            mono=mono,
             resources=resources,
         )
 
 
-def read_audio(source: str | Path | BinaryIO, sample_rate: int) -> NDArray[np.float32]:
+def read_audio(
+    source: str | Path | BinaryIO, sample_rate: int, *, mono: bool = True
+) -> NDArray[np.float32]:
     """Read a short source whole.
 
     Args:
         source: As for `open_audio`.
         sample_rate: Wanted rate in Hz.
+        mono: As for `open_audio`.
 
     Returns:
-        float32 (T,), mono, resampled.
+        float32, resampled: (T,), or (2, T) of stereo that is not mixed.
 
     Raises:
         AudioError: As for `open_audio` and `AudioInput.blocks`.
     """
-    with open_audio(source) as audio:
-        return np.concatenate(list(resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)))
+    with open_audio(source, mono=mono) as audio:
+        blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
+        return np.ascontiguousarray(np.concatenate(list(blocks)).T)
 
 
 def _read_provenance(comment: str, label: str) -> Provenance | None:

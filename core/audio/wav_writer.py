@@ -27,13 +27,14 @@ _SAMPLE_BYTES: dict[Bits, int] = {"16": 2, "24": 3, "float": 4}
 
 
 class WavWriter:
-    """Write mono WAV; the header is corrected at the end where the stream can seek."""
+    """Write WAV; the header is corrected at the end where the stream can seek."""
 
     def __init__(
         self,
         stream: BinaryIO,
         *,
         sample_rate: int,
+        n_channels: int,
         n_samples: int | None,
         tags: Tags,
         software: str,
@@ -42,27 +43,28 @@ class WavWriter:
     ) -> None:
         self._stream = stream
         self._bits = bits
-        self._sample_bytes = _SAMPLE_BYTES[bits]
+        self._sample_bytes = n_channels * _SAMPLE_BYTES[bits]  # of all channels
         self._is_seekable = can_seek
         self._origin = stream.tell() if self._is_seekable else 0
         self._announced = n_samples
         self._n_written = 0
         # Room to turn the file into RF64 later, if it may grow and can be corrected.
         self._has_room = self._is_seekable and n_samples is None
-        self._format = _format_chunk(sample_rate, bits)
+        self._format = _format_chunk(sample_rate, n_channels, bits)
         self._info = _info_chunk(tags, software)
         header = self._header(n_samples)
         self._header_bytes = len(header)
         stream.write(header)
 
     def write(self, codes: NDArray[np.generic]) -> None:
-        """Append samples (T,): int16, int32 of 24 bits, or float32, by `bits`."""
+        """Append samples, (T,) or (T, C): int16, int32 of 24 bits, or float32, by `bits`."""
         self._n_written += len(codes)
         assert self._is_seekable or self._announced is None or self._n_written <= self._announced, (
             f"{self._n_written} samples written to a pipe that was promised {self._announced}"
         )
         if self._bits == "24":
-            low_bytes = codes.astype("<i4", copy=False).view("u1").reshape(-1, 4)[:, :3]
+            codes = codes.astype("<i4", order="C", copy=False)
+            low_bytes = codes.view("u1").reshape(-1, 4)[:, :3]
             self._stream.write(low_bytes.tobytes())
         else:
             dtype = "<i2" if self._bits == "16" else "<f4"
@@ -113,11 +115,12 @@ def _chunk_head(name: bytes, size: int) -> bytes:
     return name + struct.pack("<I", size)
 
 
-def _format_chunk(sample_rate: int, bits: Bits) -> bytes:
-    """Build the `fmt ` chunk of mono PCM or float."""
-    n_bytes = _SAMPLE_BYTES[bits]
+def _format_chunk(sample_rate: int, n_channels: int, bits: Bits) -> bytes:
+    """Build the `fmt ` chunk of PCM or float."""
+    n_bytes = n_channels * _SAMPLE_BYTES[bits]
     tag = FLOAT if bits == "float" else PCM
-    body = struct.pack("<HHIIHH", tag, 1, sample_rate, sample_rate * n_bytes, n_bytes, 8 * n_bytes)
+    rates = (sample_rate, sample_rate * n_bytes)
+    body = struct.pack("<HHIIHH", tag, n_channels, *rates, n_bytes, 8 * _SAMPLE_BYTES[bits])
     return _chunk_head(b"fmt ", len(body)) + body
 
 

@@ -1,6 +1,6 @@
-"""Write mono audio, block by block, to files and pipes.
+"""Write audio, block by block, to files and pipes.
 
-In: float32 (T,) blocks. Out: WAV through `core.audio.wav_writer`, or any other format that
+In: float32 blocks, (T,) of one channel or (T, C) of C. Out: WAV through `core.audio.wav_writer`, or any other format that
 libsndfile writes, of 16 or 24 bits or float. Existing files are replaced: names are the caller's
 business.
 """
@@ -116,7 +116,7 @@ class FileWriter(Protocol):
     """One output being written."""
 
     def write(self, codes: NDArray[np.generic]) -> None:
-        """Append samples (T,): int16, int32 of 24 bits, or float32."""
+        """Append samples, (T,) or (T, C): int16, int32 of 24 bits, or float32."""
 
     def finish(self) -> None:
         """Complete the file."""
@@ -129,7 +129,13 @@ class SndfileWriter:
     """Any format but WAV, through libsndfile; the stream must be able to seek."""
 
     def __init__(
-        self, stream: BinaryIO, *, sample_rate: int, coding: tuple[str, str], tags: Tags
+        self,
+        stream: BinaryIO,
+        *,
+        sample_rate: int,
+        n_channels: int,
+        coding: tuple[str, str],
+        tags: Tags,
     ) -> None:
         file, encoding = coding
         stream.flush()
@@ -142,7 +148,7 @@ class SndfileWriter:
         target = stream if self._descriptor is None else os.dup(self._descriptor)
         with self._with_true_reason():
             self._file = soundfile.SoundFile(
-                target, "w", sample_rate, 1, format=file, subtype=encoding
+                target, "w", sample_rate, n_channels, format=file, subtype=encoding
             )
         for item in dataclasses.fields(tags):
             text = getattr(tags, item.name)
@@ -151,7 +157,7 @@ class SndfileWriter:
                     setattr(self._file, item.name, text)
 
     def write(self, codes: NDArray[np.generic]) -> None:
-        """Append samples (T,): int16, int32 of 24 bits, or float32."""
+        """Append samples, (T,) or (T, C): int16, int32 of 24 bits, or float32."""
         if codes.dtype == np.int32:  # of which libsndfile takes the upper bits
             codes = np.left_shift(codes, 8)
         with self._with_true_reason():
@@ -222,7 +228,7 @@ class AudioWriter:
         """Append samples.
 
         Args:
-            block: float32 (T,) in [-1, 1]; rounded to the file's bits, clipped beyond.
+            block: float32 (T,) or (T, C) in [-1, 1]; rounded to the file's bits, clipped beyond.
 
         Raises:
             AudioError: NaN or infinite samples, or the destination cannot be written.
@@ -242,6 +248,7 @@ def open_writer(
     sample_rate: int,
     n_samples: int | None,
     provenance: Provenance | None,
+    n_channels: int = 1,
     tags: Tags = NO_TAGS,
     format: str = "wav",  # noqa: A002 - the word that users and soundfile use
     name: str | None = None,
@@ -256,6 +263,7 @@ def open_writer(
         n_samples: How many samples will be written; None when not known. A file is corrected
             at the end if it was wrong; a pipe cannot be, and takes at most as many.
         provenance: Put into the file's comment tag, if the format has one.
+        n_channels: C; blocks are (T,) for one, (T, C) for more.
         tags: Title, artist and album for the file; the comment is left to the provenance.
         format: As `output_format` returns it.
         name: What messages call it; by default the path, or "the output".
@@ -284,6 +292,7 @@ def open_writer(
             writer = WavWriter(
                 stream,
                 sample_rate=sample_rate,
+                n_channels=n_channels,
                 n_samples=n_samples,
                 tags=tags,
                 software="" if provenance is None else provenance.tool,
@@ -293,10 +302,14 @@ def open_writer(
         elif can_seek(stream):
             rates = _RATES.get(coding[1], (sample_rate,))
             file_rate = next((rate for rate in rates if rate >= sample_rate), rates[-1])
-            writer = SndfileWriter(stream, sample_rate=file_rate, coding=coding, tags=tags)
+            writer = SndfileWriter(
+                stream, sample_rate=file_rate, n_channels=n_channels, coding=coding, tags=tags
+            )
         else:
             raise UsageError(f"cannot write {format} to a pipe; write wav, or name a file with -o")
-        resampler = Resampler(sample_rate, file_rate) if file_rate != sample_rate else None
+        resampler = None
+        if file_rate != sample_rate:
+            resampler = Resampler(sample_rate, file_rate, n_channels)
         return AudioWriter(
             writer,
             label=label,

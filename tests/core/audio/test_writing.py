@@ -235,7 +235,7 @@ def test_a_wav_of_more_than_4_gb_states_its_true_sizes(is_known):
     n_samples = 33 * len(block)  # 4.4 GB
     stream = Sparse()
     writer = wav_writer.WavWriter(
-        stream, sample_rate=44_100, n_samples=n_samples if is_known else None,
+        stream, sample_rate=44_100, n_channels=1, n_samples=n_samples if is_known else None,
         tags=tags.NO_TAGS, software="umt", can_seek=True,
     )  # fmt: skip
     for _ in range(33):
