@@ -30,7 +30,7 @@ class LatentStream:
     """Latents in the making. What is not known in advance is set before the first block comes.
 
     Attributes:
-        blocks: float32 [l, D] each; can be taken once.
+        blocks: float32 [l, D] each, or [l, 2, D] of two channels; can be taken once.
         sample_rate: Of the recording that they stand for, Hz; None for latents that stand for
             whole frames.
         n_samples: Samples of the recording; None when not known before it ends.
@@ -38,6 +38,7 @@ class LatentStream:
         gain_db: By how much the audio was raised before it was encoded; None when the gain follows
             the input.
         recording: What they stand for, where it can be read again.
+        n_channels: 1 or 2.
     """
 
     blocks: Iterator[Array]
@@ -46,6 +47,7 @@ class LatentStream:
     n_read: int = 0
     gain_db: float | None = 0.0
     recording: Recording | None = None
+    n_channels: int = 1
 
 
 @dataclass
@@ -53,7 +55,7 @@ class AudioStream:
     """A decoded waveform in the making.
 
     Attributes:
-        blocks: float32 [t] each, within [-1, 1]; can be taken once.
+        blocks: float32 [t] or [t, 2] each, within [-1, 1]; can be taken once.
         latents: What it is made of.
         sample_rate: Hz.
         peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
@@ -68,6 +70,11 @@ class AudioStream:
     def n_samples(self) -> int | None:
         """Samples in all; None when not known in advance."""
         return self._at_own_rate(self.latents.n_samples)
+
+    @property
+    def n_channels(self) -> int:
+        """Channels: 1 or 2."""
+        return self.latents.n_channels
 
     @property
     def n_due(self) -> int | None:
@@ -102,8 +109,13 @@ class CountedRecording:
         """Whether it can be read only once."""
         return self.recording.is_live
 
+    @property
+    def is_stereo(self) -> bool:
+        """Whether its blocks have two channels."""
+        return self.recording.is_stereo
+
     def blocks(self) -> Iterator[Array]:
-        """Yield float32 [t], and count them."""
+        """Yield float32 [t] or [t, 2], and count them."""
         self.stream.n_read = 0
         for block in self.recording.blocks():
             self.stream.n_read += len(block)
@@ -116,23 +128,24 @@ def mix_with_recording(
     """Mix decoded blocks with the recording, which is read again; both end together.
 
     Args:
-        blocks: Decoded, float32 [t] each, at the rate of `audio`.
+        blocks: Decoded, float32 [t] or [t, 2] each, at the rate of `audio`.
         audio: What is mixed; its latents have a recording.
         mix: Share of the decoded blocks, 0 to 1.
         keep_drums: Whether the recording's percussive part is added whole, whatever `mix` is.
 
     Yields:
-        float32 [t].
+        The same.
     """
     dry = _dry_blocks(audio, np.float32(1 - mix), keep_drums=keep_drums)
-    rest = np.zeros(0, np.float32)
+    rest = silence(0, audio.n_channels)
     for block in blocks:
         while len(rest) < len(block) and (more := next(dry, None)) is not None:
             rest = np.concatenate([rest, more])
         # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
         wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
         own, rest = rest[: len(block)], rest[len(block) :]
-        yield wet * block + np.pad(own, (0, len(block) - len(own)))
+        own = np.concatenate([own, silence(len(block) - len(own), audio.n_channels)])
+        yield wet * block + own
     yield rest
     yield from dry
 
@@ -147,3 +160,8 @@ def _dry_blocks(audio: AudioStream, share: np.float32, *, keep_drums: bool) -> I
         return
     for harmonic, percussive in split_percussion(blocks, audio.sample_rate):
         yield share * harmonic + percussive
+
+
+def silence(n_samples: int, n_channels: int) -> Array:
+    """Return zeros, float32 [t], or [t, C] of several channels."""
+    return np.zeros(n_samples if n_channels == 1 else (n_samples, n_channels), np.float32)

@@ -6,6 +6,7 @@ a model; it holds no losses and no optimizers.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from contextlib import closing
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import core
+from core.audio.downmix import MonoRecording
 from core.audio.levels import ArrayRecording, guard_peaks, level_input
 from core.audio.percussion import split_percussion
 from core.audio.provenance import Provenance, file_sha256
@@ -32,7 +34,7 @@ from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
 from core.families.windows import run_in_windows
 from core.files import atomic_write
-from core.latents import as_array, as_latents
+from core.latents import as_array, as_latents, to_array, to_frames
 from core.model_file import (
     ModelHeader,
     find_domain,
@@ -42,7 +44,13 @@ from core.model_file import (
     write_model,
 )
 from core.parsing import shortened
-from core.streams import AudioStream, CountedRecording, LatentStream, mix_with_recording
+from core.streams import (
+    AudioStream,
+    CountedRecording,
+    LatentStream,
+    mix_with_recording,
+    silence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -62,6 +70,8 @@ if TYPE_CHECKING:
     from core.families.base import Decoder, Encoder, GenerationOptions
 
     Array = NDArray[np.float32]
+
+_logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
 # For sound that comes in while the result is heard. A window's context is worked on again with
@@ -195,6 +205,7 @@ class Translator(nn.Module):
         self.level_db: float | None = DEFAULT_LEVEL_DB
         self.training_record: dict[str, Any] = {}
         self.window_seconds = WINDOW_SECONDS
+        self._reported_mono = False
         self.id = "untrained"
         self.name = ""
 
@@ -350,15 +361,16 @@ class Translator(nn.Module):
         Quiet audio is brought up to the training level first, as the commands do.
 
         Args:
-            waveform: Mono samples [T], floats in -1..1, or int16 or int32, which are scaled as
-                in WAV files; an array, a list or a tensor.
+            waveform: Samples [T], or [2, T] of two channels, floats in -1..1, or int16 or int32,
+                which are scaled as in WAV files; an array, a list or a tensor. Models of the
+                WaveNet family mix two channels.
             sample_rate: Its rate in Hz; resampled if it is not the model's.
 
         Returns:
-            Latents, float32 [L, D].
+            Latents, float32 [L, D], or [2, L, D] of two channels.
 
         Raises:
-            AudioError: The waveform is not mono, of another type, out of range or not finite.
+            AudioError: The waveform has another shape or type, or is out of range or not finite.
         """
         return self._joined_latents(self.encode_stream(as_waveform(waveform, sample_rate)))
 
@@ -373,19 +385,21 @@ class Translator(nn.Module):
         """Decode latents into a domain; peaks above full scale are lowered.
 
         Args:
-            latents: Finite floats [L, D]; an array, a list or a tensor.
+            latents: Finite floats [L, D], or [2, L, D] of two channels; an array, a list or a
+                tensor.
             to: The domain.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
 
         Returns:
-            Waveform, float32 [L * hop_length] in -1..1, at the model's rate.
+            Waveform, float32 [L * hop_length] or [2, L * hop_length], in -1..1, at the model's
+            rate.
 
         Raises:
             UsageError: The domain is unknown or was not loaded.
             LatentsError: The latents have another number of channels or another type.
         """
-        stream = LatentStream(iter([as_latents(latents)]))
+        stream = _stream_of(as_latents(latents))
         return _joined_waveform(self.decode_streams([stream], to=to, seed=seed, options=options))
 
     def translate(
@@ -409,7 +423,7 @@ class Translator(nn.Module):
             options: As for `decode`.
 
         Returns:
-            Waveform, float32 [T] in -1..1, at the model's rate; as long as the input.
+            Waveform, float32 [T] or [2, T] in -1..1, at the model's rate; as long as the input.
 
         Raises:
             AudioError: As for `encode`.
@@ -428,7 +442,7 @@ class Translator(nn.Module):
             sample_rate: As for `encode`, of all of them.
 
         Returns:
-            Latents, float32 [L, D] each.
+            Latents, float32 [L, D] or [2, L, D] each.
 
         Raises:
             AudioError: As for `encode`; nothing was encoded then.
@@ -455,13 +469,13 @@ class Translator(nn.Module):
             options: As for `decode`.
 
         Returns:
-            Waveforms, float32 [L * hop_length] each.
+            Waveforms, float32 [L * hop_length] or [2, L * hop_length] each.
 
         Raises:
             UsageError: As for `decode`.
             LatentsError: As for `decode`; nothing was decoded then.
         """
-        streams = [LatentStream(iter([as_latents(own)])) for own in latents]
+        streams = [_stream_of(as_latents(own)) for own in latents]
         return _joined_waveforms(self.decode_streams(streams, to=to, seed=seed, options=options))
 
     def translate_batch(
@@ -485,7 +499,7 @@ class Translator(nn.Module):
             options: As for `decode`.
 
         Returns:
-            Waveforms, float32 [T] each, at the model's rate; as long as the inputs.
+            Waveforms, float32 [T] or [2, T] each, at the model's rate; as long as the inputs.
 
         Raises:
             AudioError: As for `encode`; nothing was translated then.
@@ -504,6 +518,7 @@ class Translator(nn.Module):
         output: str | Path | None = None,
         sample_rate: int | None = None,
         bits: Bits | None = None,
+        mono: bool = False,
         seed: int = 0,
         options: GenerationOptions | None = None,
         overwrite: bool = False,
@@ -517,6 +532,7 @@ class Translator(nn.Module):
                 format. By default it is called STEM.DOMAIN.wav, in the working directory.
             sample_rate: Of the output in Hz; None for the model's.
             bits: Of a sample: "16", "24" or "float"; None for 16, or whatever the format has.
+            mono: Whether two channels are mixed; other numbers are anyway.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
             overwrite: Whether an existing output is replaced.
@@ -530,7 +546,7 @@ class Translator(nn.Module):
         """
         target = Path(f"{Path(path).stem}.{to}.wav" if output is None else output)
         extension = output_format(target, rate=sample_rate, bits=bits)
-        with open_audio(path) as recording:
+        with open_audio(path, mono=mono) as recording:
             made = self.translate_streams(
                 [recording], to=to, seed=seed, options=options, sample_rate=sample_rate
             )
@@ -552,6 +568,7 @@ class Translator(nn.Module):
                     with open_writer(
                         part,
                         sample_rate=audio.sample_rate,
+                        n_channels=audio.n_channels,
                         n_samples=audio.n_samples,
                         provenance=provenance,
                         tags=recording.tags,
@@ -572,7 +589,8 @@ class Translator(nn.Module):
     ) -> LatentStream:
         """Encode a recording of any length as it arrives, brought to the training level.
 
-        Nothing is read before the first block is taken.
+        Nothing is read before the first block is taken. Two channels are mixed for a family that
+        plays one, and a warning is logged.
 
         Args:
             recording: For example an `AudioInput` of `core.audio.reader.open_audio`.
@@ -580,11 +598,19 @@ class Translator(nn.Module):
                 for the first seconds of sound.
             drop_drums: Whether only the harmonic part is encoded; see `core.audio.percussion`.
         """
+        if recording.is_stereo and not self.family_description.is_stereo:
+            if not self._reported_mono:
+                _logger.warning(
+                    "%s models are mono: stereo input is mixed", self.config.model.family
+                )
+            self._reported_mono = True
+            recording = MonoRecording(recording)
         stream = LatentStream(
             iter(()),
             recording.sample_rate,
             recording.n_samples,
             recording=None if recording.is_live else recording,
+            n_channels=2 if recording.is_stereo else 1,
         )
         counted = CountedRecording(recording, stream)
 
@@ -706,10 +732,12 @@ class Translator(nn.Module):
         # Lengths were rounded at the model's rate: less than one of its samples may lack.
         n_missing = (audio.n_due or 0) - n_done
         if n_missing > 0:
-            yield np.zeros(n_missing, np.float32)
+            yield silence(n_missing, audio.n_channels)
 
     def _joined_latents(self, stream: LatentStream) -> Array:
-        return np.concatenate([np.zeros((0, self.latent_dim), np.float32), *stream.blocks])
+        channels = () if stream.n_channels == 1 else (stream.n_channels,)
+        none = np.zeros((0, *channels, self.latent_dim), np.float32)
+        return to_array(np.concatenate([none, *stream.blocks]))
 
     @torch.inference_mode()
     def encode_blocks(self, blocks: Iterable[Array]) -> Iterator[Array]:
@@ -719,14 +747,14 @@ class Translator(nn.Module):
         last frame is filled up with silence.
 
         Args:
-            blocks: float32 [t] each, at the model's rate.
+            blocks: float32 [t] each, or [t, 2] of two channels, at the model's rate.
 
         Yields:
-            Latents, float32 [l, D].
+            Latents, float32 [l, D] or [l, 2, D].
         """
         windows = run_in_windows(
             self._frames(blocks),
-            lambda frames: self.encoder(frames.reshape(1, -1))[0],
+            self._encode_frames,
             # Smaller ones than the decoder's, which would else wait for a whole one more.
             window=self._window(self.window_seconds / 2),
             before=self.encoder.frames_before,
@@ -746,13 +774,13 @@ class Translator(nn.Module):
         """Decode latents of any length as they arrive.
 
         Args:
-            blocks: Latents, float [l, D] each.
+            blocks: Latents, float [l, D] each, or [l, 2, D] of two channels.
             to: The domain.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
 
         Yields:
-            Waveform, float32 [t], at the model's rate.
+            Waveform, float32 [t] or [t, 2], at the model's rate.
 
         Raises:
             UsageError: The domain is unknown or was not loaded.
@@ -776,15 +804,16 @@ class Translator(nn.Module):
         not before they are needed.
 
         Args:
-            sequences: Blocks of latents, float [l, D] each; may be taken on another thread.
+            sequences: Blocks of latents, float [l, D] or [l, 2, D] each; may be taken on another
+                thread.
             to: The domain.
             seed: Seed of random draws, the same for each.
             options: From `generation_options`; None for the defaults.
 
         Yields:
-            The waveform of each sequence in blocks, float32 [t]; to be taken before that of the
-            next, which drops what is left of it. What is raised while a sequence's blocks are
-            read is raised again where its waveform is taken; the others can still be taken.
+            The waveform of each sequence in blocks, float32 [t] or [t, 2]; to be taken before that
+            of the next, which drops what is left of it. What is raised while a sequence's blocks
+            are read is raised again where its waveform is taken; the others can still be taken.
 
         Raises:
             UsageError: The domain is unknown or was not loaded.
@@ -806,23 +835,47 @@ class Translator(nn.Module):
         return max(1, round(seconds * self.latent_rate))
 
     def _frames(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
-        """Cut a stream of samples into frames, float32 [l, hop_length]."""
-        rest = np.zeros(0, np.float32)
+        """Cut a stream of samples into frames, float32 [l, hop_length] or [l, 2, hop_length]."""
+        rest: Array | None = None
         for block in blocks:
-            samples = np.concatenate([rest, block.astype(np.float32, copy=False)])
+            samples = block if rest is None else np.concatenate([rest, block])
             whole = len(samples) // self.hop_length * self.hop_length
             if whole:
-                yield self._to_device(samples[:whole]).view(-1, self.hop_length)
+                yield self._cut(samples[:whole])
             rest = samples[whole:]
-        if len(rest):
-            yield self._to_device(np.pad(rest, (0, self.hop_length - len(rest)))).view(1, -1)
+        if rest is not None and len(rest):
+            missing = np.zeros((self.hop_length - len(rest), *rest.shape[1:]), np.float32)
+            yield self._cut(np.concatenate([rest, missing]))
+
+    def _cut(self, samples: Array) -> Tensor:
+        """Cut whole frames: float32 [l * hop_length, ...] to [l, ..., hop_length]."""
+        frames = self._to_device(samples.astype(np.float32, copy=False))
+        return frames.view(-1, self.hop_length, *samples.shape[1:]).movedim(1, -1)
+
+    def _encode_frames(self, frames: Tensor) -> Tensor:
+        """Encode frames [n, hop_length] or [n, C, hop_length] to latents [n, D] or [n, C, D]."""
+        latents: Tensor
+        if frames.dim() == 2:
+            latents = self.encoder(frames.reshape(1, -1))[0]
+            return latents
+        channels = frames.transpose(0, 1).flatten(1)
+        if (channels == channels[:1]).all():  # computed once, with the same result
+            latents = self.encoder(channels[:1]).transpose(0, 1).expand(-1, len(channels), -1)
+            return latents
+        return self.encoder.encode_channels(channels).transpose(0, 1)
 
     def _latents(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
         for block in blocks:
-            if block.ndim != 2 or block.shape[1] != self.latent_dim:
+            if block.ndim not in (2, 3) or block.shape[-1] != self.latent_dim:
+                shape = block.shape if block.ndim < 3 else to_array(block).shape
                 raise LatentsError(
-                    f"latents of shape {block.shape}, model {self.id} expects "
+                    f"latents of shape {shape}, model {self.id} expects "
                     f"(frames, {self.latent_dim}); were they made by another model?"
+                )
+            if block.ndim == 3 and not self.family_description.is_stereo:
+                raise LatentsError(
+                    f"latents of {block.shape[1]} channels, and {self.config.model.family} models "
+                    "are mono; encode with --mono, or take one channel"
                 )
             yield self._to_device(block.astype(np.float32, copy=False))
 
@@ -837,18 +890,30 @@ def _arrays(blocks: Iterator[Tensor]) -> Iterator[Array]:
         yield block.cpu().numpy()
 
 
+def _stream_of(latents: Array) -> LatentStream:
+    """Return checked latents, float32 [L, D] or [2, L, D], as a stream."""
+    n_channels = 1 if latents.ndim == 2 else len(latents)
+    return LatentStream(iter([to_frames(latents)]), n_channels=n_channels)
+
+
 def _joined_waveform(streams: Generator[AudioStream]) -> Array:
     """Return the waveform of the only stream; the next is not asked for, which would end it."""
     with closing(streams):
-        return np.concatenate([np.zeros(0, np.float32), *next(streams).blocks])
+        return _joined(next(streams))
 
 
 def _joined_waveforms(streams: Generator[AudioStream]) -> list[Array]:
-    return [np.concatenate([np.zeros(0, np.float32), *audio.blocks]) for audio in streams]
+    return [_joined(audio) for audio in streams]
+
+
+def _joined(audio: AudioStream) -> Array:
+    """Return a whole waveform, float32 [T] or [2, T]."""
+    waveform = np.concatenate([silence(0, audio.n_channels), *audio.blocks])
+    return np.ascontiguousarray(waveform.T)
 
 
 def as_waveform(waveform: ArrayLike, sample_rate: int) -> ArrayRecording:
-    """Check a mono waveform in memory, and return it as float32.
+    """Check a waveform in memory, mono or stereo, and return it as float32.
 
     Args:
         waveform: As for `Translator.encode`.
@@ -858,11 +923,13 @@ def as_waveform(waveform: ArrayLike, sample_rate: int) -> ArrayRecording:
         AudioError: As for `Translator.encode`.
     """
     samples = as_array(waveform, "waveform", error=AudioError)
-    if samples.ndim != 1:
+    if samples.ndim != 1 and (samples.ndim != 2 or len(samples) != 2):
+        is_turned = samples.ndim == 2 and samples.shape[1] == 2
         raise AudioError(
-            f"waveform of shape {samples.shape}, (samples,) is expected: mix it down to mono, "
-            "or read the file with core.audio.reader.read_audio"
+            f"waveform of shape {samples.shape}: expected (samples,) of mono or (2, samples) of "
+            f"stereo{'; transpose it, as in waveform.T' if is_turned else ''}"
         )
+    samples = samples.T
     _check_sample_rate(sample_rate)
     if samples.dtype.kind == "i" and samples.dtype.itemsize in (2, 4):
         full_scale = -float(np.iinfo(samples.dtype).min)

@@ -6,18 +6,14 @@ In: names as typed. Out: opened inputs, audio or latents, which are read later.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
-from core.errors import AudioError, LatentsError, UsageError, input_label
-from core.files import temporary_file
+from core.errors import AudioError, UsageError, input_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from typing import Self
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     Latents = NDArray[np.float32]
 
 STREAM = "-"
-_BLOCK_FRAMES = 20  # of kept latents, handed on together
 
 
 @dataclass(frozen=True)
@@ -91,9 +86,14 @@ def find_inputs(results: ItemResults, names: Sequence[str]) -> list[Input]:
 
 
 def open_audio_input(
-    env: Environment, name: str, *, start_seconds: float = 0.0, seconds: float | None = None
+    env: Environment,
+    name: str,
+    *,
+    mono: bool,
+    start_seconds: float = 0.0,
+    seconds: float | None = None,
 ) -> AudioInput:
-    """Open an audio file, or stdin for "-".
+    """Open an audio file, or stdin for "-"; two channels stay two unless `mono`.
 
     Raises:
         AudioError: It cannot be read.
@@ -101,7 +101,7 @@ def open_audio_input(
     from core.audio.reader import open_audio
 
     source = env.stdin if name == STREAM else name
-    return open_audio(source, name=name, start_seconds=start_seconds, seconds=seconds)
+    return open_audio(source, name=name, start_seconds=start_seconds, seconds=seconds, mono=mono)
 
 
 def open_latents_input(env: Environment, name: str) -> LatentsInput:
@@ -113,50 +113,3 @@ def open_latents_input(env: Environment, name: str) -> LatentsInput:
     from core.latents import open_latents
 
     return open_latents(env.stdin if name == STREAM else Path(name), name)
-
-
-class LatentStore:
-    """Latents of any number and length in one unnamed temporary file; a context manager.
-
-    Neither memory nor the number of open files limits what it holds.
-
-    Args:
-        latent_dim: D.
-    """
-
-    def __init__(self, latent_dim: int) -> None:
-        self._frame_bytes = 4 * latent_dim
-        self._latent_dim = latent_dim
-        self._lock = Lock()
-        self._resources = ExitStack()
-        self._file = self._resources.enter_context(temporary_file(error=LatentsError))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._resources.close()
-
-    def keep(self, blocks: Iterable[Latents]) -> range:
-        """Store latents, float32 (l, D) each, and return the frames that they take.
-
-        Raises:
-            LatentsError: The directory of temporary files is full.
-        """
-        stream = self._file.stream
-        start = stream.seek(0, os.SEEK_END) // self._frame_bytes
-        for block in blocks:
-            self._file.write(block.astype("<f4", copy=False).tobytes())
-        self._file.rewind()
-        return range(start, stream.seek(0, os.SEEK_END) // self._frame_bytes)
-
-    def blocks(self, frames: range) -> Iterator[Latents]:
-        """Yield stored latents in blocks, float32 (l, D); also on another thread."""
-        import numpy as np
-
-        for start in frames[::_BLOCK_FRAMES]:
-            n_frames = min(_BLOCK_FRAMES, frames.stop - start)
-            with self._lock:  # not `os.pread`, which Windows does not have
-                self._file.stream.seek(start * self._frame_bytes)
-                data = self._file.stream.read(n_frames * self._frame_bytes)
-            yield np.frombuffer(data, "<f4").reshape(n_frames, self._latent_dim).copy()

@@ -92,6 +92,10 @@ Exact = Annotated[
         show_default=False,
     ),
 ]
+Mono = Annotated[
+    bool,
+    typer.Option("--mono", help="Mix stereo; without it the result has two channels, too."),
+]
 Output = Annotated[
     str | None,
     typer.Option(

@@ -18,7 +18,6 @@ import core
 from core.errors import LatentsError, ModelError, UsageError
 from umtcli.console import Progress
 from umtcli.errors import is_item_failure
-from umtcli.inputs import LatentStore
 from umtcli.models import check_device, choose_model, load_translator
 from umtcli.outputs import (
     Destination,
@@ -318,7 +317,7 @@ class _Work:
 
     def write_latents(self, sources: list[Source]) -> None:
         """Encode each source, which has one task, and write the latents."""
-        from core.latents import write_latent_blocks
+        from core.latents import LatentStore, write_latent_blocks
 
         for source in sources:
             (task,) = source.tasks
@@ -327,18 +326,17 @@ class _Work:
                 LatentStore(self.translator.latent_dim) as store,
             ):
                 stream = self._stream(source)
-                frames = store.keep(self._counted(stream.blocks, self.translator.latent_rate))
+                kept = store.keep(self._counted(stream.blocks, self.translator.latent_rate))
                 # Only now: the header of an array states its length.
                 with open_destination(self.env, task.destination, force=self.request.force) as file:
-                    shape = (len(frames), self.translator.latent_dim)
-                    write_latent_blocks(file, store.blocks(frames), shape)
+                    write_latent_blocks(file, kept.channels(), kept.shape)
                 self._report(
                     task,
                     {
                         "source": source.input.name,
                         "output": str(task.destination),
                         "gain_db": stream.gain_db,
-                        "shape": list(shape),
+                        "shape": list(kept.shape),
                     },
                 )
 
@@ -350,6 +348,8 @@ class _Work:
                 self.request.to[0],
             )
             return
+        from core.latents import LatentStore
+
         for start in range(0, len(sources), INPUTS_TOGETHER):
             with LatentStore(self.translator.latent_dim) as store:
                 kept = []
@@ -361,8 +361,8 @@ class _Work:
                 for domain in self.request.to:
                     self._render(
                         [
-                            (task, dataclasses.replace(stream, blocks=store.blocks(frames)))
-                            for source, stream, frames in kept
+                            (task, dataclasses.replace(stream, blocks=latents.blocks()))
+                            for source, stream, latents in kept
                             for task in source.tasks
                             if task.domain == domain
                         ],
@@ -384,7 +384,8 @@ class _Work:
         if isinstance(opened, LatentsInput):
             n_samples = opened.n_frames * self.translator.hop_length
             rate = self.translator.sample_rate
-            return LatentStream(opened.blocks(), rate, n_samples, n_samples)
+            n_channels = 2 if opened.is_stereo else 1
+            return LatentStream(opened.blocks(), rate, n_samples, n_samples, n_channels=n_channels)
         self._tags[source.input] = opened.tags
         stream = self.translator.encode_stream(
             opened, follows=self.request.is_live, drop_drums=self.request.keep_drums
@@ -437,6 +438,7 @@ class _Work:
             open_writer(
                 stream,
                 sample_rate=rate,
+                n_channels=audio.n_channels,
                 n_samples=audio.n_samples,
                 provenance=self._provenance(task),
                 tags=self._tags.get(task.input, NO_TAGS),

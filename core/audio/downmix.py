@@ -9,14 +9,17 @@ so that the result does not depend on how it is cut into blocks.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from core.audio.levels import Recording
 
 _BLOCK_SECONDS = 0.1
 _FADE_SECONDS = 0.005
@@ -120,6 +123,44 @@ class Downmix:
         if (polarity < 0).any():
             self._report()
         return polarity
+
+
+@dataclass(frozen=True)
+class MonoRecording:
+    """A recording of two channels, as a `Recording` of their mix.
+
+    Attributes:
+        recording: The recording.
+        report: As for `Downmix`.
+    """
+
+    recording: Recording
+    report: Callable[[], None] = lambda: None
+    is_stereo: bool = False
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.recording.sample_rate
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples in all; None when not known in advance."""
+        return self.recording.n_samples
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can be read only once."""
+        return self.recording.is_live
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield blocks of float32 (T,)."""
+        downmix = Downmix(2, self.sample_rate, self.report)
+        for block in self.recording.blocks():
+            if len(mono := downmix.push(block)):
+                yield mono
+        if len(mono := downmix.finish()):
+            yield mono
 
 
 def _mean(samples: NDArray[np.float32]) -> NDArray[np.float32]:

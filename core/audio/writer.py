@@ -1,8 +1,8 @@
 """Write audio, block by block, to files and pipes.
 
-In: float32 blocks, (T,) of one channel or (T, C) of C. Out: WAV through `core.audio.wav_writer`, or any other format that
-libsndfile writes, of 16 or 24 bits or float. Existing files are replaced: names are the caller's
-business.
+In: float32 blocks, (T,) of one channel or (T, C) of C. Out: WAV through `core.audio.wav_writer`, or
+any other format that libsndfile writes, of 16 or 24 bits or float. Existing files are replaced:
+names are the caller's business.
 """
 
 from __future__ import annotations

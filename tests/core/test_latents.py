@@ -10,7 +10,7 @@ import pytest
 from numpy.lib import format as npy
 
 from core.errors import LatentsError, UsageError
-from core.latents import blend, mix, read_latents, write_latents
+from core.latents import LatentStore, blend, mix, read_latents, write_latent_blocks, write_latents
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_version_2_of_the_format_is_read(latents):
     np.testing.assert_array_equal(read(stream.getvalue()), latents)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (500, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (500, 2), (2, 1, 3), (2, 50, 4)])
 def test_what_is_written_is_what_numpy_reads_and_we_do(generator, shape):
     array = generator.standard_normal(shape).astype(np.float32)
     stream = io.BytesIO()
@@ -58,7 +58,27 @@ def test_what_is_written_is_what_numpy_reads_and_we_do(generator, shape):
     np.testing.assert_array_equal(read(stream.getvalue()), array)
 
 
-def test_latents_go_through_a_pipe(latents):
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_two_channels_are_read_from_files_and_streams(tmp_path, generator, dtype, order):
+    array = generator.standard_normal((2, 50, 4)).astype(dtype)
+    np.save(tmp_path / "z.npy", np.asarray(array, order=order))
+    for source in (tmp_path / "z.npy", io.BytesIO((tmp_path / "z.npy").read_bytes())):
+        np.testing.assert_array_equal(read_latents(source, "z.npy"), array.astype(np.float32))
+
+
+@pytest.mark.parametrize("n_cut", [1, 300, 799])
+def test_two_channels_that_are_cut_off_are_refused(generator, n_cut):
+    content = saved(np.ones((2, 50, 2), np.float32))
+    with pytest.raises(LatentsError, match=f"cut off: {800 - n_cut} bytes"):
+        read(content[:-n_cut])
+    with pytest.raises(LatentsError, match="followed by something else"):
+        read(content + b"0")
+
+
+@pytest.mark.parametrize("latents_shape", [(50, 4), (2, 50, 4)])
+def test_latents_go_through_a_pipe(generator, latents_shape):
+    latents = generator.standard_normal(latents_shape).astype(np.float32)
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "wb") as stream:
         write_latents(stream, latents)
@@ -73,6 +93,30 @@ def test_latents_are_read_from_a_path(tmp_path, latents):
         read_latents(tmp_path / "no.npy", "no.npy")
     with pytest.raises(LatentsError, match="directory"):
         read_latents(tmp_path, "dir")
+
+
+def test_kept_latents_are_those_that_were_kept(generator):
+    """Of one channel and of two, in one store; and in the order that a file has."""
+    shapes = [(50, 4), (30, 2, 4), (1, 4), (23, 2, 4)]
+    arrays = [generator.standard_normal(shape).astype("f4") for shape in shapes]
+    with LatentStore(4) as store:
+        kept = [store.keep(np.array_split(array, 3)) for array in arrays]
+        assert [own.shape for own in kept] == [(50, 4), (2, 30, 4), (1, 4), (2, 23, 4)]
+        for own, array in zip(kept, arrays, strict=True):
+            np.testing.assert_array_equal(np.concatenate(list(own.blocks())), array)
+            stream = io.BytesIO()
+            write_latent_blocks(stream, own.channels(), own.shape)
+            expected = array if array.ndim == 2 else array.transpose(1, 0, 2)
+            assert stream.getvalue() == saved(np.ascontiguousarray(expected))
+
+
+def test_a_full_temporary_directory_is_named_as_such(full_disk):
+    with (
+        full_disk(10_000),
+        LatentStore(4) as store,
+        pytest.raises(LatentsError, match="TMPDIR"),
+    ):
+        store.keep([np.zeros((10_000, 4), np.float32)])
 
 
 VALUES = np.ones((3, 4), np.float32)
@@ -199,3 +243,15 @@ def test_different_widths_name_both(latents):
     ):
         with pytest.raises(LatentsError, match="64 and of 8 numbers a frame"):
             join()
+
+
+@pytest.mark.parametrize("mono_is_first", [True, False])
+def test_latents_of_one_channel_are_joined_with_both_of_two(generator, mono_is_first):
+    mono = generator.standard_normal((5, 3)).astype(np.float32)
+    stereo = generator.standard_normal((2, 6, 3)).astype(np.float32)
+    inputs = (mono, stereo) if mono_is_first else (stereo, mono)
+    joined, mixed = blend(*inputs, overlap_frames=2), mix(*inputs, 0.25)
+    for channel in range(2):
+        own = [own if own.ndim == 2 else own[channel] for own in inputs]
+        np.testing.assert_array_equal(joined[channel], blend(*own, overlap_frames=2))
+        np.testing.assert_array_equal(mixed[channel], mix(*own, 0.25))

@@ -201,7 +201,8 @@ def test_a_stream_is_cut_where_its_audio_ends_and_not_before(translator):
     waveform = noise(5 * translator.hop_length + 7)
 
     class Pipe:
-        sample_rate, n_samples, is_live = translator.sample_rate, None, True
+        sample_rate, n_samples = translator.sample_rate, None
+        is_live, is_stereo = True, False
 
         def blocks(self):
             return iter(np.array_split(waveform, 9))
@@ -257,10 +258,77 @@ def test_any_kind_of_float_array_is_taken_as_it_is(translator):
     translator.decode(np.asfortranarray(encoded[0]), to="piano")
 
 
-@pytest.mark.parametrize("shape", [(400, 2), (1, 400), ()])
-def test_a_waveform_that_is_not_mono_is_refused(translator, shape):
-    with pytest.raises(AudioError, match=r"shape \(.*mono"):
+@pytest.mark.parametrize(
+    ("shape", "hint"), [((400, 2), r"waveform\.T"), ((1, 400), ""), ((3, 400), ""), ((), "")]
+)
+def test_a_waveform_that_is_neither_mono_nor_stereo_is_refused(translator, shape, hint):
+    with pytest.raises(AudioError, match=rf"shape \(.*mono or \(2, samples\).*{hint}"):
         translator.encode(np.zeros(shape, np.float32), translator.sample_rate)
+
+
+def test_stereo_stays_stereo(spectral):
+    """Each channel as loud as the source has it; of any rate, and as long as the input."""
+    waveform = noise(5000)
+    stereo = np.stack([waveform, 0.3 * waveform])
+    latents = spectral.encode(stereo, 11_025)
+    assert latents.shape == (2, math.ceil(3628 / spectral.hop_length), spectral.latent_dim)
+    made = spectral.translate(stereo, 11_025, to="organ", seed=3)
+    assert (made.shape, made.dtype) == ((2, 3628), np.float32)
+    np.testing.assert_array_equal(
+        made, spectral.decode(latents, to="organ", seed=3)[:, : made.shape[1]]
+    )
+    (first, second) = spectral.translate_batch([stereo, waveform], 11_025, to="organ", seed=3)
+    np.testing.assert_array_equal(first, made)
+    np.testing.assert_array_equal(second, spectral.translate(waveform, 11_025, to="organ", seed=3))
+
+
+@pytest.mark.parametrize("level", [0.3, 0.002])
+def test_channels_that_are_the_same_give_the_samples_of_mono(spectral, level):
+    waveform = noise(5000, level=level)
+    mono = spectral.translate(waveform, 11_025, to="organ")
+    for channel in spectral.translate(np.stack([waveform, waveform]), 11_025, to="organ"):
+        np.testing.assert_array_equal(channel, mono)
+
+
+def test_stereo_does_not_depend_on_how_it_is_cut(spectral):
+    stereo = np.stack([noise(3000), noise(3000, seed=1)], axis=1)
+    whole, pieces = (
+        np.concatenate(list(spectral.encode_blocks(blocks)))
+        for blocks in ([stereo], [stereo[:3], stereo[3:100], stereo[100:]])
+    )
+    assert whole.shape == (math.ceil(3000 / spectral.hop_length), 2, spectral.latent_dim)
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+    # The second half is worked on in windows of its own, where the channels differ.
+    stereo[:1500, 1] = stereo[:1500, 0]
+    spectral.window_seconds = 0.1
+    made = np.concatenate(list(spectral.encode_blocks([stereo])))
+    assert np.array_equal(made[:3, 0], made[:3, 1])
+    assert not np.array_equal(made[-3:, 0], made[-3:, 1])
+
+
+def test_wavenets_mix_stereo_and_say_so_once(wavenet, caplog):
+    stereo = np.stack([noise(400), noise(400, seed=1)])
+    for _ in range(2):
+        made = wavenet.translate(stereo, wavenet.sample_rate, to="organ")
+    np.testing.assert_array_equal(
+        made, wavenet.translate(stereo.mean(0), wavenet.sample_rate, to="organ")
+    )
+    assert caplog.text.count("wavenet models are mono: stereo input is mixed") == 1
+    with pytest.raises(LatentsError, match=r"of 2 channels.*mono"):
+        wavenet.decode(np.zeros((2, 3, wavenet.latent_dim)), to="organ")
+
+
+@pytest.mark.parametrize("mono", [False, True])
+def test_translating_a_file_keeps_its_channels(spectral, tmp_path, mono):
+    stereo = np.stack([noise(5000), noise(5000, seed=1)], axis=1)
+    soundfile.write(tmp_path / "song.wav", stereo, 11_025, subtype="FLOAT")
+    made = spectral.translate_file(
+        tmp_path / "song.wav", to="organ", output=tmp_path / "x.wav", bits="float", mono=mono
+    )
+    source = read_audio(tmp_path / "song.wav", 11_025, mono=mono)
+    assert source.ndim == (1 if mono else 2)
+    found, _ = soundfile.read(made, dtype="float32")
+    np.testing.assert_array_equal(found.T, spectral.translate(source, 11_025, to="organ"))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32])
@@ -353,7 +421,7 @@ def test_unknown_domain_lists_the_known_ones(translator):
         translator.decode(np.zeros((1, translator.latent_dim), np.float32), to="flute")
 
 
-@pytest.mark.parametrize("shape", [(3, 1), (3, 63), (8,), (2, 3, 8)])
+@pytest.mark.parametrize("shape", [(3, 1), (3, 63), (8,), (2, 3, 9), (3, 3, 8)])
 def test_latents_of_another_width_name_both_shapes(translator, shape):
     told = rf"{np.zeros(shape).shape}".replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(LatentsError, match=rf"{told}.*\(frames, ({translator.latent_dim}|D)\)"):
@@ -428,10 +496,10 @@ def song(tmp_path, monkeypatch):
 def test_a_file_is_translated_as_its_samples_are(spectral, song):
     assert spectral.translate_file(song, to="organ") == Path("song.organ.wav")
     made, rate = soundfile.read("song.organ.wav", dtype="int16")
-    samples = read_audio(song, spectral.sample_rate)
+    samples = read_audio(song, spectral.sample_rate, mono=False)
     expected = spectral.translate(samples, spectral.sample_rate, to="organ")
     assert rate == spectral.sample_rate
-    np.testing.assert_array_equal(made, np.rint(expected * 32768).clip(-32768, 32767))
+    np.testing.assert_array_equal(made.T, np.rint(expected * 32768).clip(-32768, 32767))
     with open_audio("song.organ.wav") as audio:
         assert audio.provenance is not None
         assert (audio.provenance.source, audio.provenance.domain) == (song, "organ")

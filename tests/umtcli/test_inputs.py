@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import LatentsError
-from umtcli.inputs import LatentStore
-
 from .conftest import WIDTH, umt_command, write_song
 
 UNREADABLE = {"too long": "n" * 300 + ".wav", "not UTF-8": "gone\udcff.wav", "null": "a\0b.wav"}
@@ -90,21 +87,3 @@ def test_an_audio_file_is_opened_once(umt, song, monkeypatch):
     )
     assert umt("translate", song, "--to", "piano", "--to", "organ").code == 0
     assert len(opened) == 1
-
-
-def test_kept_latents_are_those_that_were_kept(tmp_path):
-    rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal((n, 4)).astype("f4") for n in (50, 1, 23)]
-    with LatentStore(4) as store:
-        kept = [store.keep(np.array_split(array, 3)) for array in arrays]
-        for frames, array in zip(kept, arrays, strict=True):
-            np.testing.assert_array_equal(np.concatenate(list(store.blocks(frames))), array)
-
-
-def test_a_full_temporary_directory_is_named_as_such(full_disk):
-    with (
-        full_disk(10_000),
-        LatentStore(4) as store,
-        pytest.raises(LatentsError, match="TMPDIR"),
-    ):
-        store.keep([np.zeros((10_000, 4), np.float32)])

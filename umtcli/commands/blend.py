@@ -48,8 +48,9 @@ def run(
 ) -> None:
     """Blend two pieces of music in their latents.
 
-    Give --seconds or --mix. How many frames a second has is the model's: name the one that
-    encoded A and B with -m unless it is the default one. --mix needs no model.
+    Give --seconds or --mix. If one of them is stereo, the other is the same on both sides. How
+    many frames a second has is the model's: name the one that encoded A and B with -m unless it is
+    the default one. --mix needs no model.
     """
     from core.latents import write_latents
 
@@ -82,10 +83,8 @@ def run(
 
 
 def _read(env: Environment, own: Input) -> Latents:
-    import numpy as np
-
     with open_latents_input(env, own.name) as latents:
-        return np.concatenate(list(latents.blocks()))
+        return latents.read()
 
 
 def _join(
@@ -103,9 +102,9 @@ def _join(
         return mix(a, b, weight)
     assert seconds is not None
     found, header = choose_model(env, model, [])
-    if a.shape[1] != header.latent_dim:
+    if a.shape[-1] != header.latent_dim:
         raise LatentsError(
-            f"{a.shape[1]} values a frame, model {found.name} has {header.latent_dim}; name the "
+            f"{a.shape[-1]} values a frame, model {found.name} has {header.latent_dim}; name the "
             "model that encoded them with -m, for its frames a second"
         )
     latent_rate = header.sample_rate / header.hop_length

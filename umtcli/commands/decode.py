@@ -44,8 +44,9 @@ def run(
 ) -> None:
     """Decode latents into audio of a domain.
 
-    The latents are an array of shape (frames, D), and the model must be the one that encoded
-    them. Together with `umt encode` this gives the same samples as `umt translate` does.
+    The latents are an array of shape (frames, D), or (2, frames, D) of stereo, and the model must
+    be the one that encoded them. Together with `umt encode` this gives the same samples as `umt
+    translate` does.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     request = Request(

@@ -24,6 +24,7 @@ def run(
         list[str] | None,
         typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
     ] = None,
+    mono: options.Mono = False,
     output: options.Output = None,
     force: options.Force = False,
     model: options.Model = None,
@@ -34,16 +35,16 @@ def run(
 ) -> None:
     """Encode audio into latents, a plain NumPy array.
 
-    Its shape is (frames, D), float32. It keeps the music and not the instrument: np.load, mix,
-    np.save, and decode it. The last frame is filled up with silence. Nothing is written before
-    the input has ended.
+    Its shape is (frames, D), float32, or (2, frames, D) of stereo. It keeps the music and not the
+    instrument: np.load, mix, np.save, and decode it. The last frame is filled up with silence.
+    Nothing is written before the input has ended.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     results = ItemResults(env)
     request = Request(
         command="encode",
         find_inputs=lambda: find_inputs(results, choose_inputs(env, inputs or [])),
-        open_input=partial(open_audio_input, env),
+        open_input=partial(open_audio_input, env, mono=mono),
         to=(),
         output=output,
         model=model,

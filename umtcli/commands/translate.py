@@ -64,6 +64,7 @@ def run(
             help="Leave the input's percussive part in the result, and translate the rest.",
         ),
     ] = False,
+    mono: options.Mono = False,
     output: options.Output = None,
     name: options.Name = None,
     rate: options.Rate = None,
@@ -94,7 +95,7 @@ def run(
     request = Request(
         command="translate",
         find_inputs=lambda: find_inputs(results, choose_inputs(env, inputs or [])),
-        open_input=partial(open_audio_input, env, start_seconds=start, seconds=seconds),
+        open_input=partial(open_audio_input, env, mono=mono, start_seconds=start, seconds=seconds),
         to=options.split_domains(to),
         name=name,
         output=output,

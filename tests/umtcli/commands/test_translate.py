@@ -25,10 +25,10 @@ def provenance_of(path: str | Path):
         return audio.provenance
 
 
-def test_translation_is_mono_at_the_models_rate_and_as_long_as_its_input(umt, song):
+def test_translation_has_the_models_rate_and_the_inputs_length_and_channels(umt, song):
     assert umt("translate", song, "--to", "piano", "-o", "b.wav").code == 0
     info = soundfile.info("b.wav")
-    assert (info.samplerate, info.channels, info.subtype) == (RATE, 1, "PCM_16")
+    assert (info.samplerate, info.channels, info.subtype) == (RATE, 2, "PCM_16")
     assert info.frames == soundfile.info(song).frames
 
 
