@@ -131,7 +131,7 @@ def test_a_mix_of_nothing_with_kept_drums_is_the_input(umt, tmp_path):
     song = write_song(tmp_path / "a.wav", 1.0, sample_rate=RATE)
     how = ("--to", "piano", "--mix", 0, "--keep-drums", "--bits", "float", "-o", "b.wav")
     assert umt("translate", song, *how).code == 0
-    dry = soundfile.read(song)[0].mean(axis=1)
+    dry = soundfile.read(song)[0]
     np.testing.assert_allclose(soundfile.read("b.wav")[0], dry, atol=1e-6)
 
 
@@ -205,8 +205,8 @@ def test_seed_changes_the_samples_of_a_model_that_draws(umt, tmp_path, wavenet_m
 def test_latents_are_a_plain_float32_array(umt, song):
     assert umt("encode", song, "-o", "a.npy").code == 0
     latents = np.load("a.npy")
-    assert (latents.dtype, latents.ndim, latents.shape[1]) == (np.float32, 2, WIDTH)
-    assert len(latents) == -(-soundfile.info(song).frames // HOP)
+    n_frames = -(-soundfile.info(song).frames // HOP)
+    assert (latents.dtype, latents.shape) == (np.float32, (2, n_frames, WIDTH))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
