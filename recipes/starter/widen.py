@@ -1,10 +1,10 @@
 """Carry the weights of a starter over to networks that hear and play more.
 
-    python recipes/starter/widen.py core/pretrained/starter.safetensors widened.safetensors
+    python recipes/starter/widen.py OLD.safetensors SALIENCE.safetensors widened.safetensors
 
 The first starter had no pitch latents, and oscillators up to 10 kHz. The result has the keys'
-pitches, oscillators to 16 kHz and the weights of the old model where both have them; what is new
-begins at zero. `umt train --from` trains on from it.
+pitches, oscillators to 16 kHz, a salience that was trained on notes, and the weights of the old
+model where both have them; what is new begins at zero. `umt train --from` trains on from it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.salience import N_KEYS
 from core.presets import get_preset
 from core.translator import Translator
@@ -66,9 +68,13 @@ def main() -> None:
     """Read the command line and write the model."""
     parser = argparse.ArgumentParser(description="Carry weights over to wider networks.")
     parser.add_argument("old", type=Path)
+    parser.add_argument("salience", type=Path)
     parser.add_argument("new", type=Path)
     options = parser.parse_args()
-    widen(Translator.load(options.old)).save(options.new)
+    new = widen(Translator.load(options.old))
+    assert isinstance(new.encoder, SpectralEncoder)
+    new.encoder.salience.load_state_dict(load_file(options.salience))
+    new.save(options.new)
 
 
 if __name__ == "__main__":
