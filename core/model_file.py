@@ -24,10 +24,11 @@ from safetensors import SafetensorError, safe_open
 from core.config import Config
 from core.errors import ModelError, UsageError
 from core.files import atomic_write
+from core.hub import PREFIX, HubModel, download_model, parse_hub_name
 from core.parsing import build, did_you_mean, parse_json, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -350,7 +351,13 @@ def list_models(cwd: Path) -> list[FoundModel]:
     return found
 
 
-def find_model(requested: str | None, domains: Sequence[str], *, cwd: Path) -> FoundModel:
+def find_model(
+    requested: str | None,
+    domains: Sequence[str],
+    *,
+    cwd: Path,
+    download: Callable[[HubModel], Path] = download_model,
+) -> FoundModel:
     """Find the model to use.
 
     In this order: what was requested; what the environment variable UMT_MODEL names; the newest
@@ -358,19 +365,21 @@ def find_model(requested: str | None, domains: Sequence[str], *, cwd: Path) -> F
     bundled starter model; the newest run that has the domains, with a warning.
 
     Args:
-        requested: A path, a run's directory, or a bundled name; None to look around.
+        requested: A path, a run's directory, a bundled name, or `hf:owner/name`; None to look
+            around.
         domains: Domains that a model must have to be taken unasked.
         cwd: Where relative paths start.
+        download: Returns the file of a model on the hub.
 
     Raises:
         UsageError: What was requested is not there.
-        ModelError: Nothing was requested and nothing is there.
+        ModelError: Nothing was requested and nothing is there, or the hub cannot be reached.
     """
     if requested:
-        return locate_model(requested, "as requested", cwd=cwd)
+        return locate_model(requested, "as requested", cwd=cwd, download=download)
     if from_environment := os.environ.get("UMT_MODEL"):
         try:
-            return locate_model(from_environment, "from $UMT_MODEL", cwd=cwd)
+            return locate_model(from_environment, "from $UMT_MODEL", cwd=cwd, download=download)
         except UsageError as error:
             raise UsageError(f"$UMT_MODEL: {error}") from error
     return _choose(list_models(cwd), domains)
@@ -466,18 +475,26 @@ def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def locate_model(
-    requested: str, reason: str = "as requested", *, cwd: Path | None = None
+    requested: str,
+    reason: str = "as requested",
+    *,
+    cwd: Path | None = None,
+    download: Callable[[HubModel], Path] = download_model,
 ) -> FoundModel:
-    """Return the model of a path, a run's directory, or a bundled name.
+    """Return the model of a path, a run's directory, a bundled name, or a name on the hub.
 
     Args:
         requested: What names it.
         reason: What the result gives as its reason.
         cwd: Where relative paths start.
+        download: Returns the file of a model on the hub.
 
     Raises:
         UsageError: It is not there.
+        ModelError: The hub cannot be reached.
     """
+    if requested.startswith(PREFIX):
+        return FoundModel(download(parse_hub_name(requested)), requested, reason)
     path = (cwd or Path()) / requested
     if os.path.isdir(path):  # unlike Path.is_dir, false for names that are too long
         if (path / MODEL_FILE).is_file():

@@ -30,6 +30,7 @@ TORCH_FREE = [
     "core.errors",
     "core.families",
     "core.files",
+    "core.hub",
     "core.latents",
     "core.model_file",
     "core.parsing",

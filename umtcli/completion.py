@@ -13,20 +13,22 @@ import typer  # noqa: TC002 (Typer reads the annotations)
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from core.model_file import FoundModel
+
 
 def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the domains of the model already typed on the line, else of all found here.
 
     Of several with commas between them, the last one is completed.
     """
-    from core.model_file import find_model, list_models, read_header
+    from core.model_file import list_models, read_header
 
     offered: dict[str, None] = {}
     requested = ctx.params.get("model") or os.environ.get("UMT_MODEL")
     with suppress(Exception):  # the command itself will report what is wrong
         # Without a request, the lookup takes a model that has the domain: any of them may be.
         cwd = Path.cwd()
-        models = [find_model(requested, [], cwd=cwd)] if requested else list_models(cwd)
+        models = [_find_here(requested)] if requested else list_models(cwd)
         for model in models:
             with suppress(Exception):
                 offered |= dict.fromkeys(read_header(model.path).domains)
@@ -38,12 +40,11 @@ def complete_domains(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_domains_of_parent(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the domains of the model named by --from."""
-    from core.model_file import find_model, read_header
+    from core.model_file import read_header
 
     offered: tuple[str, ...] = ()
     with suppress(Exception):
-        found = find_model(ctx.params.get("from_model"), [], cwd=Path.cwd())
-        offered = read_header(found.path).domains
+        offered = read_header(_find_here(ctx.params.get("from_model")).path).domains
     return _starting(offered, incomplete)
 
 
@@ -83,6 +84,20 @@ def complete_presets(incomplete: str) -> list[str]:
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
     return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]
+
+
+def _find_here(requested: str | None) -> FoundModel:
+    """Find a model without a download: TAB must not wait for a network."""
+    from core.errors import UsageError
+    from core.hub import HubModel, cached_model
+    from core.model_file import find_model
+
+    def cached(model: HubModel) -> Path:
+        if (path := cached_model(model)) is None:
+            raise UsageError(f"{model} is not in the cache")
+        return path
+
+    return find_model(requested, [], cwd=Path.cwd(), download=cached)
 
 
 def _starting(domains: Iterable[str], incomplete: str) -> list[str]:

@@ -13,6 +13,7 @@ from core.parsing import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from core.hub import HubModel
     from core.model_file import FoundModel, ModelHeader
     from core.translator import Translator
     from umtcli.console import Environment
@@ -29,9 +30,9 @@ def choose_model(
         UsageError: A domain that the model does not have; the message lists those it has.
         ModelError: No such model, or a damaged file.
     """
-    from core.model_file import find_domain, find_model, read_header
+    from core.model_file import find_domain, read_header
 
-    found = find_model(requested, domains, cwd=Path.cwd())
+    found = find(env, requested, domains)
     header = read_header(found.path)
     for domain in domains:
         find_domain(domain, header.domains, model=found.name)
@@ -39,6 +40,19 @@ def choose_model(
     if found.warning:
         env.notice(f"warning: {found.name} {found.warning}: expect noise; name another with -m")
     return found, header
+
+
+def find(env: Environment, requested: str | None, domains: Sequence[str] = ()) -> FoundModel:
+    """Find the model to use, as `core.model_file.find_model` does; downloads are announced."""
+    from core.hub import cached_model, download_model
+    from core.model_file import find_model
+
+    def download(model: HubModel) -> Path:
+        if cached_model(model) is None:
+            env.notice(f"downloading {model}")
+        return download_model(model, is_quiet=env.is_quiet)
+
+    return find_model(requested, domains, cwd=Path.cwd(), download=download)
 
 
 def check_device(device: str) -> None:

@@ -33,8 +33,9 @@ Model = Annotated[
         "--model",
         metavar="MODEL",
         autocompletion=complete_models,
-        help="A model file, a run (runs/NAME) or a bundled name. Default: $UMT_MODEL, else the "
-        "newest trained run under ./runs that has every domain, else starter.",
+        help="A model file, a run (runs/NAME), a bundled name, or hf:owner/name[@revision][/file] "
+        "on the Hugging Face Hub. Default: $UMT_MODEL, else the newest trained run under ./runs "
+        "that has every domain, else starter.",
     ),
 ]
 To = Annotated[

@@ -13,6 +13,7 @@ import core
 from core.errors import ModelError
 from umtcli import options
 from umtcli.completion import complete_models
+from umtcli.models import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ def run(
         typer.Argument(
             metavar="MODEL",
             autocompletion=complete_models,
-            help="A model file, a run (runs/NAME) or a bundled name.",
+            help="A model file, a run (runs/NAME), a bundled name, or hf:owner/name.",
         ),
     ] = None,
     is_json: options.Json = False,
@@ -46,13 +47,8 @@ def run(
     Of a model: domains, preset, sizes, and how it was trained, its lineage included. Without
     MODEL: versions, devices, readable formats and the models found here.
     """
-    from core.model_file import find_model
-
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
-    if model is None:
-        content = _describe_installation()
-    else:
-        content = _describe_model(find_model(model, [], cwd=Path.cwd()))
+    content = _describe_installation() if model is None else _describe_model(find(env, model))
     if is_json:
         env.write_json("info", content)
     else:

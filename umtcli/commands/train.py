@@ -11,6 +11,7 @@ import typer
 from core.errors import UsageError
 from umtcli import options
 from umtcli.completion import complete_domains_of_parent, complete_models, complete_presets
+from umtcli.models import find
 from umtcli.processes import use_own_cores
 from umtcli.training_process import STOPS, limited_memory, stop_requests
 
@@ -76,7 +77,8 @@ def run(
             "--from",
             metavar="MODEL",
             autocompletion=complete_models,
-            help="A model to begin with, or that --add-domain adds to; its file stays as it is.",
+            help="A model to begin with, or that --add-domain adds to, also hf:owner/name; its "
+            "file stays as it is.",
         ),
     ] = None,
     like: Annotated[
@@ -133,7 +135,7 @@ def run(
         from core.training.loop import train
         from umtcli.training_progress import ConsoleReporter
 
-        warm_start = _warm_start(from_model, add_domain, like, preset=preset, domains=domains)
+        warm_start = _warm_start(env, from_model, add_domain, like, preset=preset, domains=domains)
         chosen = _configure(
             warm_start, preset, config, steps=steps, batch_size=batch_size, seed=seed
         )
@@ -171,7 +173,11 @@ def _show_result(
 
 
 def _warm_start(
-    from_model: str | None, added: str | None, like: str | None, **others: str | None
+    env: Environment,
+    from_model: str | None,
+    added: str | None,
+    like: str | None,
+    **others: str | None,
 ) -> WarmStart | None:
     """Return what --from, --add-domain and --like ask for.
 
@@ -192,10 +198,9 @@ def _warm_start(
     if from_model is None:
         return None
     from core.data.domain import check_domain_name
-    from core.model_file import find_model
     from core.training.warm_start import WarmStart
 
-    path = find_model(from_model, [], cwd=Path.cwd()).path
+    path = find(env, from_model).path
     return WarmStart(path, None if added is None else check_domain_name(added), like)
 
 
