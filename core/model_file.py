@@ -57,7 +57,8 @@ class ModelHeader:
             it is not known, as of imported models.
         config: The whole configuration, as `Config.to_dict` gives it.
         training: Where the weights come from, of plain JSON types; empty for random weights.
-            `steps` and `seconds` of the run; `minutes` of audio, by trained domain and split;
+            `steps` and `seconds` of the run; `minutes` of audio and the number of `recordings`, by
+            trained domain and split;
             `updates` of each decoder in all its runs (see `count_updates`); `figures` of the last
             validation (`validation/NAME` and others) and their `baselines`, by domain and name;
             `best`, step and mean figure of the best validation; `parent`, the base model's

@@ -236,7 +236,8 @@ class Translator(nn.Module):
         """Load a model file; runs no code from it.
 
         Args:
-            source: The file, the directory of a training run, or a bundled name: "starter".
+            source: The file, the directory of a training run, a bundled name ("starter"), or
+                "hf:owner/name[@revision][/file]" on the Hugging Face Hub.
             domains: Decoders to load; None for all, empty for the encoder alone.
             device: "auto", "cpu", "cuda" or "cuda:N".
 

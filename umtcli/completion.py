@@ -81,6 +81,11 @@ def complete_presets(incomplete: str) -> list[str]:
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
+def complete_trackers(incomplete: str) -> list[str]:
+    """Offer what --log-with takes."""
+    return [name for name in ("tensorboard", "wandb", "trackio") if name.startswith(incomplete)]
+
+
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
     return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]

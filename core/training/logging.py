@@ -1,8 +1,8 @@
-"""What a run logs and shows: records, TensorBoard's events, progress and warnings.
+"""What a run logs and shows: records, progress and warnings.
 
 In: the figures of each update, and those of validations. Out: `log.jsonl`, one record a line with
-its step; the same numbers, and sounds, as TensorBoard's events; lines for the user. Only the
-first process logs.
+its step; the same numbers, and sounds, for a tracker; lines for the user. Only the first process
+logs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import time
 from typing import TYPE_CHECKING, Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from core.files import atomic_write
 from core.model_file import FEWEST_UPDATES
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
     from core.data.dataset import Batch
+    from core.training.trackers import Tracker
 
 LOG_FILE = "log.jsonl"
 FEWEST_MINUTES = 5.0  # of training audio for each domain, below which a user is warned
@@ -104,37 +103,35 @@ class RunLog:
     Args:
         run: The run's folder.
         step: Updates done; what was logged after them will be logged again.
+        tracker: Gets the same.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, tracker: Tracker) -> None:
         self.path = run / LOG_FILE
         cut_log(self.path, step)
-        # TensorBoard hides what an earlier call wrote of later steps.
-        self.events = SummaryWriter(run, purge_step=step + 1)
+        self.tracker = tracker
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write a record: numbers by name, one of them `step`."""
         # Opened for each record: readers see it, and a killed run loses half a line at most.
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if name != "step":
-                self.events.add_scalar(name, value, record["step"])
+        values = {name: value for name, value in record.items() if name != "step"}
+        self.tracker.log(values, step=record["step"])
 
     def write_sounds(
         self, sounds: Iterable[tuple[str, Tensor]], *, step: int, sample_rate: int
     ) -> None:
         """Keep sounds to listen to: a name, and a waveform float32 [1, T]."""
-        for name, waveform in sounds:
-            self.events.add_audio(name, waveform, step, sample_rate)
+        self.tracker.log_sounds(sounds, step=step, sample_rate=sample_rate)
 
     def flush(self) -> None:
-        """Bring TensorBoard's events to the disk."""
-        self.events.flush()
+        """Bring what the tracker has to the disk."""
+        self.tracker.flush()
 
     def close(self) -> None:
-        """Close TensorBoard's events."""
-        self.events.close()
+        """Close the tracker."""
+        self.tracker.close()
 
 
 def cut_log(path: Path, step: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from core.data.dataset import Batches, Segments
+from core.data.domain import SPLITS
 from core.data.loader import load_batches
 from core.data.samples import reading
 from core.errors import UsageError
@@ -34,9 +35,11 @@ from core.training.logging import (
     warn_of_minutes,
     warn_of_updates,
 )
+from core.training.model_card import CARD_FILE
 from core.training.optimizers import diverged, learning_rate
 from core.training.run_directory import RunDirectory, RunProgress
 from core.training.step import Updater
+from core.training.trackers import TENSORBOARD, check_tracker, open_tracker
 from core.training.validation import Validator
 from core.training.warm_start import inherited_updates, initial_model, lineage
 
@@ -80,6 +83,7 @@ def train(
     should_stop: Callable[[], str | None] = lambda: None,
     device: str = "auto",
     warm_start: WarmStart | None = None,
+    log_with: str = TENSORBOARD,
 ) -> TrainingResult:
     """Train, or continue, a run.
 
@@ -92,12 +96,15 @@ def train(
         should_stop: Called often; returns a reason to save and stop, or None.
         device: "auto" for what `accelerate` finds, or "cpu".
         warm_start: A trained model that the run begins with; None for random weights.
+        log_with: One of `core.training.trackers.TRACKERS`.
 
     Raises:
-        UsageError: The run was started with another configuration or other data.
+        UsageError: The run was started with another configuration or other data, or the tracker
+            is not installed.
         DataError: The data does not fit the configuration.
         TrainingError: The loss or a gradient is not finite, or a file cannot be written.
     """
+    check_tracker(log_with)
     # Apple's GPUs, which accelerate would take, have no float64: neither family runs on them.
     accelerator = Accelerator(cpu=device == "cpu" or torch.backends.mps.is_available())
     if accelerator.mixed_precision not in ("no", "bf16"):
@@ -121,7 +128,13 @@ def train(
             directory.check(config, domains, trainer.lineage)
         if directory.restore(trainer.load_state_dict, reporter.notice):
             reporter.notice(f"continuing {run} at step {trainer.progress.step}")
-        with closing(RunLog(run, trainer.progress.step)) if is_main else nullcontext() as log:
+        with ExitStack() as stack:
+            log = None
+            if is_main:
+                facts = {**config.to_dict(), "minutes": trainer.minutes, **trainer.lineage}
+                step = trainer.progress.step
+                tracker = open_tracker(log_with, directory, facts, step=step)
+                log = stack.enter_context(closing(RunLog(run, step, tracker)))
             stopped_by = trainer.train(log, max_minutes)
     return TrainingResult(trainer.progress.step, directory.model, stopped_by, is_main)
 
@@ -171,13 +184,15 @@ class Trainer:
         self.updater = Updater(self.model, accelerator)
         self.validator = Validator(self.model, domains, level_db)
         self.minutes = {
-            domain.name: {
-                split: round(domain.minutes(split), 2) for split in ("train", "validation", "test")
-            }
+            domain.name: {split: round(domain.minutes(split), 2) for split in SPLITS}
             for domain in domains
+        }
+        self.recordings = {
+            domain.name: {split: domain.n_tracks(split) for split in SPLITS} for domain in domains
         }
         self.progress = RunProgress()
         self.saved_step = 0
+        self.is_page_edited = False
         self.meter = Meter()
         self.update_seconds: float | None = None  # of the last update
         self.validation_seconds: float | None = None  # of the last one, with what goes with it
@@ -296,8 +311,14 @@ class Trainer:
         self._check_weights()
         progress.losses = self.meter.values
         self.model.training_record = self.training_record()
-        self.directory.save(self.model, progress, self.state_dict(), is_best=is_best)
+        is_described = self.directory.save(self.model, progress, self.state_dict(), is_best=is_best)
         self.saved_step = progress.step
+        if not is_described and not self.is_page_edited:
+            self.is_page_edited = True
+            self.reporter.notice(
+                f"{self.directory.path / CARD_FILE} was edited, and stays as it is: its figures "
+                "may be of an earlier step"
+            )
 
     def _check_weights(self) -> None:
         if not all(bool(tensor.isfinite().all()) for tensor in self.model.parameters()):
@@ -314,6 +335,7 @@ class Trainer:
             "baselines": self.validator.baselines,
             "best": progress.best,
             "minutes": self.minutes,
+            "recordings": self.recordings,
             **self.lineage,
         }
 

@@ -3,6 +3,8 @@
 runs/NAME/run.json           configuration, domains, data: what must not change
 runs/NAME/checkpoints/       to continue from: weights, optimizers, and `RunProgress`
 runs/NAME/model.safetensors  the model as of the last validation, or of stopping
+runs/NAME/README.md          the model's page (`core.training.model_card`), unless it was edited
+runs/NAME/.gitignore         what is not to be shared, also for the Hugging Face Hub
 runs/NAME/best.safetensors   the model of the validation with the lowest mean held-out figure
 runs/NAME/log.jsonl          one record a line, cut back on continuing
 runs/NAME/events.out.*       the same for TensorBoard, with audio
@@ -16,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import secrets
 import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +32,7 @@ from core.errors import TrainingError, UsageError, is_out_of_memory
 from core.files import atomic_write, exclusive_lock
 from core.model_file import MODEL_FILE
 from core.parsing import build, parse_json
+from core.training.model_card import CARD_FILE, may_replace, model_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 BEST_FILE = "best.safetensors"
 KEPT_CHECKPOINTS = 2  # the newest may turn out to be damaged
+NOT_SHARED = ("checkpoints/", "lock", "events.out.tfevents.*", "wandb/")
 FREE_KEYS = ("steps", "accumulate")  # of a configuration, which a run's next call may change
 
 
@@ -104,6 +109,7 @@ class _RunFile:
     parent: str | None = None
     added: str | None = None
     like: str | None = None
+    id: str = ""
 
 
 class RunDirectory:
@@ -113,6 +119,11 @@ class RunDirectory:
         self.path = path
         self.model = path / MODEL_FILE
         self.checkpoints = path / "checkpoints"
+
+    @property
+    def id(self) -> str:
+        """What tells this run from all others; empty for runs of earlier versions."""
+        return _read_run_file(self.path / RUN_FILE).id
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -151,6 +162,7 @@ class RunDirectory:
             parent=lineage["parent"]["id"] if lineage else None,
             added=lineage.get("added"),
             like=lineage.get("like"),
+            id=secrets.token_hex(4),
         )
         path = self.path / RUN_FILE
         # Written once and never changed: it is what later calls are compared with.
@@ -172,14 +184,17 @@ class RunDirectory:
         state: Mapping[str, Any],
         *,
         is_best: bool = False,
-    ) -> None:
-        """Write the model file and a checkpoint; older checkpoints but one are removed.
+    ) -> bool:
+        """Write the model file with its page, and a checkpoint; older ones but one are removed.
 
         Args:
             model: With its training record.
             progress: How far the run has come.
             state: Weights and optimizers: tensors, numbers, strings, dicts and lists of those.
             is_best: Whether the model is the best yet.
+
+        Returns:
+            Whether the page is that of this model: an edited one stays as it is.
 
         Raises:
             TrainingError: A file cannot be written.
@@ -188,9 +203,25 @@ class RunDirectory:
             model.save(self.model)
             if is_best:
                 model.save(self.path / BEST_FILE)
+            is_described = self._write_page(model)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: cannot save the model: {error}") from error
         save_checkpoint(self.checkpoints, progress.step, {**dataclasses.asdict(progress), **state})
+        return is_described
+
+    def _write_page(self, model: Translator) -> bool:
+        """Write what makes the folder ready to be shared, as far as nobody else has."""
+        ignored = self.path / ".gitignore"
+        if not ignored.exists():
+            with atomic_write(ignored) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in NOT_SHARED), encoding="utf-8")
+        page = self.path / CARD_FILE
+        if not may_replace(page):
+            return False
+        with atomic_write(page) as temporary:
+            text = model_card(model, self.path.absolute().name)
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        return True
 
     def restore(
         self, load: Callable[[dict[str, Any]], None], notice: Callable[[str], None]

@@ -10,7 +10,12 @@ import typer
 
 from core.errors import UsageError
 from umtcli import options
-from umtcli.completion import complete_domains_of_parent, complete_models, complete_presets
+from umtcli.completion import (
+    complete_domains_of_parent,
+    complete_models,
+    complete_presets,
+    complete_trackers,
+)
 from umtcli.models import find
 from umtcli.processes import use_own_cores
 from umtcli.training_process import STOPS, limited_memory, stop_requests
@@ -106,6 +111,15 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of weights and items; the preset's.")
     ] = None,
+    log_with: Annotated[
+        str,
+        typer.Option(
+            metavar="TRACKER",
+            autocompletion=complete_trackers,
+            help="Where to watch the run: tensorboard, wandb or trackio. log.jsonl is always "
+            "written.",
+        ),
+    ] = "tensorboard",
     device: options.Device = "auto",
     is_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -115,7 +129,8 @@ def run(
 
     One step is one update. The run's folder holds checkpoints to continue from, log.jsonl,
     TensorBoard events with audio, model.safetensors, which is written at each validation and on
-    stopping, and best.safetensors, the model with the lowest held-out figures. Ctrl-C and
+    stopping, with a README.md for sharing it, and best.safetensors, the model with the lowest
+    held-out figures. Ctrl-C and
     SIGTERM stop after the update that is being made, or after a part of it, and save all finished
     updates; a second one stops at once. Started by `accelerate launch`, the same command trains
     on all its processes.
@@ -154,6 +169,7 @@ def run(
                 should_stop=should_stop,
                 device=device,
                 warm_start=warm_start,
+                log_with=log_with,
             )
     if result.is_main:
         _show_result(env, result, reporter.last_validation, is_json=is_json)
