@@ -44,6 +44,8 @@ NEPERS_PER_ONSET = (
 )
 TAPS = 4  # of a convolution over the past
 DILATIONS = (1, 4, 16)
+SILENT_PRESENCE = -0.7  # -68 dB of full scale, below which a key is not played
+EXPANSION = 30.0  # nepers a unit of presence by which a fainter key falls faster than its source
 SMALLEST_SHARE = 1e-3  # of a tone that lies a semitone away from the key
 NEIGHBOURHOOD = 12  # keys to either side: an octave, the distance of a note's second harmonic
 
@@ -115,6 +117,8 @@ class NoteEnvelopes(nn.Module):
         if self.has_pitch:
             # A tone between two keys is played by both, and sounds as loud as on one.
             level = level + share_of_key(keys[:, :, 2]).clamp(min=SMALLEST_SHARE).log()
+            # All keys at the floor together would be heard as a hum.
+            level = level - EXPANSION * (SILENT_PRESENCE - presence).relu()
         missing = self.struck.view(-1, 1, 1) * (onset - 1).clamp(max=0).unsqueeze(1)
         shape = (batch, self.frames_per_latent, 2, N_TIMBRES, n_latents, N_KEYS)
         values = STEP * (self.output(x).view(shape) + self.own.unsqueeze(2))
