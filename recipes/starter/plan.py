@@ -1,111 +1,65 @@
 """Which files there are, and everything that decides what each of them holds.
 
-A training file follows from (seed, domain, index) and from the scores there are to choose from,
-whose number grows with the minutes asked for; never from the order of the workers. A paired
-piece is played by all domains with all fonts from one list of events, so that its versions are
-aligned by construction.
+A training file and its renditions follow from (seed, domain, index), never from the order of the
+workers nor from how many minutes are asked for, so a corpus can grow. A paired piece is played by
+all domains with all fonts from one list of events, so that its versions are aligned by
+construction.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from performing import (
-    Instrument,
-    assign_seats,
-    channel_of,
-    cut,
-    excerpt,
-    fit_to_range,
-    perform,
-    untangle,
-)
+from beside import KITS, Beside
+from instruments import DOMAINS, RECORDED, Domain
+from performing import LANES, channel_of, cut, excerpt, fit_to_range, glide, part_of, perform, untangle
 from scores import Note, Score, rank
-from sound import FONTS, TAIL_SECONDS, Equaliser, Event, Reverb
+from sound import FONTS, TAIL_SECONDS, Equaliser, Event, Room, end_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from programs import Reach
 
 MAX_SECONDS = 88.0  # of score in one training file; the tail comes on top
-DOMAINS_PER_SCORE = 3  # each chorale or tune is heard in half of the domains
-OTHER_TAKES = 2  # of each training file by other domains, beside one by its own
-TARGET_FONT = "fluid"  # of the training files: what decoders learn has one sound
+ORIGINAL, RECORDED_NOTES = "original", "recorded"  # players that are no font
+RECORDED_SHARE = 0.25  # of the renditions: by recorded notes
+OWN_SHARE = 0.1  # of the others: by the domain's own program
+ONE_PROGRAM_SHARE = 0.5  # of renditions: all parts alike
+BESIDE_SHARE = 1 / 3  # of renditions: with drums, noise or speech-like sound beside the music
 PAIRED_SECONDS = (20.0, 36.0)  # shortest and longest, of score
 PAIRED_MOVEMENTS = 2  # pieces of the paired set that are not chorales
 FLAT_RMS_DB = -20.0
 SONG_WORK, SONG_BEATS, SONG_TEMPO = "mozart-k155-movement1", 47.0, 126.0  # up to its first cadence
 
-
-@dataclass(frozen=True)
-class Domain:
-    """The ensembles a domain is played by, with weights, and its solo instruments.
-
-    An ensemble names one instrument for each of four parts, from the top. The first ensemble is
-    the one of the paired set.
-    """
-
-    ensembles: tuple[tuple[float, tuple[Instrument, ...]], ...]
-    solos: tuple[Instrument, ...]
-
-
-def _keyboard(low: int, high: int, programs: Mapping[int, float]) -> Domain:
-    instruments = [Instrument(program, low, high) for program in programs]
-    shares = zip(programs.values(), instruments, strict=True)
-    return Domain(tuple((share, (one,) * 4) for share, one in shares), tuple(instruments))
-
-
-VIOLIN, VIOLA, CELLO = Instrument(40, 55, 98), Instrument(41, 48, 86), Instrument(42, 36, 76)
-FLUTE, OBOE, CLARINET = Instrument(73, 59, 96), Instrument(68, 57, 90), Instrument(71, 50, 90)
-BASSOON, HORN = Instrument(70, 34, 72), Instrument(60, 41, 77)
-TUTTI, SLOW_TUTTI = Instrument(48, 36, 96), Instrument(49, 36, 96)
-
-DOMAINS = {
-    "piano": _keyboard(26, 103, {0: 0.85, 1: 0.15}),
-    "harpsichord": _keyboard(29, 89, {6: 1.0}),
-    "organ": _keyboard(36, 96, {19: 0.7, 16: 0.15, 20: 0.15}),
-    "strings": Domain(
-        (
-            (0.75, (VIOLIN, VIOLIN, VIOLA, CELLO)),
-            (0.15, (TUTTI,) * 4),
-            (0.1, (SLOW_TUTTI,) * 4),
-        ),
-        (VIOLIN, VIOLA, CELLO),
-    ),
-    "winds": Domain(
-        (
-            (0.75, (FLUTE, OBOE, CLARINET, BASSOON)),
-            (0.25, (FLUTE, CLARINET, HORN, BASSOON)),
-        ),
-        (FLUTE, OBOE, CLARINET, BASSOON, HORN),
-    ),
-    "guitar": _keyboard(38, 86, {24: 0.6, 25: 0.4}),
-}
-NEWCOMER = "accordion"  # unknown to the starter; recipes/adding adds it
-DOMAINS_AND_NEWCOMER = DOMAINS | {NEWCOMER: _keyboard(36, 96, {21: 1.0})}
-
 # What the k-th file of a domain holds, over and over: by time, single lines are about 3 in 10.
 TEXTURES = (
-    "chorale", "movement", "tune", "chorale", "movement", "tune",
-    "chorale", "line", "chorale", "movement", "tune",
+    "chorale", "movement", "tune", "chorale", "line", "movement", "tune",
+    "chorale", "movement", "tune", "chorale",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the content of one file. `recipe` is what the manifest keeps."""
+    """Everything that decides the content of one file. `recipe` is what the manifest keeps.
+
+    `player` is a font, `RECORDED_NOTES` or `ORIGINAL`. `voices` are the General MIDI programs of
+    the channels; with recorded notes the names of their banks; of an original the programs that
+    stand for it in its score, while its domain's own instruments play it.
+    """
 
     file: str
-    font: str
-    programs: dict[int, int]
+    player: str
+    voices: dict[int, int | str]
     events: tuple[Event, ...]
     rms_db: float
     tuning_cents: float
-    reverb: Reverb | None
+    room: Room | None
     equaliser: Equaliser | None
+    beside: Beside | None
     recipe: dict[str, Any]
 
     @property
@@ -114,41 +68,44 @@ class Job:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
-def plan_training(scores: Sequence[Score], minutes: float, seed: int) -> list[Job]:
-    """Plan `minutes` of training files for each domain, each followed by its takes.
-
-    A training file is flat: one font, dry, in tune. Its takes are the same performance, by
-    its own domain and by others, in any font and room. All domains grow together.
-    """
-    plans = {name: _plan_domain(name, scores, 60 * minutes, seed, DOMAINS) for name in DOMAINS}
-    placed = [(index / len(jobs), job) for jobs in plans.values() for index, job in enumerate(jobs)]
-    takes = [job for _, job in sorted(placed, key=lambda pair: pair[0])]
-    return [job for own in takes for job in (_flat(own), own, *_other_takes(own, seed))]
-
-
-def plan_newcomer(
+def plan_training(
     scores: Sequence[Score],
-    held_out: Sequence[Score],
-    *,
+    names: Iterable[str],
     minutes: float,
-    n_pieces: int,
+    n_renditions: int,
+    reaches: Mapping[tuple[str, int], Reach],
     seed: int,
 ) -> list[Job]:
-    """Plan one more domain: its training files, and the paired set with it, in one font."""
-    domains = DOMAINS_AND_NEWCOMER
-    training = _plan_domain(NEWCOMER, scores, 60 * minutes, seed, domains)
-    paired = plan_paired(held_out, n_pieces, seed, domains)
-    return [*map(_flat, training), *(job for job in paired if job.font == TARGET_FONT)]
+    """Plan `minutes` of training files for each domain, each followed by its renditions.
+
+    A training file is flat: its domain's own instruments, dry and in tune. Its renditions are the
+    same performance by any instruments, in any room. All domains grow together.
+
+    Args:
+        scores: what may be played.
+        names: the domains.
+        minutes: of each of them.
+        n_renditions: of each file.
+        reaches: the keys that each font's programs play.
+        seed: other numbers give other music.
+    """
+    placed = []
+    for name in names:
+        originals = _plan_domain(name, scores, 60 * minutes, seed)
+        placed += [(index / len(originals), name, job) for index, job in enumerate(originals)]
+    jobs: list[Job] = []
+    for _, _, original in sorted(placed, key=lambda item: item[:2]):
+        jobs.append(original)
+        jobs += (_rendition(original, k, reaches, seed) for k in range(n_renditions))
+    return jobs
 
 
-def _plan_domain(
-    name: str, scores: Sequence[Score], seconds: float, seed: int, domains: Mapping[str, Domain]
-) -> list[Job]:
+def _plan_domain(name: str, scores: Sequence[Score], seconds: float, seed: int) -> list[Job]:
     pools: dict[str, list[Score]] = {"chorale": [], "movement": [], "tune": []}
     for score in scores:
-        by_rank = sorted(domains, key=lambda domain: rank(seed, domain, score.source.name))
-        # The few movements serve all domains, each time with another excerpt.
-        if score.source.kind == "movement" or name in by_rank[:DOMAINS_PER_SCORE]:
+        # The few movements serve all domains, each time with another excerpt; half the others do.
+        is_movement = score.source.kind == "movement"
+        if is_movement or rank(seed, name, score.source.name) % 2:
             pools[score.source.kind].append(score)
     pools["movement"].sort(key=lambda score: rank(seed, name, score.source.name))
     pools["line"] = pools["movement"][::-1]
@@ -159,102 +116,143 @@ def _plan_domain(
         pool = pools[texture]
         score = pool[used[texture] % len(pool)]
         used[texture] += 1
-        is_line = texture == "line"
-        jobs.append(_own_take(name, len(jobs), score, seed, is_line=is_line, domains=domains))
+        jobs.append(_original(name, len(jobs), score, seed, is_line=texture == "line"))
         seconds -= jobs[-1].recipe["seconds"]
     return jobs
 
 
-def _own_take(
-    name: str, index: int, score: Score, seed: int, *, is_line: bool, domains: Mapping[str, Domain]
-) -> Job:
-    rng = np.random.default_rng([seed, sorted(domains).index(name), index])
-    font = FONTS[int(rng.choice(len(FONTS), p=[font.weight for font in FONTS]))]
+def _original(name: str, index: int, score: Score, seed: int, *, is_line: bool) -> Job:
+    domain = DOMAINS[name]
+    rng = np.random.default_rng([seed, rank(name), index])
     tempo = float(np.round(rng.uniform(60, 140), 1))
     notes = score.notes
     if is_line:
         part = int(rng.integers(score.n_parts))
         notes = tuple(replace(note, part=0) for note in notes if note.part == part)
     notes, first_beat = excerpt(notes, MAX_SECONDS * tempo / 60, rng)
-    domain = domains[name]
     if len({note.part for note in notes}) == 1:
-        instruments: tuple[Instrument, ...] = (domain.solos[int(rng.integers(len(domain.solos)))],)
         octaves = int(rng.integers(-3, 3))
     else:
-        weights = [weight for weight, _ in domain.ensembles]
-        instruments = domain.ensembles[int(rng.choice(len(weights), p=weights))][1]
-        octaves = 0
+        octaves = int(rng.choice([-1, 0, 0, 0, 1]))
     transposition = int(rng.integers(-5, 6)) + 12 * octaves
-    seats = assign_seats((note.part for note in notes), instruments)
-    placed = fit_to_range(notes, seats, transposition)
+    placed = fit_to_range(notes, domain.low, domain.high, transposition)
     events, style = perform(placed, 60 / tempo, rng)
-    reverb, equaliser, tuning = _effects(rng)
+    if domain.bends:
+        events, bends = glide(events, rng)
+        style |= bends
+    force = float(np.mean([event.velocity for event in events]))
     return Job(
-        file=f"takes/{name}/{score.source.name}-{index:03d}/{name}--{font.name}.flac",
-        font=font.name,
-        programs={part: seat.program for part, seat in seats.items()},
+        file=f"train/{name}/{score.source.name}-{index:03d}.flac",
+        player=ORIGINAL,
+        voices=_own_voices(domain, events),
         events=events,
-        rms_db=float(np.round(rng.uniform(-26, -16), 1)),
-        tuning_cents=tuning,
-        reverb=reverb,
-        equaliser=equaliser,
+        rms_db=float(np.round(FLAT_RMS_DB + 0.12 * (force - 80), 1)),
+        tuning_cents=0.0,
+        room=None,
+        equaliser=None,
+        beside=None,
         recipe=_recipe(
-            split="take", domain=name, played_by=name, score=score, tempo=tempo,
-            transposition=transposition, first_beat=first_beat, events=events,
-            seed=[seed, name, index], texture="line" if len(seats) == 1 else "full", style=style,
+            split="train", domain=name, score=score, tempo=tempo, transposition=transposition,
+            first_beat=first_beat, events=events, seed=[seed, name, index], style=style,
+            texture="line" if len({part_of(event.channel) for event in events}) == 1 else "full",
         ),
     )  # fmt: skip
 
 
-def _flat(own: Job) -> Job:
+def _own_voices(domain: Domain, events: Sequence[Event]) -> dict[int, int | str]:
+    """Return the program that stands for each part: that of the middle one of its keys."""
+    return {
+        channel: domain.zone(int(np.median(pitches))).program
+        for channel, pitches in _pitches(events).items()
+    }
+
+
+def _pitches(events: Sequence[Event]) -> dict[int, list[int]]:
+    """Return for each channel the keys of its part, those of its other channel among them."""
+    by_part: dict[int, list[int]] = {}
+    for event in events:
+        by_part.setdefault(part_of(event.channel), []).append(event.pitch)
+    channels = sorted({event.channel for event in events})
+    return {channel: by_part[part_of(channel)] for channel in channels}
+
+
+def _rendition(
+    original: Job, index: int, reaches: Mapping[tuple[str, int], Reach], seed: int
+) -> Job:
+    rng = np.random.default_rng([seed, rank("rendition", original.file), index])
+    domain, pitches = original.recipe["domain"], _pitches(original.events)
+    voices: dict[int, int | str]
+    if rng.uniform() < RECORDED_SHARE:
+        player, name = RECORDED_NOTES, "recorded"
+        voices = _draw_voices(pitches, dict(RECORDED), "salamander", rng)
+    else:
+        player = str(rng.choice([f.name for f in FONTS], p=[f.weight for f in FONTS]))
+        name = "any"
+        own = {
+            program: reach for (font, program), reach in reaches.items() if font == player
+        }
+        if rng.uniform() < OWN_SHARE:
+            name, voices = domain, original.voices
+        else:
+            voices = _draw_voices(pitches, own, 0, rng)
+    room, equaliser, tuning = _effects(rng)
+    file = original.file.replace("train/", "takes/", 1).removesuffix(".flac")
     return replace(
-        own,
-        file=f"{PurePath('train', *PurePath(own.file).parts[1:-1])}.flac",
-        font=TARGET_FONT,
-        rms_db=FLAT_RMS_DB,
-        tuning_cents=0.0,
-        reverb=None,
-        equaliser=None,
-        recipe=own.recipe | {"split": "train"},
+        original,
+        file=f"{file}/{name}--{player}-{index}.flac",
+        player=player,
+        voices=voices,
+        rms_db=float(np.round(rng.uniform(-26, -16), 1)),
+        tuning_cents=tuning,
+        room=room,
+        equaliser=equaliser,
+        beside=_beside(rng),
+        recipe=original.recipe | {"split": "rendition", "played_by": name},
     )
 
 
-def _other_takes(own: Job, seed: int) -> Iterator[Job]:
-    domain, score, index = own.recipe["domain"], own.recipe["score"], own.recipe["seed"][2]
-    key = rank(seed, "takes", f"{domain}/{score}--{own.font}-{index:03d}")
-    rng = np.random.default_rng([seed, key])
-    others = [name for name in DOMAINS if name != domain]
-    for name in rng.permutation(others)[:OTHER_TAKES].tolist():
-        weights = [weight for weight, _ in DOMAINS[name].ensembles]
-        ensemble = DOMAINS[name].ensembles[int(rng.choice(len(weights), p=weights))][1]
-        if len(own.programs) == 1:
-            solos = DOMAINS[name].solos
-            ensemble = (solos[int(rng.integers(len(solos)))],)
-        seats = assign_seats(own.programs, ensemble)
-        font = FONTS[int(rng.choice(len(FONTS), p=[font.weight for font in FONTS]))]
-        reverb, equaliser, tuning = _effects(rng)
-        yield replace(
-            own,
-            file=str(PurePath(own.file).with_name(f"{name}--{font.name}.flac")),
-            font=font.name,
-            programs={part: seat.program for part, seat in seats.items()},
-            reverb=reverb,
-            equaliser=equaliser,
-            tuning_cents=tuning,
-            recipe=own.recipe | {"played_by": name},
-        )
+def _draw_voices(
+    pitches: Mapping[int, Sequence[int]],
+    reaches: Mapping[Any, Reach],
+    otherwise: int | str,
+    rng: np.random.Generator,
+) -> dict[int, int | str]:
+    """Draw instruments that reach all keys: one for all parts, or one for each."""
+
+    def draw(keys: Iterable[int]) -> int | str:
+        own = list(keys)
+        able = [name for name, (low, high) in reaches.items() if low <= min(own) and max(own) <= high]
+        return able[int(rng.integers(len(able)))] if able else otherwise
+
+    if rng.uniform() < ONE_PROGRAM_SHARE:
+        one = draw(pitch for own in pitches.values() for pitch in own)
+        return dict.fromkeys(pitches, one)
+    parts = {part_of(channel): own for channel, own in pitches.items()}
+    drawn = {part: draw(own) for part, own in parts.items()}
+    return {channel: drawn[part_of(channel)] for channel in pitches}
 
 
-def _effects(rng: np.random.Generator) -> tuple[Reverb | None, Equaliser | None, float]:
+def _beside(rng: np.random.Generator) -> Beside | None:
+    """Draw what sounds beside a rendition; half of what does is drums."""
+    wanted, kind = rng.uniform(), str(rng.choice(["drums", "drums", "noise", "speech"]))
+    level, seed, kit = rng.uniform(-20, -3), int(rng.integers(1 << 31)), int(rng.choice(KITS))
+    font = str(rng.choice(["fluid", "musescore", "timgm"]))
+    if wanted >= BESIDE_SHARE:
+        return None
+    return Beside(kind, float(np.round(level, 1)), seed, kit, font)
+
+
+def _effects(rng: np.random.Generator) -> tuple[Room | None, Equaliser | None, float]:
     """Draw a room for half of the files, an equaliser for six in ten, and a tuning for all."""
-    room, level, low, high, peak = np.round(rng.uniform(size=5), 3)
+    low, high, peak = np.round(rng.uniform(size=3), 3)
     octave = rng.uniform(0, 4)
     has_room, has_equaliser = rng.uniform() < 0.5, rng.uniform() < 0.6
     tuning = float(np.round(rng.uniform(-8, 8), 1))
-    reverb = Reverb(float(0.1 + 0.7 * room), float(0.2 + 0.6 * level)) if has_room else None
+    decay = float(np.round(0.2 * 12 ** rng.uniform(), 2))
+    wet, seed = float(np.round(rng.uniform(-16, -1), 1)), int(rng.integers(1 << 31))
     low_db, high_db, peak_db = (float(np.round(8 * x - 4, 1)) for x in (low, high, peak))
     equaliser = Equaliser(low_db, high_db, peak_db, peak_hz=float(np.round(300 * 2**octave)))
-    return reverb, equaliser if has_equaliser else None, tuning
+    return Room(decay, wet, seed) if has_room else None, equaliser if has_equaliser else None, tuning
 
 
 def _recipe(
@@ -269,7 +267,6 @@ def _recipe(
     **more: object,
 ) -> dict[str, Any]:
     """Return what the manifest says about a file, apart from the sound itself."""
-    end = max(event.start_seconds + event.length_seconds for event in events)
     return {
         "split": split,
         "domain": domain,
@@ -280,7 +277,7 @@ def _recipe(
         "transposition_semitones": transposition,
         "first_beat": first_beat,
         "n_notes": len(events),
-        "seconds": round(end + TAIL_SECONDS, 3),
+        "seconds": round(end_seconds(events) + TAIL_SECONDS, 3),
         **more,
     }
 
@@ -314,23 +311,16 @@ def _fitting_excerpt(
         notes, first_beat = cut(score.notes, float(start), longest)
         if max(note.start + note.length for note in notes) < shortest:
             continue
-        seats = [
-            assign_seats((note.part for note in notes), domain.ensembles[0][1])
-            for domain in domains.values()
-        ]
-        if len(seats[0]) != 4:
+        if len({note.part for note in notes}) != 4:
             continue
         for transposition in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
-            if all(_fits(notes, seat, transposition) for seat in seats):
+            if all(_fits(notes, domain, transposition) for domain in domains.values()):
                 return notes, transposition, first_beat
     return None
 
 
-def _fits(notes: Sequence[Note], seats: Mapping[int, Instrument], transposition: int) -> bool:
-    return all(
-        seats[note.part].low <= note.pitch + transposition <= seats[note.part].high
-        for note in notes
-    )
+def _fits(notes: Sequence[Note], domain: Domain, transposition: int) -> bool:
+    return all(domain.low <= note.pitch + transposition <= domain.high for note in notes)
 
 
 def _play_flat(notes: Sequence[Note], tempo: float) -> tuple[Event, ...]:
@@ -352,17 +342,18 @@ def _paired_jobs(
 ) -> Iterator[Job]:
     events = _play_flat([replace(n, pitch=n.pitch + transposition) for n in notes], tempo)
     for name, domain in domains.items():
+        by_zone, programs = _spread(events, domain)
         for font in FONTS:
-            seats = assign_seats((note.part for note in notes), domain.ensembles[0][1])
             yield Job(
                 file=f"paired/{score.source.name}/{name}--{font.name}.flac",
-                font=font.name,
-                programs={part: seat.program for part, seat in seats.items()},
-                events=events,
+                player=font.name,
+                voices=programs,
+                events=by_zone,
                 rms_db=FLAT_RMS_DB,
                 tuning_cents=0.0,
-                reverb=None,
+                room=None,
                 equaliser=None,
+                beside=None,
                 recipe=_recipe(
                     split="paired",
                     domain=name,
@@ -376,21 +367,36 @@ def _paired_jobs(
             )
 
 
+def _spread(
+    events: Sequence[Event], domain: Domain
+) -> tuple[tuple[Event, ...], dict[int, int | str]]:
+    """Give each zone of each part a channel, so that any font can play a domain of several."""
+    n_zones = len(domain.zones)
+    spread: list[Event] = []
+    programs: dict[int, int | str] = {}
+    for event in events:
+        zone = domain.zone(event.pitch)
+        lane = LANES[part_of(event.channel) * n_zones + domain.zones.index(zone)]
+        programs[lane] = zone.program
+        spread.append(replace(event, channel=lane))
+    return tuple(spread), programs
+
+
 def plan_song(scores: Sequence[Score], name: str) -> Job:
-    """Plan the song of the examples: a held-out opening, for string quartet in a small room."""
+    """Plan the song of the examples: a held-out opening, by strings in a small room."""
     score = next(score for score in scores if score.source.name == SONG_WORK)
     notes, first_beat = cut(score.notes, 0.0, SONG_BEATS)
-    seats = assign_seats((note.part for note in notes), DOMAINS["strings"].ensembles[0][1])
     events = _play_flat(notes, SONG_TEMPO)
     return Job(
         file=name,
-        font="fluid",  # under the MIT licence
-        programs={part: seat.program for part, seat in seats.items()},
+        player=ORIGINAL,
+        voices=_own_voices(DOMAINS["strings"], events),
         events=events,
         rms_db=FLAT_RMS_DB,
         tuning_cents=0.0,
-        reverb=Reverb(0.4, 0.5),
+        room=Room(0.8, -8.0, 0),
         equaliser=None,
+        beside=None,
         recipe=_recipe(
             split="song",
             domain="strings",

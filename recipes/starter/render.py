@@ -1,4 +1,4 @@
-"""Render the starter corpus: training audio for six domains and a paired benchmark.
+"""Render the starter corpus: originals and renditions of many domains, and a paired set.
 
     python recipes/starter/render.py --out corpus [--minutes 60] [--jobs 2]
 
@@ -17,32 +17,85 @@ import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sampler
 import soundfile as sf
-from plan import DOMAINS, Job, plan_newcomer, plan_paired, plan_song, plan_training
+from beside import make
+from instruments import DOMAINS, FIRST, RECORDED, SOURCES, open_bank, prepare_banks
+from plan import ORIGINAL, RECORDED_NOTES, Job, plan_paired, plan_song, plan_training
+from programs import find_reaches
 from scores import find_sources, is_held_out, load_scores, melody_key, select_sources
-from sound import FONTS, SAMPLE_RATE, Font, equalise, font_sha256, level_db, set_level, synthesize
+from sound import (
+    FONTS,
+    SAMPLE_RATE,
+    Font,
+    Waveform,
+    equalise,
+    font_sha256,
+    level_db,
+    midi_file,
+    mix,
+    n_samples,
+    place,
+    set_level,
+    synthesize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sampler import Bank
+
 MANIFEST_EVERY = 25  # files
+
+
+@cache
+def _bank(name: str, folder: Path) -> Bank:
+    return open_bank(name, folder)
+
+
+def _play(job: Job, notes: Path) -> Waveform:
+    """Play a job's events, dry and alone."""
+    if job.player == ORIGINAL:
+        domain = DOMAINS[job.recipe["domain"]]
+        return sampler.play(
+            job.events,
+            lambda event: _bank(domain.zone(event.pitch).source, notes),
+            n_samples(job.events),
+        )
+    if job.player == RECORDED_NOTES:
+        return sampler.play(
+            job.events,
+            lambda event: _bank(str(job.voices[event.channel]), notes),
+            n_samples(job.events),
+            tuning_cents=job.tuning_cents,
+        )
+    programs = {channel: int(program) for channel, program in job.voices.items()}
+    (font,) = [font for font in FONTS if font.name == job.player]
+    return synthesize(job.events, programs, font, tuning_cents=job.tuning_cents)
 
 
 def render(job: Job, out: Path) -> dict[str, Any]:
     """Render one file and return its line of the manifest."""
-    font = next(font for font in FONTS if font.name == job.font)
-    waveform = synthesize(
-        job.events, job.programs, font, tuning_cents=job.tuning_cents, reverb=job.reverb
-    )
+    waveform = _play(job, out / "notes")
+    if job.room is not None:
+        waveform = place(waveform, job.room)
     if job.equaliser is not None:
         waveform = equalise(waveform, job.equaliser)
+    if job.beside is not None:
+        fonts = {font.name: font for font in FONTS}
+        other = make(job.beside, len(waveform), job.recipe["tempo_qpm"], fonts)
+        waveform = mix(waveform, other, job.beside.level_db)
     waveform = set_level(waveform, job.rms_db)
     path = out / job.file
     path.parent.mkdir(parents=True, exist_ok=True)
+    if job.recipe["split"] == "train":
+        programs = {channel: int(program) for channel, program in job.voices.items()}
+        midi_file(job.events, programs).save(path.with_suffix(".mid"))
     temporary = path.with_suffix(".part")
     sf.write(temporary, waveform, SAMPLE_RATE, subtype="PCM_16", format=path.suffix[1:])
     temporary.rename(path)
@@ -50,12 +103,13 @@ def render(job: Job, out: Path) -> dict[str, Any]:
     return {
         "file": job.file,
         **job.recipe,
-        "font": font.name,
-        "programs": [font.substitutes.get(p, p) for p in job.programs.values()],
+        "player": job.player,
+        "voices": list(dict.fromkeys(job.voices.values())),
         "effects": {
             "tuning_cents": job.tuning_cents,
-            "reverb": asdict(job.reverb) if job.reverb else None,
+            "room": asdict(job.room) if job.room else None,
             "equaliser": asdict(job.equaliser) if job.equaliser else None,
+            "beside": asdict(job.beside) if job.beside else None,
         },
         "rms_dbfs": round(rms_db, 2),
         "peak_dbfs": round(peak_db, 2),
@@ -94,6 +148,7 @@ def _is_intact(line: Mapping[str, Any], out: Path) -> bool:
 
 
 def _manifest_head(seed: int) -> dict[str, Any]:
+    names = ("music21", "mido", "numpy", "scipy", "soundfile", "soxr")
     return {
         "seed": seed,
         "sample_rate": SAMPLE_RATE,
@@ -101,8 +156,26 @@ def _manifest_head(seed: int) -> dict[str, Any]:
             "fluidsynth": _first_line(["fluidsynth", "--version"]),
             "timidity": _first_line(["timidity", "--version"]),
             "libsndfile": sf.__libsndfile_version__,
-            **{name: version(name) for name in ("music21", "mido", "numpy", "scipy", "soundfile")},
+            **{name: version(name) for name in names},
         },
+        "domains": {
+            name: {
+                "keys": [domain.low, domain.high],
+                "glides": domain.bends,
+                "instruments": [asdict(zone) for zone in domain.zones],
+                "licences": sorted({SOURCES[zone.source].licence for zone in domain.zones}),
+            }
+            for name, domain in DOMAINS.items()
+        },
+        "recorded_notes": [
+            {
+                "name": name,
+                "licence": source.licence,
+                "packages": [f"{one}@{source.version}" for one in source.packages.values()],
+            }
+            for name, source in SOURCES.items()
+            if source.packages is not None
+        ],
         "fonts": [_font_line(font) for font in FONTS],
     }
 
@@ -134,17 +207,18 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Render the starter corpus.")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill")
+    parser.add_argument("--domains", default=",".join(FIRST), help="names, or all")
     parser.add_argument("--minutes", type=float, default=60.0, help="training minutes a domain")
-    parser.add_argument("--paired-pieces", type=int, default=12, help="pieces of the paired set")
+    parser.add_argument("--renditions", type=int, default=3, help="of each training file")
+    parser.add_argument("--paired-pieces", type=int, default=0, help="pieces of the paired set")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument(
-        "--newcomer",
-        action="store_true",
-        help="render an instrument to add to the starter, and the paired set with it, in one font",
-    )
     parser.add_argument("--song", type=Path, help="render only the examples' song, to this file")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.domains = list(DOMAINS) if options.domains == "all" else options.domains.split(",")
+    if unknown := set(options.domains) - set(DOMAINS):
+        parser.error(f"--domains: {', '.join(sorted(unknown))}; there are {', '.join(DOMAINS)}")
+    return options
 
 
 def main() -> None:
@@ -154,20 +228,29 @@ def main() -> None:
     chosen = select_sources(sources, options.minutes)
     scores = load_scores(chosen, options.out / "midi", options.jobs)
     reserved = [score for score in scores if is_held_out(score.source, sources)]
+    needed = {zone.source for name in options.domains for zone in DOMAINS[name].zones}
+    if options.minutes:
+        needed |= set(RECORDED)
+    prepare_banks(options.out / "notes", sorted(needed))
     if options.song:
-        render(plan_song(reserved, options.song.name), options.song.parent)
+        prepare_banks(options.out / "notes", ["ensemble"])
+        job = plan_song(reserved, str(options.song.resolve()))
+        render(job, options.out)
         return
     melodies = {melody_key(score) for score in reserved}
     names = {score.source.name for score in reserved}
     free = [s for s in scores if s.source.name not in names and melody_key(s) not in melodies]
     print(f"{len(free)} scores for training, {len(reserved)} held out", flush=True)
-    minutes, n_pieces, seed = options.minutes, options.paired_pieces, options.seed
-    if options.newcomer:
-        jobs = plan_newcomer(free, reserved, minutes=minutes, n_pieces=n_pieces, seed=seed)
-    else:
-        jobs = plan_training(free, minutes, seed)
-        jobs += plan_paired(reserved, n_pieces, seed, DOMAINS)
-    render_all(jobs, options.out, options.jobs, seed)
+    jobs: list[Job] = []
+    if options.minutes:
+        fonts = [font for font in FONTS if font.weight]
+        reaches = find_reaches(fonts, options.out / "notes" / "programs.json")
+        jobs = plan_training(
+            free, options.domains, options.minutes, options.renditions, reaches, options.seed
+        )
+    own = {name: DOMAINS[name] for name in options.domains}
+    jobs += plan_paired(reserved, options.paired_pieces, options.seed, own)
+    render_all(jobs, options.out, options.jobs, options.seed)
 
 
 if __name__ == "__main__":

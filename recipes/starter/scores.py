@@ -36,6 +36,7 @@ MOVEMENT_FOLDERS = {
     "weber": "Carl Maria von Weber",
 }
 HELD_OUT_WORK = "mozart-k155"  # every movement of it, so that no theme leaks into training
+MOVEMENTS = 42  # of 55: enough for hours, and slow to parse
 HELD_OUT_CHORALES = 40  # candidates for the paired set, the first chorales in rank order
 
 
@@ -132,7 +133,7 @@ def select_sources(sources: Sequence[Source], minutes: float) -> list[Source]:
     spare = 4 if minutes else 0
     wanted = {
         "chorale": HELD_OUT_CHORALES + spare + round(4 * minutes),
-        "movement": spare + round(0.8 * minutes),
+        "movement": MOVEMENTS if minutes else 0,
         "tune": spare + round(4 * minutes),
     }
     chosen = [source for source in sources if source.name.startswith(HELD_OUT_WORK)]

