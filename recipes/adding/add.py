@@ -1,6 +1,6 @@
 """Add an instrument to a model from more and more recordings, and measure when it pays.
 
-    python recipes/starter/render.py --newcomer --out newcomer
+    python recipes/starter/render.py --domains accordion --renditions 0 --paired-pieces 12 --out newcomer
     python recipes/adding/add.py newcomer
 
 Held-out pieces, played by the model's domains in turn, are translated by the new decoder and by
@@ -31,7 +31,7 @@ PIECE_SECONDS = 10.0  # of each held-out piece
 def main() -> None:
     """Read the command line; add, measure and tabulate."""
     parser = argparse.ArgumentParser(description="Add an instrument from more and more recordings.")
-    parser.add_argument("corpus", type=Path, help="what render.py --newcomer made")
+    parser.add_argument("corpus", type=Path, help="what render.py made")
     parser.add_argument("--model", default="starter", help="the model to add to")
     parser.add_argument("--minutes", default="2,10,60", help="of recordings, before they are split")
     parser.add_argument("--steps", default="25,50,100", help="updates of the new decoder")
@@ -78,7 +78,7 @@ class Work:
         self.old_domains: list[str] = []
         self.pieces: list[str] = []
         for number, folder in enumerate(sorted((corpus / "paired").iterdir())):
-            played = {path.stem.split("--")[0]: path for path in sorted(folder.iterdir())}
+            played = {path.stem.split("--")[0]: path for path in sorted(folder.glob("*--original.*"))}
             true = played.pop(self.domain)
             self.old_domains = list(played)
             self.pieces.append(folder.name)
@@ -155,7 +155,7 @@ def _cut(path: Path, to: Path) -> None:
 def _first_minutes(recordings: Path, minutes: float) -> Iterator[Path]:
     """Yield recordings in the order in which they were planned, by turns of all textures."""
     seconds = 0.0
-    for path in sorted(recordings.iterdir(), key=lambda path: path.stem.rsplit("-")[-1]):
+    for path in sorted(recordings.glob("*.flac"), key=lambda path: path.stem.rsplit("-")[-1]):
         if seconds >= 60 * minutes:
             return
         seconds += sf.info(path).duration

@@ -12,16 +12,17 @@ import re
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
 import soxr
-from sampler import SAMPLE_RATE, Bank, Touch, load_bank, make_bank
-from sound import FONTS, Event, synthesize
+from sampler import SAMPLE_RATE, Bank, Touch, load_bank, make_bank, play
+from sound import FONTS, Event, n_samples, synthesize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sampler import Waveform
@@ -85,6 +86,7 @@ SOURCES = {
     "church-organ": _font("fluid", 19, (36, 96), FIXED, (100,)),
     "ensemble": _font("musescore", 48, (28, 98), Touch(0, 0, 0.5, sustained=True), (24, 56, 88, 120)),
     "nylon-font": _font("fluid", 24, (40, 84), PLUCKED, (100,)),
+    "accordion": _font("fluid", 21, (36, 96), Touch(20, 0, 0.15, sustained=True), (100,)),
     "choir": _font("fluid", 52, (40, 84), Touch(20, 8, 0.4, sustained=True), (100,)),
     "violin": _notes("violin", BOWED),
     "cello": _notes("cello", BOWED),
@@ -162,7 +164,9 @@ DOMAINS = {
     "harp": Domain((Zone(28, 101, "harp", 46),), bends=False),
     "electric-guitar": Domain((Zone(37, 86, "electric", 27),), bends=False),
     "choir": Domain((Zone(40, 84, "choir", 52),), bends=True),
+    "accordion": Domain((Zone(36, 96, "accordion", 21),), bends=False),
 }
+NEWCOMER = "accordion"  # in no starter: recipes/adding adds it
 FIRST = ("piano", "harpsichord", "organ", "strings", "winds", "guitar")
 
 # What the encoder hears of recorded notes, and the keys it is stretched over.
@@ -186,12 +190,26 @@ RECORDED = {
 }
 
 
+@cache
 def open_bank(name: str, folder: Path) -> Bank:
     """Open an instrument's bank below `folder`, where `prepare_banks` made it."""
     return load_bank(folder / name, SOURCES[name].touch)
 
 
-def prepare_banks(folder: Path, names: Iterator[str] | list[str]) -> None:
+def play_original(name: str, events: Sequence[Event], folder: Path) -> Waveform:
+    """Play events, all in a domain's range, as its recordings for training are played."""
+    zone = DOMAINS[name].zone
+    return play(
+        events, lambda event: open_bank(zone(event.pitch).source, folder), n_samples(events)
+    )
+
+
+def banks_of(names: Iterable[str]) -> list[str]:
+    """Return the names of the banks that domains are played by."""
+    return sorted({zone.source for name in names for zone in DOMAINS[name].zones})
+
+
+def prepare_banks(folder: Path, names: Iterable[str]) -> None:
     """Make the banks that `folder` does not hold yet; recorded notes are fetched by npm."""
     for name in names:
         if (folder / name / "notes.json").exists():

@@ -6,7 +6,7 @@ passed in; the plan decides what it is seeded with.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 LANES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15)  # channels; 9 is for drums
 PARTS = 7  # parts that have a channel of their own, and another one for their bent notes
 REST_SECONDS = 0.4  # before a channel's wheel may move again: what sounds on it would move too
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How far performances differ: ranges that are drawn from, in MIDI velocities and seconds.
+
+    `part` is how much a part may be louder than the whole, `phrase` how deep waves of some seconds
+    go, `swell` how much louder the end may be than the middle.
+    """
+
+    velocity: tuple[int, int]
+    jitter: tuple[float, float]
+    part: float
+    phrase: float
+    phrase_seconds: tuple[float, float]
+    swell: float
+
+
+EVEN = Manner((58, 100), (2, 8), 10, 14, (4, 12), 0)
+LIVELY = Manner((42, 106), (2, 12), 14, 26, (3, 14), 24)
 
 
 def excerpt(
@@ -69,20 +89,26 @@ def _fold(pitch: int, low: int, high: int) -> int:
 
 
 def perform(
-    notes: Sequence[Note], seconds_per_beat: float, rng: np.random.Generator
+    notes: Sequence[Note],
+    seconds_per_beat: float,
+    rng: np.random.Generator,
+    manner: Manner = LIVELY,
 ) -> tuple[tuple[Event, ...], dict[str, float]]:
     """Play notes as a person would: uneven in time and force, in phrases, from soft to loud."""
     style = {
         "articulation": float(np.round(rng.uniform(0.70, 1.05), 2)),
-        "velocity": float(rng.integers(42, 106)),
-        "velocity_jitter": float(np.round(rng.uniform(2, 12), 1)),
-        "phrase_depth": float(np.round(rng.uniform(0, 26), 1)),
-        "phrase_seconds": float(np.round(rng.uniform(3, 14), 1)),
-        "swell": float(np.round(rng.uniform(-24, 24), 1)),  # from the middle to the end
+        "velocity": float(rng.integers(*manner.velocity)),
+        "velocity_jitter": float(np.round(rng.uniform(*manner.jitter), 1)),
+        "phrase_depth": float(np.round(rng.uniform(0, manner.phrase), 1)),
+        "phrase_seconds": float(np.round(rng.uniform(*manner.phrase_seconds), 1)),
         "timing_jitter_seconds": float(np.round(rng.uniform(0, 0.015), 4)),
     }
-    offsets = {part: rng.uniform(-14, 14) for part in sorted({note.part for note in notes})}
+    offsets = {
+        part: rng.uniform(-manner.part, manner.part)
+        for part in sorted({note.part for note in notes})
+    }
     phase = rng.uniform(0, 2 * np.pi)
+    style["swell"] = float(np.round(rng.uniform(-1, 1) * manner.swell, 1)) if manner.swell else 0.0
     last = max(note.start for note in notes) * seconds_per_beat
     events = []
     for note in notes:

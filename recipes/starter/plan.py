@@ -343,10 +343,11 @@ def _paired_jobs(
     events = _play_flat([replace(n, pitch=n.pitch + transposition) for n in notes], tempo)
     for name, domain in domains.items():
         by_zone, programs = _spread(events, domain)
-        for font in FONTS:
+        held_out = {font.name: font.weight == 0 for font in FONTS}
+        for player in (ORIGINAL, *held_out):
             yield Job(
-                file=f"paired/{score.source.name}/{name}--{font.name}.flac",
-                player=font.name,
+                file=f"paired/{score.source.name}/{name}--{player}.flac",
+                player=player,
                 voices=programs,
                 events=by_zone,
                 rms_db=FLAT_RMS_DB,
@@ -362,7 +363,7 @@ def _paired_jobs(
                     transposition=transposition,
                     first_beat=first_beat,
                     events=events,
-                    held_out_font=font.weight == 0,
+                    held_out_font=held_out.get(player, False),
                 ),
             )
 

@@ -17,7 +17,6 @@ import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,17 @@ from typing import TYPE_CHECKING, Any
 import sampler
 import soundfile as sf
 from beside import make
-from instruments import DOMAINS, FIRST, RECORDED, SOURCES, open_bank, prepare_banks
+from instruments import (
+    DOMAINS,
+    FIRST,
+    NEWCOMER,
+    RECORDED,
+    SOURCES,
+    banks_of,
+    open_bank,
+    play_original,
+    prepare_banks,
+)
 from plan import ORIGINAL, RECORDED_NOTES, Job, plan_paired, plan_song, plan_training
 from programs import find_reaches
 from scores import find_sources, is_held_out, load_scores, melody_key, select_sources
@@ -48,29 +57,17 @@ from sound import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sampler import Bank
-
 MANIFEST_EVERY = 25  # files
-
-
-@cache
-def _bank(name: str, folder: Path) -> Bank:
-    return open_bank(name, folder)
 
 
 def _play(job: Job, notes: Path) -> Waveform:
     """Play a job's events, dry and alone."""
     if job.player == ORIGINAL:
-        domain = DOMAINS[job.recipe["domain"]]
-        return sampler.play(
-            job.events,
-            lambda event: _bank(domain.zone(event.pitch).source, notes),
-            n_samples(job.events),
-        )
+        return play_original(job.recipe["domain"], job.events, notes)
     if job.player == RECORDED_NOTES:
         return sampler.play(
             job.events,
-            lambda event: _bank(str(job.voices[event.channel]), notes),
+            lambda event: open_bank(str(job.voices[event.channel]), notes),
             n_samples(job.events),
             tuning_cents=job.tuning_cents,
         )
@@ -215,7 +212,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--song", type=Path, help="render only the examples' song, to this file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.domains = list(DOMAINS) if options.domains == "all" else options.domains.split(",")
+    every = [name for name in DOMAINS if name != NEWCOMER]
+    options.domains = every if options.domains == "all" else options.domains.split(",")
     if unknown := set(options.domains) - set(DOMAINS):
         parser.error(f"--domains: {', '.join(sorted(unknown))}; there are {', '.join(DOMAINS)}")
     return options
@@ -228,28 +226,31 @@ def main() -> None:
     chosen = select_sources(sources, options.minutes)
     scores = load_scores(chosen, options.out / "midi", options.jobs)
     reserved = [score for score in scores if is_held_out(score.source, sources)]
-    needed = {zone.source for name in options.domains for zone in DOMAINS[name].zones}
-    if options.minutes:
-        needed |= set(RECORDED)
-    prepare_banks(options.out / "notes", sorted(needed))
+    notes = options.out / "notes"
     if options.song:
-        prepare_banks(options.out / "notes", ["ensemble"])
-        job = plan_song(reserved, str(options.song.resolve()))
-        render(job, options.out)
+        prepare_banks(notes, banks_of(["strings"]))
+        render(plan_song(reserved, str(options.song.resolve())), options.out)
         return
+    paired = sorted({*FIRST, *options.domains})
+    prepare_banks(notes, banks_of(paired if options.paired_pieces else options.domains))
     melodies = {melody_key(score) for score in reserved}
     names = {score.source.name for score in reserved}
     free = [s for s in scores if s.source.name not in names and melody_key(s) not in melodies]
     print(f"{len(free)} scores for training, {len(reserved)} held out", flush=True)
     jobs: list[Job] = []
     if options.minutes:
-        fonts = [font for font in FONTS if font.weight]
-        reaches = find_reaches(fonts, options.out / "notes" / "programs.json")
+        reaches = {}
+        if options.renditions:
+            prepare_banks(notes, RECORDED)
+            fonts = [font for font in FONTS if font.weight]
+            reaches = find_reaches(fonts, notes / "programs.json")
         jobs = plan_training(
             free, options.domains, options.minutes, options.renditions, reaches, options.seed
         )
-    own = {name: DOMAINS[name] for name in options.domains}
-    jobs += plan_paired(reserved, options.paired_pieces, options.seed, own)
+    if options.paired_pieces:
+        jobs += plan_paired(
+            reserved, options.paired_pieces, options.seed, {name: DOMAINS[name] for name in paired}
+        )
     render_all(jobs, options.out, options.jobs, options.seed)
 
 
