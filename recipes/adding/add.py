@@ -1,6 +1,7 @@
-"""Add an instrument to a model from more and more recordings, and measure when it pays.
+r"""Add an instrument to a model from more and more recordings, and measure when it pays.
 
-    python recipes/starter/render.py --domains accordion --renditions 0 --paired-pieces 12 --out newcomer
+    python recipes/starter/render.py --domains accordion --renditions 0 --paired-pieces 12 \
+        --out newcomer
     python recipes/adding/add.py newcomer
 
 Held-out pieces, played by the model's domains in turn, are translated by the new decoder and by
@@ -78,7 +79,9 @@ class Work:
         self.old_domains: list[str] = []
         self.pieces: list[str] = []
         for number, folder in enumerate(sorted((corpus / "paired").iterdir())):
-            played = {path.stem.split("--")[0]: path for path in sorted(folder.glob("*--original.*"))}
+            played = {
+                path.stem.split("--")[0]: path for path in sorted(folder.glob("*--original.*"))
+            }
             true = played.pop(self.domain)
             self.old_domains = list(played)
             self.pieces.append(folder.name)

@@ -24,16 +24,17 @@ import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "starter"))
 
-from performing import assign_seats, cut, perform, untangle
-from plan import DOMAINS, FLAT_RMS_DB, TARGET_FONT
+import instruments
+from instruments import DOMAINS, FIRST, Domain, banks_of, prepare_banks
+from performing import EVEN, cut, perform
+from plan import FLAT_RMS_DB
 from scores import Score, find_sources, is_held_out, load_scores
-from sound import FONTS, SAMPLE_RATE, Event, set_level, synthesize
+from sound import SAMPLE_RATE, Event, set_level
 from sources import SOURCES, beat_of, fetch_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from performing import Instrument
     from sound import Waveform
 
 SECONDS = 13.0  # of score; a tail comes on top
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to fill")
     options = parser.parse_args()
     fetch_notes(options.out / "notes")
+    prepare_banks(options.out / "banks", banks_of(FIRST))
     scores = _held_out_scores(options.out / "midi")
     for index, excerpt in enumerate(EXCERPTS):
         _render_piece(excerpt, scores[excerpt.score], options.out, index)
@@ -100,7 +102,9 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
         f"source--{name}.flac": partial(_play_source, name, events, excerpt, out)
         for name in sources
     }
-    played |= {f"true--{domain}.flac": partial(play_original, domain, events) for domain in DOMAINS}
+    played |= {
+        f"true--{domain}.flac": partial(play_original, domain, events, out) for domain in FIRST
+    }
     for file, play in played.items():
         if not (folder / file).exists():
             write_audio(folder / file, play())
@@ -120,7 +124,7 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
                 "is_struck_or_plucked": domain in STRUCK_OR_PLUCKED,
                 "notes": _notes(domain, events),
             }
-            for domain in DOMAINS
+            for domain in FIRST
         },
     }
     (folder / "piece.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -141,7 +145,7 @@ def _performance(excerpt: Excerpt, score: Score, index: int) -> tuple[Event, ...
         notes = tuple(
             replace(note, pitch=note.pitch + shift, start=note.start - first) for note in notes
         )
-    events, _ = perform(notes, 60 / excerpt.tempo_qpm, np.random.default_rng([SEED, index]))
+    events, _ = perform(notes, 60 / excerpt.tempo_qpm, np.random.default_rng([SEED, index]), EVEN)
     return events
 
 
@@ -157,36 +161,20 @@ def _drums(events: Sequence[Event], excerpt: Excerpt) -> list[Event]:
     return beat_of(seconds_per_beat, last / seconds_per_beat)
 
 
-def play_original(domain: str, events: Sequence[Event], *, has_parts: bool = True) -> Waveform:
-    """Play events on what the decoder of a domain learnt from.
-
-    Without parts each note is played by the instrument in the middle of whose range it is.
-    """
-    ensemble = DOMAINS[domain].ensembles[0][1]
-    if has_parts:
-        seats = assign_seats({event.channel for event in events}, ensemble)
-    else:
-        centres = np.array([(own.low + own.high) / 2 for own in ensemble])
-        seats = dict(enumerate(ensemble))
-        events = untangle(
-            [
-                replace(event, channel=int(np.abs(centres - event.pitch).argmin()))
-                for event in events
-            ]
-        )
-    (font,) = (font for font in FONTS if font.name == TARGET_FONT)
-    programs = {channel: seat.program for channel, seat in seats.items()}
-    return synthesize(_within_range(seats, events), programs, font)
+def play_original(domain: str, events: Sequence[Event], out: Path) -> Waveform:
+    """Play events on what the decoder of a domain learnt from."""
+    own = _within_range(DOMAINS[domain], events)
+    return instruments.play_original(domain, own, out / "banks")
 
 
-def _within_range(seats: Mapping[int, Instrument], events: Sequence[Event]) -> list[Event]:
+def _within_range(domain: Domain, events: Sequence[Event]) -> list[Event]:
     """Move notes that an instrument cannot play by octaves."""
     moved = []
     for event in events:
-        seat, pitch = seats[event.channel], event.pitch
-        while pitch < seat.low:
+        pitch = event.pitch
+        while pitch < domain.low:
             pitch += 12
-        while pitch > seat.high:
+        while pitch > domain.high:
             pitch -= 12
         moved.append(replace(event, pitch=pitch))
     return moved
@@ -194,10 +182,9 @@ def _within_range(seats: Mapping[int, Instrument], events: Sequence[Event]) -> l
 
 def _notes(domain: str, events: Sequence[Event]) -> list[tuple[float, float, int]]:
     """Return start and end in seconds, and MIDI pitch, of what a domain plays."""
-    seats = assign_seats({event.channel for event in events}, DOMAINS[domain].ensembles[0][1])
     return [
         (own.start_seconds, round(own.start_seconds + own.length_seconds, 4), own.pitch)
-        for own in _within_range(seats, events)
+        for own in _within_range(DOMAINS[domain], events)
     ]
 
 

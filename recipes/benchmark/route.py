@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import soundfile as sf
 from basic_pitch import ICASSP_2022_MODEL_PATH
 from basic_pitch.inference import Model, predict
-from music import DOMAINS, play_original, write_audio
+from music import FIRST, play_original, write_audio
 from sound import Event
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def main() -> None:
     network = Model(ICASSP_2022_MODEL_PATH)
     for path in _sources(options.music):
         source = path.stem.removeprefix("source--")
-        outputs = {name: path.parent / f"route--{source}--{name}.flac" for name in DOMAINS}
+        outputs = {name: path.parent / f"route--{source}--{name}.flac" for name in FIRST}
         missing = {name: output for name, output in outputs.items() if not output.exists()}
         if not missing:
             continue
         events = _transcribe(path, network)
         n_samples = sf.info(path).frames
         for name, output in missing.items():
-            played = play_original(name, events, has_parts=False)
+            played = play_original(name, events, options.music)
             write_audio(output, played, n_samples)
         print(f"{path.parent.name}: {source}, {len(events)} notes", flush=True)
 

@@ -80,11 +80,11 @@ SOURCES = {
         },
         "1.0.5",
     ),
-    "harpsichord": _font(
-        "fluid", 6, (29, 89), Touch(14, 0, 0.2, sustained=False), (100,)
-    ),
+    "harpsichord": _font("fluid", 6, (29, 89), Touch(14, 0, 0.2, sustained=False), (100,)),
     "church-organ": _font("fluid", 19, (36, 96), FIXED, (100,)),
-    "ensemble": _font("musescore", 48, (28, 98), Touch(0, 0, 0.5, sustained=True), (24, 56, 88, 120)),
+    "ensemble": _font(
+        "musescore", 48, (28, 98), Touch(0, 0, 0.5, sustained=True), (24, 56, 88, 120)
+    ),
     "nylon-font": _font("fluid", 24, (40, 84), PLUCKED, (100,)),
     "accordion": _font("fluid", 21, (36, 96), Touch(20, 0, 0.15, sustained=True), (100,)),
     "choir": _font("fluid", 52, (40, 84), Touch(20, 8, 0.4, sustained=True), (100,)),

@@ -101,14 +101,14 @@ def perform(
         "velocity_jitter": float(np.round(rng.uniform(*manner.jitter), 1)),
         "phrase_depth": float(np.round(rng.uniform(0, manner.phrase), 1)),
         "phrase_seconds": float(np.round(rng.uniform(*manner.phrase_seconds), 1)),
-        "timing_jitter_seconds": float(np.round(rng.uniform(0, 0.015), 4)),
     }
+    style["swell"] = float(np.round(rng.uniform(-1, 1) * manner.swell, 1)) if manner.swell else 0.0
+    style["timing_jitter_seconds"] = float(np.round(rng.uniform(0, 0.015), 4))
     offsets = {
         part: rng.uniform(-manner.part, manner.part)
         for part in sorted({note.part for note in notes})
     }
     phase = rng.uniform(0, 2 * np.pi)
-    style["swell"] = float(np.round(rng.uniform(-1, 1) * manner.swell, 1)) if manner.swell else 0.0
     last = max(note.start for note in notes) * seconds_per_beat
     events = []
     for note in notes:
@@ -149,8 +149,9 @@ def glide(
         lane = LANES[LANES.index(event.channel) + PARTS]
         if bend and event.start_seconds >= free[lane]:
             free[lane] = event.start_seconds + event.length_seconds + REST_SECONDS
-            event = replace(event, channel=lane, bend=bend)
-        bent.append(event)
+            bent.append(replace(event, channel=lane, bend=bend))
+        else:
+            bent.append(event)
     return tuple(bent), style
 
 
@@ -182,9 +183,7 @@ def _course(
     smooth = shares**2 * (3 - 2 * shares)
     return tuple(
         (round(float(start + seconds * share), 4), round(float(cents), 1))
-        for share, cents in zip(
-            shares, from_cents + (to_cents - from_cents) * smooth, strict=True
-        )
+        for share, cents in zip(shares, from_cents + (to_cents - from_cents) * smooth, strict=True)
     )
 
 

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from beside import KITS, Beside
 from instruments import DOMAINS, RECORDED, Domain
-from performing import LANES, channel_of, cut, excerpt, fit_to_range, glide, part_of, perform, untangle
+from performing import (
+    LANES,
+    channel_of,
+    cut,
+    excerpt,
+    fit_to_range,
+    glide,
+    part_of,
+    perform,
+    untangle,
+)
 from scores import Note, Score, rank
 from sound import FONTS, TAIL_SECONDS, Equaliser, Event, Room, end_seconds
 
@@ -68,10 +78,22 @@ class Job:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
+def flat_job(
+    file: str,
+    player: str,
+    voices: dict[int, int | str],
+    events: tuple[Event, ...],
+    recipe: dict[str, Any],
+) -> Job:
+    """Return the job of a file that is dry, in tune, and at the common level."""
+    return Job(file, player, voices, events, FLAT_RMS_DB, 0.0, None, None, None, recipe)
+
+
 def plan_training(
     scores: Sequence[Score],
     names: Iterable[str],
     minutes: float,
+    *,
     n_renditions: int,
     reaches: Mapping[tuple[str, int], Reach],
     seed: int,
@@ -141,22 +163,18 @@ def _original(name: str, index: int, score: Score, seed: int, *, is_line: bool) 
         events, bends = glide(events, rng)
         style |= bends
     force = float(np.mean([event.velocity for event in events]))
-    return Job(
-        file=f"train/{name}/{score.source.name}-{index:03d}.flac",
-        player=ORIGINAL,
-        voices=_own_voices(domain, events),
-        events=events,
-        rms_db=float(np.round(FLAT_RMS_DB + 0.12 * (force - 80), 1)),
-        tuning_cents=0.0,
-        room=None,
-        equaliser=None,
-        beside=None,
-        recipe=_recipe(
+    dry = flat_job(
+        f"train/{name}/{score.source.name}-{index:03d}.flac",
+        ORIGINAL,
+        _own_voices(domain, events),
+        events,
+        recipe_of(
             split="train", domain=name, score=score, tempo=tempo, transposition=transposition,
             first_beat=first_beat, events=events, seed=[seed, name, index], style=style,
             texture="line" if len({part_of(event.channel) for event in events}) == 1 else "full",
         ),
     )  # fmt: skip
+    return replace(dry, rms_db=float(np.round(FLAT_RMS_DB + 0.12 * (force - 80), 1)))
 
 
 def _own_voices(domain: Domain, events: Sequence[Event]) -> dict[int, int | str]:
@@ -188,9 +206,7 @@ def _rendition(
     else:
         player = str(rng.choice([f.name for f in FONTS], p=[f.weight for f in FONTS]))
         name = "any"
-        own = {
-            program: reach for (font, program), reach in reaches.items() if font == player
-        }
+        own = {program: reach for (font, program), reach in reaches.items() if font == player}
         if rng.uniform() < OWN_SHARE:
             name, voices = domain, original.voices
         else:
@@ -221,7 +237,9 @@ def _draw_voices(
 
     def draw(keys: Iterable[int]) -> int | str:
         own = list(keys)
-        able = [name for name, (low, high) in reaches.items() if low <= min(own) and max(own) <= high]
+        able = [
+            name for name, (low, high) in reaches.items() if low <= min(own) and max(own) <= high
+        ]
         return able[int(rng.integers(len(able)))] if able else otherwise
 
     if rng.uniform() < ONE_PROGRAM_SHARE:
@@ -252,10 +270,14 @@ def _effects(rng: np.random.Generator) -> tuple[Room | None, Equaliser | None, f
     wet, seed = float(np.round(rng.uniform(-16, -1), 1)), int(rng.integers(1 << 31))
     low_db, high_db, peak_db = (float(np.round(8 * x - 4, 1)) for x in (low, high, peak))
     equaliser = Equaliser(low_db, high_db, peak_db, peak_hz=float(np.round(300 * 2**octave)))
-    return Room(decay, wet, seed) if has_room else None, equaliser if has_equaliser else None, tuning
+    return (
+        Room(decay, wet, seed) if has_room else None,
+        equaliser if has_equaliser else None,
+        tuning,
+    )
 
 
-def _recipe(
+def recipe_of(
     *,
     split: str,
     domain: str,
@@ -345,17 +367,12 @@ def _paired_jobs(
         by_zone, programs = _spread(events, domain)
         held_out = {font.name: font.weight == 0 for font in FONTS}
         for player in (ORIGINAL, *held_out):
-            yield Job(
-                file=f"paired/{score.source.name}/{name}--{player}.flac",
-                player=player,
-                voices=programs,
-                events=by_zone,
-                rms_db=FLAT_RMS_DB,
-                tuning_cents=0.0,
-                room=None,
-                equaliser=None,
-                beside=None,
-                recipe=_recipe(
+            yield flat_job(
+                f"paired/{score.source.name}/{name}--{player}.flac",
+                player,
+                programs,
+                by_zone,
+                recipe_of(
                     split="paired",
                     domain=name,
                     score=score,
@@ -388,17 +405,12 @@ def plan_song(scores: Sequence[Score], name: str) -> Job:
     score = next(score for score in scores if score.source.name == SONG_WORK)
     notes, first_beat = cut(score.notes, 0.0, SONG_BEATS)
     events = _play_flat(notes, SONG_TEMPO)
-    return Job(
-        file=name,
-        player=ORIGINAL,
-        voices=_own_voices(DOMAINS["strings"], events),
-        events=events,
-        rms_db=FLAT_RMS_DB,
-        tuning_cents=0.0,
-        room=Room(0.8, -8.0, 0),
-        equaliser=None,
-        beside=None,
-        recipe=_recipe(
+    dry = flat_job(
+        name,
+        ORIGINAL,
+        _own_voices(DOMAINS["strings"], events),
+        events,
+        recipe_of(
             split="song",
             domain="strings",
             score=score,
@@ -408,3 +420,4 @@ def plan_song(scores: Sequence[Score], name: str) -> Job:
             events=events,
         ),
     )
+    return replace(dry, room=Room(0.8, -8.0, 0))

@@ -245,7 +245,12 @@ def main() -> None:
             fonts = [font for font in FONTS if font.weight]
             reaches = find_reaches(fonts, notes / "programs.json")
         jobs = plan_training(
-            free, options.domains, options.minutes, options.renditions, reaches, options.seed
+            free,
+            options.domains,
+            options.minutes,
+            n_renditions=options.renditions,
+            reaches=reaches,
+            seed=options.seed,
         )
     if options.paired_pieces:
         jobs += plan_paired(

@@ -232,11 +232,11 @@ def envelope_db(waveform: Waveform, seconds: float = 0.005) -> Waveform:
 
 def level_db(waveform: Waveform) -> float:
     """Return the loudest 100 ms of the first second, in dBFS RMS."""
-    return float(envelope_db(waveform, 0.1)[: SAMPLE_RATE].max())
+    return float(envelope_db(waveform, 0.1)[:SAMPLE_RATE].max())
 
 
 def onset(waveform: Waveform) -> int:
-    """Return the sample at which a note is first within 14 dB of the loudest of its first second."""
+    """Return the sample at which a note is first within 14 dB of its first second's loudest."""
     levels = envelope_db(waveform)
     first = int(np.argmax(levels > levels.max() - 30))
     loudest = levels[first : first + SAMPLE_RATE].max()
@@ -272,7 +272,7 @@ def _loop(own: Waveform) -> tuple[Waveform, tuple[int, int]]:
     area = own[begin - width : begin + reach]
     likeness = fftconvolve(area, tail[::-1], "valid")
     power = fftconvolve(area**2, np.ones(width), "valid")
-    begin += int(np.argmax(likeness / np.sqrt(np.maximum(power, 1e-12)))) 
+    begin += int(np.argmax(likeness / np.sqrt(np.maximum(power, 1e-12))))
     looped = own[: end + 64].copy()
     fade = np.linspace(0, 1, width)
     looped[end - width : end] = (1 - fade) * tail + fade * own[begin - width : begin]
@@ -296,7 +296,7 @@ def measure_cents(waveform: Waveform, key: int) -> float | None:
     nominal = 440 * 2 ** ((key - 69) / 12)
     size = 1 << 18
     spectrum = np.abs(np.fft.rfft(own * np.hanning(len(own)), size))
-    offsets = np.arange(-110.0, 110.5, 2)
+    offsets = np.arange(-260.0, 260.5, 2)
     partials = [k for k in range(1, 9) if k * nominal < 9000] or [1]
     heights = np.zeros((len(partials), len(offsets)))
     for row, k in enumerate(partials):

@@ -212,7 +212,9 @@ def midi_file(
 
     def wheel(channel: int, seconds: float, cents: float) -> None:
         pitch = round(8192 * (cents + tuning_cents) / (100 * BEND_RANGE))
-        message = mido.Message("pitchwheel", channel=channel, pitch=int(np.clip(pitch, -8192, 8191)))
+        message = mido.Message(
+            "pitchwheel", channel=channel, pitch=int(np.clip(pitch, -8192, 8191))
+        )
         timed.append((round(1000 * seconds), 2, message))
 
     for channel, program in programs.items():

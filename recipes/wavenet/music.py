@@ -5,18 +5,23 @@
 In: the scores, performances and synthesizers of recipes/starter, whose requirements and Debian
 packages this needs. Out: `train/DOMAIN/*.flac`, which no two domains share a score of; and
 `paired/PIECE/*.flac`, held-out pieces with the same notes on every domain and on instruments that
-are none (`STRANGERS`), for `umt eval`. There are no takes: a WaveNet learns unsupervised.
+are none (`STRANGERS`), for `umt eval`. All is one General MIDI program of one font. There are no
+renditions: a WaveNet learns unsupervised.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "starter"))
 
+import numpy as np
 import plan
+from instruments import Domain, Zone
+from performing import EVEN, excerpt, fit_to_range, perform
 from render import render_all
 from scores import (
     Score,
@@ -28,16 +33,10 @@ from scores import (
     select_sources,
 )
 
-DOMAINS = {
-    "organ": plan._keyboard(36, 96, {19: 1.0}),
-    "piano": plan._keyboard(36, 96, {0: 1.0}),
-    "strings": plan._keyboard(36, 96, {48: 1.0}),
-}
-STRANGERS = {  # sources that no domain sounds like
-    "accordion": plan._keyboard(36, 96, {21: 1.0}),
-    "clarinet": plan._keyboard(36, 96, {71: 1.0}),
-    "guitar": plan._keyboard(36, 96, {24: 1.0}),
-}
+FONT = "fluid"
+DOMAINS = {"organ": 19, "piano": 0, "strings": 48}
+STRANGERS = {"accordion": 21, "clarinet": 71, "guitar": 24}  # that no domain sounds like
+LOW, HIGH = 36, 96
 
 
 def share_out(scores: list[Score], seed: int) -> dict[str, list[Score]]:
@@ -52,17 +51,61 @@ def share_out(scores: list[Score], seed: int) -> dict[str, list[Score]]:
     return shares
 
 
+def plan_domain(name: str, scores: list[Score], seconds: float, seed: int) -> list[plan.Job]:
+    """Plan the training files of a domain."""
+    pools = {
+        kind: [score for score in scores if score.source.kind == kind]
+        for kind in ("chorale", "movement", "tune")
+    }
+    pools["line"] = pools["movement"][::-1]
+    used = dict.fromkeys(pools, 0)
+    jobs: list[plan.Job] = []
+    while seconds > 0:
+        texture = plan.TEXTURES[len(jobs) % len(plan.TEXTURES)]
+        score = pools[texture][used[texture] % len(pools[texture])]
+        used[texture] += 1
+        jobs.append(_plan_file(name, len(jobs), score, seed, is_line=texture == "line"))
+        seconds -= jobs[-1].recipe["seconds"]
+    return jobs
+
+
+def _plan_file(name: str, index: int, score: Score, seed: int, *, is_line: bool) -> plan.Job:
+    rng = np.random.default_rng([seed, list(DOMAINS).index(name), index])
+    tempo = float(np.round(rng.uniform(60, 140), 1))
+    notes = score.notes
+    if is_line:
+        part = int(rng.integers(score.n_parts))
+        notes = tuple(replace(note, part=0) for note in notes if note.part == part)
+    notes, first_beat = excerpt(notes, plan.MAX_SECONDS * tempo / 60, rng)
+    octaves = int(rng.integers(-3, 3)) if len({note.part for note in notes}) == 1 else 0
+    transposition = int(rng.integers(-5, 6)) + 12 * octaves
+    placed = fit_to_range(notes, LOW, HIGH, transposition)
+    events, style = perform(placed, 60 / tempo, rng, EVEN)
+    return plan.flat_job(
+        f"train/{name}/{score.source.name}-{index:03d}.flac",
+        FONT,
+        dict.fromkeys({event.channel for event in events}, DOMAINS[name]),
+        events,
+        plan.recipe_of(
+            split="train", domain=name, score=score, tempo=tempo, transposition=transposition,
+            first_beat=first_beat, events=events, seed=[seed, name, index], style=style,
+        ),
+    )  # fmt: skip
+
+
 def plan_all(
     free: list[Score], reserved: list[Score], *, minutes: float, n_pieces: int, seed: int
 ) -> list[plan.Job]:
     """Plan the training files of all domains, and the paired set."""
     jobs = []
     for name, scores in share_out(free, seed).items():
-        # A domain alone: then every score of its share is its to play.
-        own = {name: DOMAINS[name]}
-        jobs += map(plan._flat, plan._plan_domain(name, scores, 60 * minutes, seed, own))
-    paired = plan.plan_paired(reserved, n_pieces, seed, DOMAINS | STRANGERS)
-    return jobs + [job for job in paired if job.font == plan.TARGET_FONT]
+        jobs += plan_domain(name, scores, 60 * minutes, seed)
+    players = {
+        name: Domain((Zone(LOW, HIGH, "", program),), bends=False)
+        for name, program in (DOMAINS | STRANGERS).items()
+    }
+    paired = plan.plan_paired(reserved, n_pieces, seed, players)
+    return jobs + [job for job in paired if job.player == FONT]
 
 
 def main() -> None:
@@ -82,7 +125,6 @@ def main() -> None:
     melodies = {melody_key(score) for score in reserved}
     names = {score.source.name for score in reserved}
     free = [s for s in scores if s.source.name not in names and melody_key(s) not in melodies]
-    print(f"{len(free)} scores for training, {len(reserved)} held out", flush=True)
     jobs = plan_all(
         free, reserved, minutes=options.minutes, n_pieces=options.paired_pieces, seed=seed
     )
