@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
 import soxr
-from sampler import SAMPLE_RATE, Bank, Touch, load_bank, make_bank, play
+from sampler import SAMPLE_RATE, SKIP_DB, Bank, Touch, load_bank, make_bank, play
 from sound import FONTS, Event, n_samples, synthesize
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Source:
 
     Of recorded notes: the npm packages by the velocity that each stands for, all of one
     `version`. Of a SoundFont: its name, program, keys and the velocities to be recorded.
+    `skip_db` is `make_bank`'s.
     """
 
     touch: Touch
@@ -55,6 +56,7 @@ class Source:
     program: int = 0
     keys: tuple[int, int] = (0, 0)
     velocities: tuple[int, ...] = ()
+    skip_db: float = SKIP_DB
 
 
 def _notes(name: str, touch: Touch, *, kind: str = "wav", version: str = "1.1.0") -> Source:
@@ -88,8 +90,8 @@ SOURCES = {
     "nylon-font": _font("fluid", 24, (40, 84), PLUCKED, (100,)),
     "accordion": _font("fluid", 21, (36, 96), Touch(20, 0, 0.15, sustained=True), (100,)),
     "choir": _font("fluid", 52, (40, 84), Touch(20, 8, 0.4, sustained=True), (100,)),
-    "violin": _notes("violin", BOWED),
-    "cello": _notes("cello", BOWED),
+    "violin": replace(_notes("violin", BOWED), skip_db=10.0),
+    "cello": replace(_notes("cello", BOWED), skip_db=6.0),
     "contrabass": _notes("contrabass", PLUCKED),
     "flute": _notes("flute", BLOWN),
     "clarinet": _notes("clarinet", BLOWN, kind="mp3", version="1.1.2"),
@@ -222,6 +224,7 @@ def prepare_banks(folder: Path, names: Iterable[str]) -> None:
             folder / name,
             sustained=source.touch.sustained,
             even=source.packages is not None,
+            skip_db=source.skip_db,
         )
 
 

@@ -28,6 +28,8 @@ Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 44_100  # Hz
 LEAD_SECONDS = 0.003  # kept before an onset, faded in
+SKIP_DB = 14.0  # a note begins when it is this far below its first second's loudest moment
+RISE_LEADS = 6  # of a note whose slow beginning was skipped
 LONGEST_SECONDS = 10.0  # of a note that is kept
 SPLINE_ORDER = 3
 SHELF_PARTIAL = 2.5  # soft notes lose what is above this multiple of their fundamental
@@ -166,7 +168,12 @@ def _darken(sound: Waveform, pitch: int, down_db: float) -> Waveform:
 
 
 def make_bank(
-    recordings: Iterable[tuple[int, int, Waveform]], folder: Path, *, sustained: bool, even: bool
+    recordings: Iterable[tuple[int, int, Waveform]],
+    folder: Path,
+    *,
+    sustained: bool,
+    even: bool,
+    skip_db: float = SKIP_DB,
 ) -> None:
     """Measure, trim, loop and keep an instrument's notes.
 
@@ -176,6 +183,8 @@ def make_bank(
         sustained: find a loop in each note.
         even: make the notes of a layer equally loud but for a smooth course over the keys, where
             recordings were levelled one by one.
+        skip_db: how far below its first second's loudest moment a note begins; less where players
+            took half a second to be heard.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept: list[Samples] = []
@@ -186,7 +195,7 @@ def make_bank(
         if cents is None:
             print(f"{folder.name}: key {nominal} has another pitch, left out", flush=True)
             continue
-        own = _trim(waveform)
+        own = _trim(waveform, skip_db)
         loop = (0, 0)
         if sustained:
             own, loop = _loop(own)
@@ -235,20 +244,21 @@ def level_db(waveform: Waveform) -> float:
     return float(envelope_db(waveform, 0.1)[:SAMPLE_RATE].max())
 
 
-def onset(waveform: Waveform) -> int:
-    """Return the sample at which a note is first within 14 dB of its first second's loudest."""
+def onset(waveform: Waveform, skip_db: float = SKIP_DB) -> int:
+    """Return the first sample near the level of a note's loudest moment in its first second."""
     levels = envelope_db(waveform)
     first = int(np.argmax(levels > levels.max() - 30))
     loudest = levels[first : first + SAMPLE_RATE].max()
-    return first + int(np.argmax(levels[first:] > loudest - 14))
+    return first + int(np.argmax(levels[first:] > loudest - skip_db))
 
 
-def _trim(waveform: Waveform) -> Waveform:
+def _trim(waveform: Waveform, skip_db: float) -> Waveform:
     """Let a note begin `LEAD_SECONDS` before its onset and end where it is silent."""
     lead = round(LEAD_SECONDS * SAMPLE_RATE)
     padded = np.concatenate([np.zeros(lead), waveform])
-    own = padded[onset(waveform) :][: round(LONGEST_SECONDS * SAMPLE_RATE)].copy()
-    own[:lead] *= np.sin(np.linspace(0, np.pi / 2, lead)) ** 2
+    own = padded[onset(waveform, skip_db) :][: round(LONGEST_SECONDS * SAMPLE_RATE)].copy()
+    n_rise = lead if skip_db == SKIP_DB else RISE_LEADS * lead
+    own[:n_rise] *= np.sin(np.linspace(0, np.pi / 2, n_rise)) ** 2
     levels = envelope_db(own, 0.02)
     heard = np.flatnonzero(levels > levels.max() - 70)
     own = own[: heard[-1] + 1]
