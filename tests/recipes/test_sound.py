@@ -42,7 +42,7 @@ def loudest_hz(waveform: np.ndarray, sample_rate: int) -> float:
 
 
 @pytest.mark.parametrize("program", [ORGAN, PIANO])
-@pytest.mark.parametrize("font", ["fluid", "timgm", "gmbank", "freepats"])
+@pytest.mark.parametrize("font", ["fluid", "musescore", "timgm", "gmbank", "freepats"])
 def test_a_note_has_its_pitch_and_ends(sound: Any, font: str, program: int) -> None:
     (chosen,) = [own for own in sound.FONTS if own.name == font]
     events = [sound.Event(0.0, 1.0, 69, 90, 0)]
@@ -61,3 +61,26 @@ def test_the_same_notes_give_the_same_samples_and_a_tuning_others(sound: Any) ->
     higher = sound.synthesize(events, {0: PIANO}, sound.FONTS[0], tuning_cents=50)
     ratio = loudest_hz(higher, sound.SAMPLE_RATE) / loudest_hz(first, sound.SAMPLE_RATE)
     assert 1200 * np.log2(ratio) == pytest.approx(50, abs=5)
+
+
+@pytest.mark.parametrize("font", ["fluid", "musescore", "timgm", "gmbank", "freepats"])
+def test_fonts_follow_the_wheel_over_an_octave_and_come_back(sound: Any, font: str) -> None:
+    (chosen,) = [own for own in sound.FONTS if own.name == font]
+    up = ((0.0, 0.0), (0.2, 1200.0))
+    events = [sound.Event(0.0, 1.0, 57, 90, 0, up), sound.Event(1.5, 1.0, 57, 90, 0)]
+    played = sound.synthesize(events, {0: ORGAN}, chosen)
+    parts = [played[round(at * sound.SAMPLE_RATE) :][: sound.SAMPLE_RATE // 2] for at in (0.4, 1.9)]
+    bent, plain = (spectrum(part) for part in parts)
+    best = max(range(1000, 1401), key=lambda cents: likeness(plain, bent, cents))
+    assert best == pytest.approx(1200, abs=15)
+
+
+def spectrum(waveform: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 1 << 17)))
+
+
+def likeness(plain: np.ndarray, bent: np.ndarray, cents: int) -> float:
+    """How well a spectrum fits another one, stretched by some cents, below 2 kHz."""
+    bins = np.arange(300, 6000)
+    stretched = np.round(bins * 2 ** (cents / 1200)).astype(int)
+    return float((np.log(plain[bins] + 1e-3) * np.log(bent[stretched] + 1e-3)).sum())
