@@ -14,6 +14,7 @@ from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
 from core.families.spectral.layers import ConvNeXtBlock
 from core.families.spectral.losses import multi_resolution_loss
+from core.families.spectral.noise_gate import NoiseGate
 from core.families.spectral.note_envelopes import (
     N_TIMBRES,
     NoteEnvelopes,
@@ -435,6 +436,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     ) -> Iterator[Tensor]:
         """Generate in windows; `seed` fixes vibrato and noise. See `Decoder.generate`."""
         synthesizer = StreamingSynthesizer(self.synthesizer, seed=seed)
+        gate = NoiseGate(self.config)
         phases = self.vibrato.draw(seed)
         n_channels = 1
 
@@ -449,7 +451,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             return torch.cat([values, sides.transpose(0, 1).flatten(1)], dim=1)
 
         windows = run_in_windows(
-            blocks, run, window=window, before=self.frames_before, after=self.frames_after
+            gate.listen(blocks),
+            run,
+            window=window,
+            before=self.frames_before,
+            after=self.frames_after,
         )
         state: NoteState | None = None
         tuning = None
@@ -475,7 +481,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 state = state._replace(amplitudes=amplitudes)
                 if is_wide:
                     controls = share_oscillators(controls)
-                yield _time_first(synthesizer.advance(controls), n_channels)
+                yield _time_first(synthesizer.advance(gate.apply(controls)), n_channels)
         yield _time_first(synthesizer.finish(), n_channels)
 
     def _split_sides(self, kept: Tensor, n_channels: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from core.families.spectral.salience import (
     at_fundamentals,
     compress,
     fft_length,
+    silenced,
 )
 from core.families.spectral.stereo import to_channels
 from core.families.spectral.stft import spectrogram
@@ -124,6 +125,7 @@ class SpectralEncoder(Encoder):
         moments: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         presence, onset = self.salience(grid, sharp)
+        presence = silenced(presence, grid)
         batch, n_frames, _ = features.shape
         grouped = features.reshape(batch, n_frames // self.config.downsampling, -1)
         others = self.output(self.norm(self.blocks(self.input(grouped))))

@@ -35,6 +35,8 @@ WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.in
 # For onsets, one short window at all frequencies: a bass note's onset shows in its upper harmonics.
 SHARP_WINDOWS = ((2048 / 44100, math.inf),)
 FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
+SILENT_LEVEL = -0.95  # on the compressed scale: no sinusoid above -92 dB of full scale
+SILENT_PRESENCE = -0.98  # no key is more present than this where the input is silent
 
 
 def key_to_hz(key: Tensor) -> Tensor:
@@ -172,6 +174,19 @@ class Salience(nn.Module):
         rises = rise[..., :N_KEYS].reshape(batch, n_frames, self.frames_per_latent, N_KEYS)
         onset = 4 * rises.amax(2) - 1
         return presence, onset + correction[..., 1]
+
+
+def silenced(presence: Tensor, grid: Tensor) -> Tensor:
+    """Return presences, float [B, L, keys], of which none is above the floor in silence.
+
+    The network's biases would else be taken for faint notes.
+
+    Args:
+        presence: float [B, L, keys].
+        grid: Pitch grid, float [B, L, bins].
+    """
+    is_silent = grid.amax(2, keepdim=True) < SILENT_LEVEL
+    return torch.where(is_silent, presence.clamp(max=-1.0), presence)
 
 
 def at_fundamentals(grid: Tensor) -> Tensor:
