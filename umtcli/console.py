@@ -27,6 +27,7 @@ JSON_VERSION = 1
 PLAIN_PROGRESS_SECONDS = 10.0  # between lines where no bar can be drawn
 LONG_SECONDS = 10.0  # work estimated to take longer is announced
 MEASURE_SECONDS = 1.0  # of work, before an estimate is worth anything
+RECENT_SECONDS = 60.0  # an estimate goes by the last one or two of these
 
 StreamKind = Literal["terminal", "data", "other"]
 
@@ -221,6 +222,7 @@ class Progress:
         # When the first work was done, and how much. Getting there took imports and warming
         # up, which say nothing about the rest.
         self._first: tuple[float, float] | None = None
+        self._recent = (0.0, 0.0)
         self._is_announced = False
 
     def __enter__(self) -> Self:
@@ -247,7 +249,10 @@ class Progress:
             self._last_line = now
             self.env.notice(f"{self.label}: {self._position(now)}")
         if self._first is None:
-            self._first = (now, self.done)
+            self._first = self._recent = (now, self.done)
+        elif now - self._recent[0] >= RECENT_SECONDS:
+            # What an interrupted run had done before, or another pace of the machine, is past.
+            self._first, self._recent = self._recent, (now, self.done)
         if not self._is_announced and now - self._first[0] >= MEASURE_SECONDS:
             self._is_announced = True
             if (left := self._seconds_left(now)) is not None and left > LONG_SECONDS:

@@ -70,7 +70,7 @@ def prepare(
         split: Shares of train, validation and test, in any unit. Only new tracks are
             affected: the others keep their assignment.
         progress: Called in this thread with what is being done ("converting piano"), how
-            many recordings are done, and how many there are to do.
+            much of it is done, and how much there is: bytes of recordings, or scores.
 
     Returns:
         What was done. Recordings and directories that could not be used are in its failures,

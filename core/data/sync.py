@@ -100,8 +100,8 @@ class DomainSync:
         shares: Share of each split, from `normalise_shares`.
         jobs: How many recordings are read at once, each by a thread.
         log: Gets what was done.
-        progress: Called in this thread with what is being done, how many recordings are
-            done, and how many there are to do.
+        progress: Called in this thread with what is being done, how much of it is done, and
+            how much there is: bytes of recordings, or scores.
     """
 
     def __init__(
@@ -182,7 +182,9 @@ class DomainSync:
 
     def _hash(self, recordings: list[SourceFile]) -> list[tuple[SourceFile, str]]:
         hashed = []
-        results = self._each("reading", hash_recording, [(one,) for one in recordings])
+        tasks = [(recording,) for recording in recordings]
+        sizes = [recording.size for recording in recordings]
+        results = self._each("reading", hash_recording, tasks, sizes)
         for recording, result in zip(recordings, results, strict=True):
             if isinstance(result, Rejected):
                 self._fail(recording.path, recording.relative, result.reason)
@@ -225,7 +227,8 @@ class DomainSync:
     def _store(self, to_store: list[tuple[SourceFile, str]]) -> list[Track]:
         """Convert recordings; return them as tracks that wait for their parts."""
         tasks = [(*pair, self._directory, self._sample_rate) for pair in to_store]
-        results = self._each("converting", store_recording, tasks)
+        sizes = [recording.size for recording, _ in to_store]
+        results = self._each("converting", store_recording, tasks, sizes)
         stored = []
         for (recording, sha256), result in zip(to_store, results, strict=True):
             if isinstance(result, Stored):
@@ -242,6 +245,7 @@ class DomainSync:
         label: str,
         function: Callable[..., ResultT],
         tasks: Sequence[tuple[SourceFile | str | Path | float, ...]],
+        sizes: Sequence[int],
     ) -> list[ResultT]:
         """Call a function with each task's arguments and an event that ends it.
 
@@ -256,13 +260,15 @@ class DomainSync:
         stop = Event()
         label = f"{label} {self._collection.name}"
         results: dict[int, ResultT] = {}
-        self._progress(label, 0, len(tasks))
+        n_done, n_all = 0, sum(sizes)
+        self._progress(label, 0, n_all)
         executor = ThreadPoolExecutor(self._jobs)
         try:
             futures = {executor.submit(function, *task, stop): n for n, task in enumerate(tasks)}
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
-                self._progress(label, len(results), len(tasks))
+                n_done += sizes[futures[future]]
+                self._progress(label, n_done, n_all)
         finally:
             # Where the block ends early, by Ctrl-C or a full disk, what runs ends soon, too.
             stop.set()
@@ -327,7 +333,7 @@ class DomainSync:
             track = self._tracks[source]
             seconds = track.n_samples / self._sample_rate
             tasks.append((score, track.file, seconds, self._directory))
-        results = self._each("reading scores of", store_score, tasks)
+        results = self._each("reading scores of", store_score, tasks, [1] * len(tasks))
         stored = dict(zip((source for source, _ in found), results, strict=True))
         for source, track in self._tracks.items():
             notes = stored.get(source, "")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors import SafetensorError
 
+from core.data.samples import reading
 from core.errors import ModelError
 from core.metrics.timbre import TimbreClassifier
 
@@ -59,10 +60,11 @@ def classifier_of(
     from core.metrics.timbre.training import train_classifier
 
     notice("training a timbre classifier on the prepared domains, once")
-    classifier = train_classifier(
-        {domain.name: list(recordings(domain, "train")) for domain in domains},
-        domains[0].sample_rate,
-    )
+    with reading(domains):
+        classifier = train_classifier(
+            {domain.name: list(recordings(domain, "train")) for domain in domains},
+            domains[0].sample_rate,
+        )
     classifier.training["data"] = fingerprint
     try:
         classifier.save(path)

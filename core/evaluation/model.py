@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from core.data.dataset import Segments, fixed_batch
+from core.data.samples import reading
 from core.metrics import tones
 from core.metrics.latents import NoteTest, note_test, probe_accuracy
 from core.metrics.linear_prediction import autoregressive_bits
@@ -87,7 +88,20 @@ def evaluate_model(
         splits: Those to measure; a domain without audio in a split is left out.
         on_measured: Called with the number of segments that were measured since the last call;
             `count_segments` returns that of all.
+
+    Raises:
+        DataError: Samples are missing or damaged.
     """
+    with reading(domains):  # `umt prep` may go on meanwhile
+        return _evaluate(model, domains, splits, on_measured)
+
+
+def _evaluate(
+    model: Translator,
+    domains: Sequence[Domain],
+    splits: Sequence[str],
+    on_measured: Callable[[int], None],
+) -> ModelFigures:
     found: list[DomainFigures] = []
     latents: dict[str, dict[str, torch.Tensor]] = {}
     for domain in domains:

@@ -55,6 +55,19 @@ def test_progress_never_exceeds_its_total(env):
     assert "100 %" in env.stderr.getvalue()
 
 
+def test_an_estimate_goes_by_the_last_minutes(env):
+    """As where an interrupted run had done the first half already, which took no time."""
+    now = [0.0]
+    env.clock = lambda: now[0]
+    with Progress(env, "converting", 200.0) as progress:
+        progress.advance(1)
+        progress.advance(99)
+        for _ in range(50):
+            now[0] += 10
+            progress.advance(1)
+    assert env.stderr.getvalue().splitlines()[-1] == "umt: converting: 75 %, about 8 min left"
+
+
 def test_message_during_a_bar_stands_on_a_line_of_its_own(env):
     env.stderr_is_terminal = True
     with Progress(env, "encoding", 10.0) as progress:

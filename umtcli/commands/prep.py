@@ -107,7 +107,7 @@ def _progress(env: Environment) -> Iterator[Callable[[str, int, int], None]]:
             nonlocal bar
             if bar is None or bar.label != label:
                 bars.close()
-                bar = bars.enter_context(Progress(env, label, n_total, unit="recordings"))
+                bar = bars.enter_context(Progress(env, label, n_total, unit="bytes"))
             bar.advance(n_done - bar.done)
 
         yield show

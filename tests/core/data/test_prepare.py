@@ -252,9 +252,10 @@ def test_current_directory_has_its_own_name(tmp_path, monkeypatch):
     assert (tmp_path / "data" / "bach" / "domain.json").exists()
 
 
-def test_progress_counts_the_recordings_of_each_domain_in_this_thread(tmp_path):
+def test_progress_counts_the_bytes_of_each_domains_recordings_in_this_thread(tmp_path):
     calls = []
     directories = [write_tones(tmp_path / "a", 3), write_tones(tmp_path / "b", 2)]
+    write_tone(tmp_path / "a" / "long.wav", seconds=9)
     prepare(
         directories,
         data=tmp_path / "data",
@@ -262,10 +263,13 @@ def test_progress_counts_the_recordings_of_each_domain_in_this_thread(tmp_path):
         jobs=2,
         progress=lambda *call: calls.append((*call, threading.get_ident())),
     )
-    for domain, total in (("a", 3), ("b", 2)):
+    for domain, n_files in (("a", 4), ("b", 2)):
+        sizes = [path.stat().st_size for path in (tmp_path / domain).iterdir()]
+        total = sum(sizes)
         for label in (f"reading {domain}", f"converting {domain}"):
             counts = [call[1] for call in calls if call[0] == label]
-            assert counts == [*range(total + 1)]
+            assert (counts[0], counts[-1], len(counts)) == (0, total, n_files + 1)
+            assert sorted(np.diff(counts)) == sorted(sizes)
             assert {call[2:] for call in calls if call[0] == label} == {
                 (total, threading.get_ident())
             }

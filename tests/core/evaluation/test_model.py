@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from core.data.domain import Domain, Part, Track
+from core.data.samples import READ_LOCK
+from core.errors import DataError
 from core.evaluation.model import MAX_SEGMENTS, count_segments, evaluate_model
+from core.files import exclusive_lock
 from core.translator import Translator
 from tests.sounds import RATE, melody, organ
 
@@ -42,3 +45,17 @@ def test_progress_adds_up_to_the_number_of_segments(domain, tiny):
     assert sum(reported) == count_segments(model, [domain], SPLITS)
     assert [row.split for row in found.domains] == ["train", "validation"]
     assert all("other latents" in row.baselines for row in found.domains)
+
+
+def test_samples_cannot_be_removed_while_they_are_measured(domain, tiny):
+    lock, tried = domain.directory / READ_LOCK, []
+
+    def try_to_remove(_):
+        with pytest.raises(DataError, match="read"), exclusive_lock(lock, DataError("is read")):
+            pass
+        tried.append(True)
+
+    evaluate_model(Translator.create(tiny, ["organ"]), [domain], SPLITS, on_measured=try_to_remove)
+    assert tried
+    with exclusive_lock(lock, DataError("is read")):
+        pass
