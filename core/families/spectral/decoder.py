@@ -389,7 +389,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         )
         is_clear = ~(source.isnan() | target.isnan())
         source, target = (one.nan_to_num() for one in (source, target))
-        return tunings[1], self.response.loss(source, target, is_clear.to(source.dtype))
+        return tunings[1], self.response.loss(source, target, is_clear)
 
     def vibrato_loss(
         self, values: Tensor, waveform: Tensor, tuning: Tensor | None = None

@@ -50,7 +50,10 @@ SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
 TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 
 BENDS_FROM, BENDS_WHOLLY = 0.3, 0.7  # of the response; see `PitchResponse`
-UNCERTAINTY = 0.05  # semitones: deviations of this size are mostly errors of measurement
+BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less
+NO_EVIDENCE = 0.02  # semitones, root mean square: of bends that are so rare there are none
+# Adam moves all weights by steps of one size: the response is to settle in some hundred steps.
+STEP = 5.0
 
 
 class KeyPitch(nn.Module):
@@ -280,16 +283,20 @@ def wrapped(semitones: Tensor) -> Tensor:
 class PitchResponse(nn.Module):
     """How far a domain follows bends: not at all as a piano, or wholly as a violin.
 
-    Learnt by measurement, as vibrato is: the response is the regression of the deviations in the
+    Learnt by measurement, as vibrato is: the response is the regression of the bends in the
     domain's recordings on those of the encoder's input. Where another instrument's rendition is
-    the input, it tells a piano (whose pitch stays, whatever the rendition does) from a violin
-    directly; where a recording is its own input, through the size of the deviations, as
-    `UNCERTAINTY` counts as evidence for none.
+    the input, it tells a piano (whose pitch stays, whatever the rendition does) from a violin. Where
+    a recording is its own input, the two are the same, and what tells is whether there are bends.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.response = nn.Parameter(torch.tensor(0.5))
+        self.weight = nn.Parameter(torch.tensor(0.5 / STEP))
+
+    @property
+    def response(self) -> Tensor:
+        """The response: 0 for none, 1 for bends as large as the source's."""
+        return STEP * self.weight
 
     def forward(self, deviation: Tensor, tuning: Tensor) -> Tensor:
         """Return the deviations that the domain plays.
@@ -302,14 +309,16 @@ class PitchResponse(nn.Module):
         follow = (self.response.detach() - BENDS_FROM) / (BENDS_WHOLLY - BENDS_FROM)
         return in_tune + follow.clamp(0, 1) * (deviation - in_tune)
 
-    def loss(self, source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def loss(self, source: Tensor, target: Tensor, is_clear: Tensor) -> Tensor:
         """Return a term whose gradient moves the response to the regression's.
 
         Args:
             source: Deviations of the encoder's input from its tuning, in semitones, float [...].
             target: Of the recording from its own, likewise.
-            weight: 1 where both are clear, else 0, float [...].
+            is_clear: Where both are known, bool [...].
         """
-        total = weight.sum().clamp(min=1)
-        error = (weight * (self.response * source - target).square()).sum() / total
-        return error + (UNCERTAINTY * self.response).square()
+        is_bent = is_clear & (source.abs() > BEND)
+        error = ((self.response * source - target).square() * is_bent).sum() / is_clear.sum().clamp(
+            1
+        )
+        return error + (NO_EVIDENCE * self.response).square()
