@@ -285,8 +285,8 @@ class PitchResponse(nn.Module):
 
     Learnt by measurement, as vibrato is: the response is the regression of the bends in the
     domain's recordings on those of the encoder's input. Where another instrument's rendition is
-    the input, it tells a piano (whose pitch stays, whatever the rendition does) from a violin. Where
-    a recording is its own input, the two are the same, and what tells is whether there are bends.
+    the input, it tells a piano, whose pitch stays, from a violin. Where a recording is its own
+    input, the two are the same, and what tells is whether there are bends.
     """
 
     def __init__(self) -> None:
