@@ -162,7 +162,7 @@ def score_roll(
     is_near = (frames[:, 1] + release + BLURRED_FRAMES >= 0) & (
         frames[:, 0] - BLURRED_FRAMES < n_frames
     )
-    known: list[tuple[int, int, int, float]] = []
+    known: list[tuple[int, int, int, NDArray[np.float32]]] = []
     for note, (start, end) in zip(notes[is_near], frames[is_near], strict=True):
         first = math.floor(start)
         nearest = round(float(note[KEY]))
@@ -176,16 +176,18 @@ def score_roll(
             if LOWEST_KEY <= key < LOWEST_KEY + N_KEYS:
                 unknown[heard, 0, key - LOWEST_KEY] = True
                 unknown[near_onset, 1, key - LOWEST_KEY] = True
-                if key == nearest and note[BEGINS] and abs(deviation) < BETWEEN_KEYS:
+                if key == nearest and abs(deviation) < BETWEEN_KEYS:
                     octaves = max(0.0, (key - FADING_KEY) / 12)
                     audible = AUDIBLE_SECONDS / 2**octaves / frame_seconds
                     last = math.floor(min(end - BLURRED_FRAMES, start + audible))
-                    known.append((key - LOWEST_KEY, first, last, float(note[VELOCITY])))
+                    known.append((key - LOWEST_KEY, first, last, note))
     # After all that is unknown: a key that is struck again while it rings is known to sound.
-    for index, first, last, velocity in known:
+    for index, first, last, note in known:
         sounding = _frames(first + BLURRED_FRAMES, last)
         unknown[sounding, 0, index] = False
-        roll[sounding, 0, index] = max(velocity, QUIETEST)
+        roll[sounding, 0, index] = max(note[VELOCITY], QUIETEST)
+        if not note[BEGINS]:
+            continue
         onset = _frames(first, first + 1)
         unknown[onset, 1, index] = False
         roll[onset, 1, index] = 1.0

@@ -140,11 +140,14 @@ def test_a_note_that_began_before_the_first_frame_sounds_on():
     assert key_of(roll_of((-10, 20, 60)), 60, 1).sum() == 0
 
 
-def test_after_a_bend_neither_the_new_pitch_nor_an_onset_is_claimed():
-    notes = np.array([[0, 0.4, 60, 1, 1], [0.4, 1, 62, 1, 0]], np.float32)
-    roll = score_roll(notes, 60, FRAME)
-    assert np.isnan(key_of(roll, 62)[25:45]).all()
+def test_after_a_bend_a_note_sounds_at_the_new_pitch_and_does_not_begin_there():
+    notes = [[0, 0.4, 60, 1, 1], [0.4, 0.44, 61, 1, 0], [0.44, 1, 62, 1, 0]]
+    roll = score_roll(np.array(notes, np.float32), 60, FRAME)
+    assert (key_of(roll, 62)[24:48] == 1).all()
     assert not (key_of(roll, 62, 1) == 1).any()
+    assert np.isnan(key_of(roll, 62, 1)[21:24]).all()
+    assert not (key_of(roll, 61) > 0).any()  # only passed through
+    assert np.isnan(key_of(roll, 61)[20:60]).all()
 
 
 @pytest.mark.parametrize("key", [12, 20.4, 109, 120])
