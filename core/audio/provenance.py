@@ -37,7 +37,7 @@ class Provenance:
         model: Model as it was found: a bundled name or a path.
         domain: Target domain.
         seed: Seed of the generator.
-        options: Generation options, e.g. {"temperature": 1.0}.
+        options: Generation options, e.g. {"temperature": 1.0}; None for what was left open.
         start_seconds: Where in the source the translated part starts, in seconds.
         seconds: Length of that part in seconds; None when it runs to the end.
         source: The input as the user typed it; "-" for a pipe.
@@ -49,7 +49,7 @@ class Provenance:
     model: str
     domain: str
     seed: int
-    options: dict[str, float | int | str | bool]
+    options: dict[str, float | int | str | bool | None]
     start_seconds: float
     seconds: float | None
     source: str

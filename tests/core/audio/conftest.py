@@ -45,7 +45,7 @@ def provenance() -> Provenance:
         model="starter",
         domain="piano",
         seed=7,
-        options={"temperature": 0.5, "exact": True, "engine": "plain"},
+        options={"temperature": 0.5, "exact": True, "engine": "plain", "tuning": None},
         start_seconds=1.5,
         seconds=None,
         source="Été/song 1.wav",
