@@ -684,6 +684,7 @@ class Translator(nn.Module):
         sample_rate: int | None = None,
         mix: float = 1.0,
         keep_drums: bool = False,
+        drop_drums: bool = False,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -695,11 +696,13 @@ class Translator(nn.Module):
             sample_rate: As for `decode_streams`.
             mix: As for `decode_streams`.
             keep_drums: As for `decode_streams`; only the rest is encoded then.
+            drop_drums: As for `encode_stream`.
 
         Yields:
             As `decode_streams`.
         """
-        streams = [self.encode_stream(own, drop_drums=keep_drums) for own in recordings]
+        drop_drums = drop_drums or keep_drums
+        streams = [self.encode_stream(own, drop_drums=drop_drums) for own in recordings]
         yield from self.decode_streams(
             streams,
             to=to,

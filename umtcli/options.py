@@ -135,6 +135,10 @@ SampleBits = Annotated[
         show_default=False,
     ),
 ]
+DropDrums = Annotated[
+    bool,
+    typer.Option("--drop-drums", help="Leave out the input's percussive part."),
+]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing files.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notices and no progress.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of errors.")]

@@ -74,6 +74,7 @@ class Request:
         bits: The user's --bits; None for the format's usual ones.
         mix: The user's --mix.
         keep_drums: The user's --keep-drums.
+        drop_drums: The user's --drop-drums.
         options: Generation options that the user gave, by name.
     """
 
@@ -95,6 +96,7 @@ class Request:
     bits: Bits | None = None
     mix: float = 1.0
     keep_drums: bool = False
+    drop_drums: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -388,7 +390,9 @@ class _Work:
             return LatentStream(opened.blocks(), rate, n_samples, n_samples, n_channels=n_channels)
         self._tags[source.input] = opened.tags
         stream = self.translator.encode_stream(
-            opened, follows=self.request.is_live, drop_drums=self.request.keep_drums
+            opened,
+            follows=self.request.is_live,
+            drop_drums=self.request.drop_drums or self.request.keep_drums,
         )
 
         def with_notice(blocks: Iterator[Any]) -> Iterator[Any]:
@@ -483,7 +487,8 @@ class _Work:
         from core.audio.provenance import Provenance, file_sha256
 
         mix: dict[str, object] = {} if self.request.mix == 1 else {"mix": self.request.mix}
-        mix |= {"keep_drums": True} if self.request.keep_drums else {}
+        for name in ("keep_drums", "drop_drums"):
+            mix |= {name: True} if getattr(self.request, name) else {}
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,

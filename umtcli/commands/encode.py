@@ -25,6 +25,7 @@ def run(
         typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
     ] = None,
     mono: options.Mono = False,
+    drop_drums: options.DropDrums = False,
     output: options.Output = None,
     force: options.Force = False,
     model: options.Model = None,
@@ -49,6 +50,7 @@ def run(
         output=output,
         model=model,
         device=device,
+        drop_drums=drop_drums,
         force=force,
         is_json=is_json,
     )

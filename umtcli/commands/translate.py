@@ -64,6 +64,7 @@ def run(
             help="Leave the input's percussive part in the result, and translate the rest.",
         ),
     ] = False,
+    drop_drums: options.DropDrums = False,
     mono: options.Mono = False,
     output: options.Output = None,
     name: options.Name = None,
@@ -110,6 +111,7 @@ def run(
         rate=rate,
         mix=mix,
         keep_drums=keep_drums,
+        drop_drums=drop_drums,
         bits=options.check_bits(bits),
         options=options.generation(
             temperature=temperature, tuning=tuning, engine=engine, exact=exact

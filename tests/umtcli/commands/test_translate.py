@@ -127,6 +127,19 @@ def test_kept_drums_are_those_of_the_input_to_the_sample(umt, tmp_path, rate):
     assert provenance_of("b.wav").options["keep_drums"] is True
 
 
+def test_dropped_drums_are_no_part_of_the_latents(umt, tmp_path):
+    strokes = np.zeros(2 * RATE, np.float32)
+    strokes[:: RATE // 2] = 0.5
+    soundfile.write("a.wav", strokes, RATE, subtype="FLOAT")
+    assert umt("encode", "a.wav", "-o", "with.npy").code == 0
+    assert umt("encode", "a.wav", "--drop-drums", "-o", "without.npy").code == 0
+    assert not np.allclose(np.load("with.npy"), np.load("without.npy"), atol=0.1)
+    assert umt("decode", "without.npy", "--to", "piano", "-o", "b.wav").code == 0
+    assert umt("translate", "a.wav", "--to", "piano", "--drop-drums", "-o", "c.wav").code == 0
+    decoded, translated = (soundfile.read(name)[0] for name in ("b.wav", "c.wav"))
+    np.testing.assert_array_equal(decoded[: len(translated)], translated)
+
+
 def test_a_mix_of_nothing_with_kept_drums_is_the_input(umt, tmp_path):
     song = write_song(tmp_path / "a.wav", 1.0, sample_rate=RATE)
     how = ("--to", "piano", "--mix", 0, "--keep-drums", "--bits", "float", "-o", "b.wav")
