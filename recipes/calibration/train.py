@@ -24,10 +24,12 @@ import soundfile as sf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "starter"))
 
 import sampler
-from instruments import DOMAINS, open_bank, prepare_banks
+from instruments import DOMAINS, FIRST, banks_of, open_bank, prepare_banks
 from performing import excerpt, fit_to_range, perform
 from scores import Score, find_sources, is_held_out, load_scores, melody_key, rank, select_sources
 from sound import FONTS, SAMPLE_RATE, Room, n_samples, place, set_level, synthesize
+
+from core.metrics.timbre.training import train_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).resolve().parents[2] / "core" / "pretrained" / "timbre.safetensors"
 SECONDS = 26.0  # of score in one file
-FILES = 24  # of each domain
+FILES = 20  # of each domain
 SCORE_MINUTES = 12.0  # that `select_sources` is asked for
 LEVEL_DB = -20.0
 
@@ -48,8 +50,6 @@ PROGRAMS: dict[str, tuple[tuple[int, ...], ...]] = {
     "strings": ((48,), (49,), (40, 40, 41, 42)),
     "winds": ((73, 68, 71, 70),),
     "guitar": ((24,), (25,)),
-    "electric-guitar": ((26,), (27,)),
-    "choir": ((52,), (53,)),
 }
 # Banks of recorded notes, likewise.
 RECORDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -96,21 +96,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the shipped timbre classifier.")
     parser.add_argument("--corpus", type=Path, required=True, help="what render.py has filled")
     parser.add_argument("--out", type=Path, required=True, help="folder for the renderings")
-    parser.add_argument("--only-render", action="store_true", help="do not train")
     options = parser.parse_args()
     scores = _training_scores(options.corpus / "midi")
-    banks = {zone.source for domain in DOMAINS.values() for zone in domain.zones}
-    banks |= {name for own in RECORDED.values() for voices in own for name in voices}
-    prepare_banks(options.corpus / "notes", sorted(banks))
+    recorded = {name for own in RECORDED.values() for voices in own for name in voices}
+    prepare_banks(options.corpus / "notes", sorted({*banks_of(FIRST), *recorded}))
     for index in range(FILES):
-        for domain in DOMAINS:
+        for domain in FIRST:
             _render(domain, index, scores, options.corpus / "notes", options.out)
         print(f"{index + 1} of {FILES} files of each domain", flush=True)
-    if not options.only_render:
-        from core.metrics.timbre.training import train_classifier
-
-        tracks = {domain: _read(options.out / domain) for domain in DOMAINS}
-        train_classifier(tracks, SAMPLE_RATE, seed=0).save(RESULT)
+    tracks = {domain: _read(options.out / domain) for domain in FIRST}
+    train_classifier(tracks, SAMPLE_RATE, seed=0).save(RESULT)
 
 
 def _training_scores(folder: Path) -> list[Score]:

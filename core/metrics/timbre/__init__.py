@@ -1,7 +1,7 @@
 """Whether a translation sounds like its target, according to an independent classifier.
 
 Definition: a small network classifies windows of two seconds by their domain. It reads features of
-the audio (`features`) and is trained on the same prepared recordings as the translating model
+the audio (`features`) and is trained on recordings of the same domains as the translating model
 (`training`), but never on that model's latents or output, and no model is trained against it.
 
 `target_probability`: probability of the target domain, mean over windows; 0 to 1, higher is better.
