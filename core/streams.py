@@ -7,7 +7,7 @@ them, the command line writes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +16,12 @@ from core.audio.percussion import split_percussion
 from core.audio.resampling import resample_blocks, resampled_length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from core.audio.levels import Recording
+    from core.audio.loudness import LoudnessMeter
 
     Array = NDArray[np.float32]
 
@@ -39,6 +40,7 @@ class LatentStream:
             the input.
         recording: What they stand for, where it can be read again.
         n_channels: 1 or 2.
+        loudness: Of what was encoded so far; None for latents that come without their recording.
     """
 
     blocks: Iterator[Array]
@@ -48,6 +50,7 @@ class LatentStream:
     gain_db: float | None = 0.0
     recording: Recording | None = None
     n_channels: int = 1
+    loudness: LoudnessMeter | None = None
 
 
 @dataclass
@@ -58,13 +61,20 @@ class AudioStream:
         blocks: float32 [t] or [t, 2] each, within [-1, 1]; can be taken once.
         latents: What it is made of.
         sample_rate: Hz.
+        is_matched: Whether it is brought to the loudness of its recording.
         peak_gain_db: By how much peaks above full scale were lowered; known with the last block.
+        level_gain_db: By how much it was brought to the recording's loudness, at the end; None
+            where it was not.
+        on_decoded: Called with the seconds of each block that was decoded.
     """
 
     blocks: Iterator[Array]
     latents: LatentStream
     sample_rate: int
+    is_matched: bool = False
     peak_gain_db: float = 0.0
+    level_gain_db: float | None = None
+    on_decoded: Callable[[float], None] = field(default=lambda _: None)
 
     @property
     def n_samples(self) -> int | None:
@@ -89,10 +99,17 @@ class AudioStream:
 
 @dataclass(frozen=True)
 class CountedRecording:
-    """A recording that tells a stream of latents how much of it was read."""
+    """A recording that counts for a stream of latents what was read of it.
+
+    Attributes:
+        recording: The recording.
+        stream: Gets the number of samples.
+        loudness: Gets the samples; None if something else is measured.
+    """
 
     recording: Recording
     stream: LatentStream
+    loudness: LoudnessMeter | None
 
     @property
     def sample_rate(self) -> int:
@@ -117,8 +134,12 @@ class CountedRecording:
     def blocks(self) -> Iterator[Array]:
         """Yield float32 [t] or [t, 2], and count them."""
         self.stream.n_read = 0
+        if self.loudness is not None:
+            self.loudness.reset()
         for block in self.recording.blocks():
             self.stream.n_read += len(block)
+            if self.loudness is not None:
+                self.loudness.push(block, self.sample_rate)
             yield block
 
 
@@ -142,7 +163,8 @@ def mix_with_recording(
         while len(rest) < len(block) and (more := next(dry, None)) is not None:
             rest = np.concatenate([rest, more])
         # Known by now. Quiet recordings were raised for the encoder, and are not raised here.
-        wet = np.float32(mix * 10 ** (-(audio.latents.gain_db or 0.0) / 20))
+        raised_db = 0.0 if audio.is_matched else audio.latents.gain_db or 0.0
+        wet = np.float32(mix * 10 ** (-raised_db / 20))
         own, rest = rest[: len(block)], rest[len(block) :]
         own = np.concatenate([own, silence(len(block) - len(own), audio.n_channels)])
         yield wet * block + own

@@ -22,6 +22,14 @@ from torch.overrides import TorchFunctionMode
 import core
 from core.audio.downmix import MonoRecording
 from core.audio.levels import ArrayRecording, guard_peaks, level_input
+from core.audio.loudness import (
+    LIVE_SECONDS,
+    RUNNING_SECONDS,
+    LevelMatching,
+    LoudnessMeter,
+    match_running,
+    match_whole,
+)
 from core.audio.percussion import split_percussion
 from core.audio.provenance import Provenance, file_sha256
 from core.audio.reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, open_audio
@@ -411,10 +419,12 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        match_level: bool = True,
     ) -> Array:
         """Translate a waveform into a domain.
 
-        The samples are those of `decode(encode(...))`, cut to the length of the input.
+        Without `match_level` the samples are those of `decode(encode(...))`, cut to the length of
+        the input.
 
         Args:
             waveform: As for `encode`.
@@ -422,6 +432,8 @@ class Translator(nn.Module):
             to: As for `decode`.
             seed: As for `decode`.
             options: As for `decode`.
+            match_level: Whether the result is brought to the loudness of the input (ITU-R
+                BS.1770), which latents do not keep.
 
         Returns:
             Waveform, float32 [T] or [2, T] in -1..1, at the model's rate; as long as the input.
@@ -432,7 +444,13 @@ class Translator(nn.Module):
         """
         recording = as_waveform(waveform, sample_rate)
         return _joined_waveform(
-            self.translate_streams([recording], to=to, seed=seed, options=options)
+            self.translate_streams(
+                [recording],
+                to=to,
+                seed=seed,
+                options=options,
+                match_level="whole" if match_level else "off",
+            )
         )
 
     def encode_batch(self, waveforms: Iterable[ArrayLike], sample_rate: int) -> list[Array]:
@@ -487,6 +505,7 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        match_level: bool = True,
     ) -> list[Array]:
         """Translate several waveforms of any lengths, each as `translate` does.
 
@@ -498,6 +517,7 @@ class Translator(nn.Module):
             to: As for `decode`.
             seed: As for `decode`, the same for each.
             options: As for `decode`.
+            match_level: As for `translate`.
 
         Returns:
             Waveforms, float32 [T] or [2, T] each, at the model's rate; as long as the inputs.
@@ -508,7 +528,13 @@ class Translator(nn.Module):
         """
         recordings = [as_waveform(waveform, sample_rate) for waveform in waveforms]
         return _joined_waveforms(
-            self.translate_streams(recordings, to=to, seed=seed, options=options)
+            self.translate_streams(
+                recordings,
+                to=to,
+                seed=seed,
+                options=options,
+                match_level="whole" if match_level else "off",
+            )
         )
 
     def translate_file(
@@ -520,6 +546,7 @@ class Translator(nn.Module):
         sample_rate: int | None = None,
         bits: Bits | None = None,
         mono: bool = False,
+        match_level: bool = True,
         seed: int = 0,
         options: GenerationOptions | None = None,
         overwrite: bool = False,
@@ -534,6 +561,7 @@ class Translator(nn.Module):
             sample_rate: Of the output in Hz; None for the model's.
             bits: Of a sample: "16", "24" or "float"; None for 16, or whatever the format has.
             mono: Whether two channels are mixed; other numbers are anyway.
+            match_level: As for `translate`.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
             overwrite: Whether an existing output is replaced.
@@ -549,7 +577,12 @@ class Translator(nn.Module):
         extension = output_format(target, rate=sample_rate, bits=bits)
         with open_audio(path, mono=mono) as recording:
             made = self.translate_streams(
-                [recording], to=to, seed=seed, options=options, sample_rate=sample_rate
+                [recording],
+                to=to,
+                seed=seed,
+                options=options,
+                sample_rate=sample_rate,
+                match_level="whole" if match_level else "off",
             )
             provenance = Provenance(
                 tool=f"umt {core.__version__}",
@@ -606,14 +639,16 @@ class Translator(nn.Module):
                 )
             self._reported_mono = True
             recording = MonoRecording(recording)
+        loudness = LoudnessMeter()
         stream = LatentStream(
             iter(()),
             recording.sample_rate,
             recording.n_samples,
             recording=None if recording.is_live else recording,
             n_channels=2 if recording.is_stereo else 1,
+            loudness=loudness,
         )
-        counted = CountedRecording(recording, stream)
+        counted = CountedRecording(recording, stream, None if drop_drums else loudness)
 
         def encoded() -> Iterator[Array]:
             levelled = level_input(counted, self.sample_rate, self.level_db, follows=follows)
@@ -621,10 +656,19 @@ class Translator(nn.Module):
             blocks = levelled.blocks
             if drop_drums:
                 blocks = (own for own, _ in split_percussion(blocks, self.sample_rate))
+                blocks = self._measured(blocks, loudness, levelled.gain_db or 0.0)
             yield from self.encode_blocks(blocks)
 
         stream.blocks = encoded()
         return stream
+
+    def _measured(
+        self, blocks: Iterator[Array], loudness: LoudnessMeter, gain_db: float
+    ) -> Iterator[Array]:
+        """Pass blocks on, and measure them as they were before they were raised."""
+        for block in blocks:
+            loudness.push(block * np.float32(10 ** (-gain_db / 20)), self.sample_rate)
+            yield block
 
     def decode_streams(
         self,
@@ -636,6 +680,7 @@ class Translator(nn.Module):
         sample_rate: int | None = None,
         mix: float = 1.0,
         keep_drums: bool = False,
+        match_level: LevelMatching = "whole",
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -649,6 +694,10 @@ class Translator(nn.Module):
             mix: Share of the translation in the result, 0 to 1; the rest is the recording, aligned
                 to the sample and at its own level.
             keep_drums: Whether the recording's percussive part is in the result whole, likewise.
+            match_level: How results are brought to the loudness of what was encoded, of streams
+                that were encoded here: "whole" by one gain, for which the decoded waveform is
+                stored on the disk; "running" by a gain that follows, so that the first block can
+                be heard before the last one is made; "off" not.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -671,7 +720,11 @@ class Translator(nn.Module):
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
                 audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
-                audio.blocks = self._finished(blocks, audio, mix, keep_drums=keep_drums)
+                matching = "off" if stream.loudness is None else match_level
+                audio.is_matched = matching != "off"
+                audio.blocks = self._finished(
+                    self._matched(blocks, audio, matching), audio, mix, keep_drums=keep_drums
+                )
                 yield audio
 
     def translate_streams(
@@ -685,6 +738,7 @@ class Translator(nn.Module):
         mix: float = 1.0,
         keep_drums: bool = False,
         drop_drums: bool = False,
+        match_level: LevelMatching = "whole",
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -697,6 +751,7 @@ class Translator(nn.Module):
             mix: As for `decode_streams`.
             keep_drums: As for `decode_streams`; only the rest is encoded then.
             drop_drums: As for `encode_stream`.
+            match_level: As for `decode_streams`.
 
         Yields:
             As `decode_streams`.
@@ -711,7 +766,29 @@ class Translator(nn.Module):
             sample_rate=sample_rate,
             mix=mix,
             keep_drums=keep_drums,
+            match_level=match_level,
         )
+
+    def _matched(
+        self, blocks: Iterator[Array], audio: AudioStream, match_level: LevelMatching
+    ) -> Iterator[Array]:
+        """Bring decoded blocks to the loudness of what was encoded."""
+
+        def report(gain_db: float) -> None:
+            audio.level_gain_db = gain_db
+
+        def counted() -> Iterator[Array]:
+            for block in blocks:
+                audio.on_decoded(len(block) / self.sample_rate)
+                yield block
+
+        source = audio.latents.loudness
+        if source is None or match_level == "off":
+            return counted()
+        if match_level == "whole":
+            return match_whole(counted(), self.sample_rate, source, report)
+        seconds = min(max(self.window_seconds, LIVE_SECONDS), RUNNING_SECONDS)
+        return match_running(counted(), self.sample_rate, source, report, seconds=seconds)
 
     def _finished(
         self, blocks: Iterator[Array], audio: AudioStream, mix: float, *, keep_drums: bool

@@ -31,6 +31,7 @@ from umtcli.processes import Processes, share_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from core.audio.loudness import LevelMatching
     from core.audio.provenance import Provenance
     from core.audio.reader import AudioInput
     from core.audio.tags import Tags
@@ -75,6 +76,7 @@ class Request:
         mix: The user's --mix.
         keep_drums: The user's --keep-drums.
         drop_drums: The user's --drop-drums.
+        match_level: Not the user's --no-match-level.
         options: Generation options that the user gave, by name.
     """
 
@@ -97,6 +99,7 @@ class Request:
     mix: float = 1.0
     keep_drums: bool = False
     drop_drums: bool = False
+    match_level: bool = True
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -417,6 +420,7 @@ class _Work:
             sample_rate=self.request.rate,
             mix=self.request.mix,
             keep_drums=self.request.keep_drums,
+            match_level=self._level_matching([task for task, _ in work]),
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -428,6 +432,18 @@ class _Work:
                     is_only = len(self.request.to) == 1
                     self.results.fail(task.input.name if is_only else str(task), error)
 
+    def _level_matching(self, tasks: list[Task]) -> LevelMatching:
+        """Return how levels are matched: who listens to a pipe does not wait for its end."""
+        if not self.request.match_level:
+            return "off"
+        from core.audio.writer import can_seek
+
+        def is_stream(place: Destination) -> bool:
+            return place.is_device or (place.path is None and not can_seek(self.env.stdout))
+
+        is_heard = self.request.is_live or any(is_stream(task.destination) for task in tasks)
+        return "running" if is_heard else "whole"
+
     def _write(self, task: Task, audio: AudioStream) -> None:
         """Write one result, each block at once."""
         from core.audio.tags import NO_TAGS
@@ -435,6 +451,7 @@ class _Work:
 
         rate = audio.sample_rate
         # Before the file is opened: now the input is read, and its length and gain are known.
+        audio.on_decoded = self.progress.advance
         first = [block for block in [next(audio.blocks, None)] if block is not None]
         path = None if task.destination.is_device else task.destination.path
         with (
@@ -451,7 +468,7 @@ class _Work:
                 bits=self.request.bits,
             ) as writer,
         ):
-            for block in self._counted(chain(first, audio.blocks), rate):
+            for block in chain(first, audio.blocks):
                 writer.write(block)
                 stream.flush()
             seconds = writer.n_written / rate
@@ -467,6 +484,7 @@ class _Work:
                 "domain": task.domain,
                 "output": str(task.destination),
                 "gain_db": audio.latents.gain_db,
+                "level_gain_db": audio.level_gain_db,
                 "peak_gain_db": audio.peak_gain_db,
                 "seconds": seconds,
             },
@@ -489,6 +507,8 @@ class _Work:
         mix: dict[str, object] = {} if self.request.mix == 1 else {"mix": self.request.mix}
         for name in ("keep_drums", "drop_drums"):
             mix |= {name: True} if getattr(self.request, name) else {}
+        if self.request.command == "translate" and not self.request.match_level:
+            mix["match_level"] = False
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,

@@ -29,7 +29,8 @@ MAX_GAIN_DB = 40.0  # more would raise mostly noise
 LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
 FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
-GUARD_SECONDS = 0.1
+GUARD_SECONDS = 0.05
+GUARD_STEPS = 20  # in that time, at whose ends the gain is set
 SMALL_OFFSET_DB = -20.0  # of a constant offset beside the sound, below which it is left alone
 
 
@@ -118,7 +119,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
     length = max(1, round(GATE_BLOCK_SECONDS * sample_rate))
     powers = [
         _power(block)
-        for index, block in enumerate(_recut(blocks, length))
+        for index, block in enumerate(recut(blocks, length))
         if len(block) == length or index == 0
     ]
     return _gated_db(np.array(powers))
@@ -183,7 +184,7 @@ def follow_level(
     powers: list[float] = []
     offset = _Offset()
     before: tuple[float, NDArray[np.float64]] | None = None
-    for block in _recut(offset.passed(blocks), max(1, round(FOLLOWED_SECONDS * sample_rate))):
+    for block in recut(offset.passed(blocks), max(1, round(FOLLOWED_SECONDS * sample_rate))):
         powers.append(_power(block))
         level_db = _gated_db(np.array(powers))
         now = 10 ** (matching_gain_db(level_db, target_db) / 20), offset.beside(level_db)
@@ -208,35 +209,61 @@ def matching_gain_db(level_db: float, target_db: float) -> float:
 def guard_peaks(
     blocks: Iterable[NDArray[np.float32]], sample_rate: int, report: Callable[[float], None]
 ) -> Iterator[NDArray[np.float32]]:
-    """Lower the gain where peaks exceed full scale, and leave it lowered.
+    """Lower the gain around peaks that exceed full scale; all else passes unchanged.
 
-    Works on blocks of 0.1 s whatever the input's are, one block behind it: the gain is ramped
-    down over the block before the loud one. Sound without such peaks passes unchanged.
+    The gain goes down over 0.05 s before a peak, and up over 0.05 s after it. That is short enough
+    to leave the loudness of the music as it is, and long enough not to distort its waves.
 
     Args:
         blocks: float32 (T,) or (T, C) each.
         sample_rate: Hz.
-        report: Called once at the end with the final gain in dB, if it was lowered.
+        report: Called once at the end with the lowest gain in dB, if it was lowered.
 
     Yields:
-        The same within [-1, 1], in blocks of 0.1 s but for the last.
+        The same within [-1, 1], 0.1 s later at most.
     """
-    gain = 1.0
-    waiting: NDArray[np.float32] | None = None
-    for block in _recut(blocks, max(1, round(GUARD_SECONDS * sample_rate))):
-        peak = float(np.max(np.abs(block)))
-        needed = 1 / peak if peak * gain > 1 else gain
+    length = GUARD_STEPS * max(1, round(GUARD_SECONDS / GUARD_STEPS * sample_rate))
+    lowest = 1.0
+    free = np.ones(GUARD_STEPS)
+    before, waiting = free, None  # limits of the block before, and the block that waits
+    limits = free  # its own
+    for block in chain(recut(blocks, length), [None]):
+        after = free if block is None else _limits(block, length)
         if waiting is not None:
-            yield _faded(waiting, gain, needed)
-        gain = needed
-        waiting = block
-    if waiting is not None:
-        yield _faded(waiting, gain, gain)
-    if gain < 1:
-        report(20 * math.log10(gain))
+            gains = _gains_within(np.concatenate([before, limits, after]))
+            lowest = min(lowest, float(gains.min()))
+            yield _faded(waiting, gains, length)
+        before, limits, waiting = limits, after, block
+    if lowest < 1:
+        report(20 * math.log10(lowest))
 
 
-def _recut(blocks: Iterable[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
+def _limits(block: NDArray[np.float32], length: int) -> NDArray[np.float64]:
+    """Return the gains that the steps of a block can stand, at most 1."""
+    peaks = np.zeros(length, np.float32)
+    peaks[: len(block)] = np.abs(block.reshape(len(block), -1).T).max(axis=0)
+    limits: NDArray[np.float64] = 1 / np.maximum(peaks.reshape(GUARD_STEPS, -1).max(axis=1), 1.0)
+    return limits
+
+
+def _gains_within(limits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return gains between the steps of a block, and at both its ends.
+
+    A gain is the mean over all runs of steps that contain those on both sides of it, and of each
+    run the lowest limit, so it is not above theirs.
+
+    Args:
+        limits: Of the block before, the block, and the block after it.
+    """
+    if (limits == 1).all():
+        return np.ones(GUARD_STEPS + 1)
+    lowest = np.lib.stride_tricks.sliding_window_view(limits, GUARD_STEPS).min(axis=1)
+    runs = np.lib.stride_tricks.sliding_window_view(lowest, GUARD_STEPS - 1)
+    gains: NDArray[np.float64] = runs[1 : GUARD_STEPS + 2].mean(axis=1)
+    return gains
+
+
+def recut(blocks: Iterable[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
     """Cut a stream into blocks of one length; the last may be shorter, none is empty."""
     pieces: list[NDArray[np.float32]] = []
     missing = length
@@ -253,12 +280,15 @@ def _recut(blocks: Iterable[NDArray[np.float32]], length: int) -> Iterator[NDArr
         yield np.concatenate(pieces)
 
 
-def _faded(block: NDArray[np.float32], start: float, stop: float) -> NDArray[np.float32]:
-    """Multiply by a gain that goes from one value to another; rounding never exceeds 1."""
-    if start == stop == 1:
+def _faded(
+    block: NDArray[np.float32], gains: NDArray[np.float64], length: int
+) -> NDArray[np.float32]:
+    """Multiply by gains that are given at the ends of steps; rounding never exceeds 1."""
+    if (gains == 1).all():
         return block
-    gains = np.linspace(start, stop, len(block), dtype=np.float32)
-    faded: NDArray[np.float32] = np.clip(block * _on_channels(gains, block), -1, 1)
+    ends = np.linspace(0, length, len(gains))
+    all_gains = np.interp(np.arange(len(block)) + 0.5, ends, gains).astype(np.float32)
+    faded: NDArray[np.float32] = np.clip(block * _on_channels(all_gains, block), -1, 1)
     return faded
 
 

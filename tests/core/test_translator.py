@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from core.audio.levels import measure_level_db
+from core.audio.loudness import LoudnessMeter
 from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
@@ -170,7 +171,9 @@ def test_an_impulse_stays_where_it_was(spectral, monkeypatch, rate):
     recording = as_waveform(impulse, rate)
     (made,) = [
         np.concatenate(list(own.blocks))
-        for own in spectral.translate_streams([recording], to="organ", sample_rate=rate)
+        for own in spectral.translate_streams(
+            [recording], to="organ", sample_rate=rate, match_level="off"
+        )
     ]
     assert len(made) == len(impulse)
     assert int(np.argmax(made)) == rate
@@ -188,7 +191,9 @@ def test_a_rate_that_is_none_is_refused(spectral, rate):
 def test_translating_is_decoding_what_was_encoded(translator):
     waveform = noise(3 * translator.hop_length)
     latents = translator.encode(waveform, translator.sample_rate)
-    whole = translator.translate(waveform, translator.sample_rate, to="organ", seed=3)
+    whole = translator.translate(
+        waveform, translator.sample_rate, to="organ", seed=3, match_level=False
+    )
     assert np.array_equal(whole, translator.decode(latents, to="organ", seed=3))
     assert not np.array_equal(whole, translator.decode(latents, to="organ", seed=4))
     cut = LatentStream(iter([latents[:1], latents[1:]]))
@@ -209,7 +214,7 @@ def test_a_stream_is_cut_where_its_audio_ends_and_not_before(translator):
 
     (audio,) = [
         (own, np.concatenate(list(own.blocks)))
-        for own in translator.translate_streams([Pipe()], to="organ", seed=3)
+        for own in translator.translate_streams([Pipe()], to="organ", seed=3, match_level="off")
     ]
     assert audio[0].latents.n_samples is None
     assert len(audio[1]) == len(waveform)
@@ -272,14 +277,70 @@ def test_stereo_stays_stereo(spectral):
     stereo = np.stack([waveform, 0.3 * waveform])
     latents = spectral.encode(stereo, 11_025)
     assert latents.shape == (2, math.ceil(3628 / spectral.hop_length), spectral.latent_dim)
-    made = spectral.translate(stereo, 11_025, to="organ", seed=3)
+    made = spectral.translate(stereo, 11_025, to="organ", seed=3, match_level=False)
     assert (made.shape, made.dtype) == ((2, 3628), np.float32)
     np.testing.assert_array_equal(
         made, spectral.decode(latents, to="organ", seed=3)[:, : made.shape[1]]
     )
-    (first, second) = spectral.translate_batch([stereo, waveform], 11_025, to="organ", seed=3)
-    np.testing.assert_array_equal(first, made)
-    np.testing.assert_array_equal(second, spectral.translate(waveform, 11_025, to="organ", seed=3))
+    both = spectral.translate_batch([stereo, waveform], 11_025, to="organ", seed=3)
+    for own, source in zip(both, (stereo, waveform), strict=True):
+        expected = spectral.translate(source, 11_025, to="organ", seed=3)
+        np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.01])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_translation_is_as_loud_as_its_input(translator, level, n_channels):
+    if translator.family_description.is_stereo:
+        waveform = np.stack([noise(16_000, level=level, seed=own) for own in range(n_channels)])
+    else:  # a sample takes its time
+        waveform = noise(1000, level=level)[None]
+    rate = 16_000
+    matched, plain = (
+        translator.translate(waveform.squeeze(), rate, to="organ", match_level=own)
+        for own in (True, False)
+    )
+    wanted = loudness_db(waveform, rate)
+    found, before = (loudness_db(own, translator.sample_rate) for own in (matched, plain))
+    assert abs(found - wanted) < 1 < abs(before - wanted)
+
+
+def loudness_db(waveform, rate):
+    meter = LoudnessMeter()
+    meter.push(np.atleast_2d(waveform).T, rate)
+    return meter.loudness_db()
+
+
+def test_what_is_heard_while_it_is_made_is_matched_as_it_goes_on(spectral):
+    """The first block comes before the last sample is read."""
+    n_read = 0
+
+    class Pipe:
+        sample_rate, n_samples, is_live, is_stereo = 8000, None, True, False
+
+        def blocks(self):
+            nonlocal n_read
+            for block in np.array_split(noise(40 * 8000, level=0.02), 40):
+                n_read += 1
+                yield block
+
+    spectral.window_seconds = 0.5
+    (audio,) = spectral.translate_streams([Pipe()], to="organ", match_level="running")
+    first = next(audio.blocks)
+    assert n_read < 20
+    made = np.concatenate([first, *audio.blocks])
+    assert loudness_db(made, 8000) == pytest.approx(
+        loudness_db(noise(40 * 8000, level=0.02), 8000), abs=1
+    )
+    assert audio.level_gain_db is not None
+
+
+def test_latents_carry_no_level(spectral):
+    latents = spectral.encode(noise(4000), 8000)
+    (audio,) = spectral.decode_streams([LatentStream(iter([latents]))], to="organ")
+    made = np.concatenate(list(audio.blocks))
+    assert audio.level_gain_db is None
+    np.testing.assert_array_equal(made, spectral.decode(latents, to="organ"))
 
 
 @pytest.mark.parametrize("level", [0.3, 0.002])
@@ -409,6 +470,10 @@ def test_loud_input_is_not_lowered(spectral):
     assert np.array_equal(spectral.encode(waveform, 8000), unchanged)
 
 
+def test_silence_stays_silent(translator):
+    assert not translator.translate(np.zeros(200), translator.sample_rate, to="piano").any()
+
+
 def test_silence_is_translated_without_being_raised(translator):
     silence = np.zeros(200, np.float32)
     latents = np.concatenate(list(translator.encode_blocks([silence])))
@@ -496,8 +561,8 @@ def song(tmp_path, monkeypatch):
 def test_a_file_is_translated_as_its_samples_are(spectral, song):
     assert spectral.translate_file(song, to="organ") == Path("song.organ.wav")
     made, rate = soundfile.read("song.organ.wav", dtype="int16")
-    samples = read_audio(song, spectral.sample_rate, mono=False)
-    expected = spectral.translate(samples, spectral.sample_rate, to="organ")
+    samples = read_audio(song, 22_050, mono=False)
+    expected = spectral.translate(samples, 22_050, to="organ")
     assert rate == spectral.sample_rate
     np.testing.assert_array_equal(made.T, np.rint(expected * 32768).clip(-32768, 32767))
     with open_audio("song.organ.wav") as audio:

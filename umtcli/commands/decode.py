@@ -45,8 +45,8 @@ def run(
     """Decode latents into audio of a domain.
 
     The latents are an array of shape (frames, D), or (2, frames, D) of stereo, and the model must
-    be the one that encoded them. Together with `umt encode` this gives the same samples as `umt
-    translate` does.
+    be the one that encoded them. They do not keep how loud the music was: together with `umt
+    encode` this gives the same samples as `umt translate --no-match-level` does.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
     request = Request(
@@ -59,6 +59,7 @@ def run(
         model=model,
         device=device,
         seed=seed,
+        match_level=False,
         force=force,
         is_json=is_json,
         rate=rate,

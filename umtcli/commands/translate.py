@@ -65,6 +65,14 @@ def run(
         ),
     ] = False,
     drop_drums: options.DropDrums = False,
+    match_level: Annotated[
+        bool,
+        typer.Option(
+            "--match-level/--no-match-level",
+            help="Give the result the input's loudness. Without it the samples are those of umt "
+            "encode | umt decode.",
+        ),
+    ] = True,
     mono: options.Mono = False,
     output: options.Output = None,
     name: options.Name = None,
@@ -112,6 +120,7 @@ def run(
         mix=mix,
         keep_drums=keep_drums,
         drop_drums=drop_drums,
+        match_level=match_level,
         bits=options.check_bits(bits),
         options=options.generation(
             temperature=temperature, tuning=tuning, engine=engine, exact=exact
