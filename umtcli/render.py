@@ -504,18 +504,20 @@ class _Work:
     def _provenance(self, task: Task) -> Provenance:
         from core.audio.provenance import Provenance, file_sha256
 
-        mix: dict[str, object] = {} if self.request.mix == 1 else {"mix": self.request.mix}
+        how: dict[str, float | int | str | bool] = {}
+        if self.request.mix != 1:
+            how["mix"] = self.request.mix
         for name in ("keep_drums", "drop_drums"):
-            mix |= {name: True} if getattr(self.request, name) else {}
+            how |= {name: True} if getattr(self.request, name) else {}
         if self.request.command == "translate" and not self.request.match_level:
-            mix["match_level"] = False
+            how["match_level"] = False
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,
             model=self.found.name,
             domain=str(task.domain),
             seed=self.request.seed,
-            options=dataclasses.asdict(self.options) | mix,
+            options=self.options.given() | how,
             start_seconds=self.request.start_seconds,
             seconds=self.request.seconds,
             source=task.input.name,

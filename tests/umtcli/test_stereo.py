@@ -37,7 +37,8 @@ def test_stereo_comes_out_as_it_went_in(umt, wide):
 
 
 def test_stages_and_pipes_give_the_samples_of_translate(umt, wide):
-    made = audio(umt("translate", wide, *TO, stdout_kind="data"))
+    plain = ("translate", wide, *TO, "--no-match-level")
+    made = audio(umt(*plain, stdout_kind="data"))
     assert made.shape == (22_050, 2)
     assert not np.array_equal(made[:, 0], made[:, 1])
     latents = umt("encode", wide, stdout_kind="data").stdout
@@ -48,7 +49,7 @@ def test_stages_and_pipes_give_the_samples_of_translate(umt, wide):
     np.testing.assert_array_equal(
         audio(umt("decode", "wide.npy", *TO, stdout_kind="data")), decoded
     )
-    several = umt("translate", wide, *TO, "--to", "organ", "-o", "out/")
+    several = umt(*plain, "--to", "organ", "-o", "out/")
     assert several.code == 0
     np.testing.assert_array_equal(soundfile.read("out/wide.piano.wav", dtype="int16")[0], made)
 
