@@ -37,6 +37,7 @@ NOT_RUN = {
     r"^pip install -r": "installs on the machine",
     r"-m hf:": "needs a network; tests/umtcli/test_hub.py has a server of its own",
     r"^hf upload": "needs a network; tests/core/training/test_model_card.py reads the folder",
+    r"^sbatch ": "needs a cluster; tests/core/training/test_accelerate_files.py has stand-ins",
     r"--config_file recipes/accelerate": "tests/core/training/test_accelerate_files.py",
     r"bash recipes/gpu": "needs a GPU; tests/recipes/test_wavenet.py reads it",
     r"python recipes/": "needs synthesizers, half an hour and more; its options are compared",

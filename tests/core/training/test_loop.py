@@ -345,9 +345,9 @@ def test_model_that_cannot_be_written_is_an_error(duo, tmp_path, train):
 
 
 def test_full_disk_is_an_error_that_leaves_no_half_file(duo, tmp_path, train, full_disk):
-    # The shared memory of a batch, 19 kB, counts as a file and must fit.
+    # The shared memory of a batch, 34 kB, counts as files and must fit.
     expected = pytest.raises(TrainingError, match=r"cannot save the model.*File too large")
-    with expected, full_disk(24_000):
+    with expected, full_disk(40_000):
         train(tiny_config(steps=1), duo, tmp_path / "run")
     assert not [path for path in (tmp_path / "run").iterdir() if path.suffix == ".part"]
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -357,7 +357,7 @@ def test_batch_that_cannot_be_passed_on_is_an_error_and_not_waited_for(
     duo, tmp_path, train, full_disk
 ):
     expected = pytest.raises(TrainingError, match=r"could not make a batch.*shared memory left")
-    with expected, full_disk(12_000):  # a batch has 19 kB
+    with expected, full_disk(12_000):  # a batch has 34 kB
         train(tiny_config(steps=1), duo, tmp_path / "run")
 
 

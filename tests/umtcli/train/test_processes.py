@@ -277,3 +277,35 @@ sys.exit(main())
 def test_error_on_another_process_is_said_by_that_one():
     Path("failing.py").write_text(FAILING)
     assert "an update failed" in said_once(launch(*TINY, program=("failing.py",)))
+
+
+# The second of two processes is killed in its sixth update, in the launcher's first attempt.
+KILLED = """
+import os, signal, sys
+from core.training.step import Updater
+from umtcli.app import main
+
+update = Updater.update
+
+def kill(updater, batch, step, check_stop):
+    if step == 5 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(updater, batch, step, check_stop)
+
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    Updater.update = kill
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_launcher_restarts_processes_that_end_and_they_continue(umt):
+    Path("killed.py").write_text(KILLED)
+    Path("often.toml").write_text(TOML.replace("validate_steps = 10_000", "validate_steps = 4"))
+    args = ("--preset", "tiny", "--config", "often.toml", "--steps", 8)
+    restarts = (*launching.ONE_NODE, "--max_restarts", 1)
+    ran = launch(*args, "--run", "two", program=("killed.py",), nodes=restarts)
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert "continuing two at step 4" in ran.stderr.decode()
+    assert umt("train", *args, "--run", "one").code == 0
+    assert_close("two", "one", rtol=1e-3, atol=1e-4)
