@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -590,7 +590,7 @@ class Translator(nn.Module):
                 model=self.name,
                 domain=to,
                 seed=seed,
-                options=(self.generation_options({}) if options is None else options).given(),
+                options=asdict(self.generation_options({}) if options is None else options),
                 start_seconds=0.0,
                 seconds=None,
                 source=os.fspath(path),

@@ -504,7 +504,7 @@ class _Work:
     def _provenance(self, task: Task) -> Provenance:
         from core.audio.provenance import Provenance, file_sha256
 
-        how: dict[str, float | int | str | bool] = {}
+        how: dict[str, float | int | str | bool | None] = {}
         if self.request.mix != 1:
             how["mix"] = self.request.mix
         for name in ("keep_drums", "drop_drums"):
@@ -517,7 +517,7 @@ class _Work:
             model=self.found.name,
             domain=str(task.domain),
             seed=self.request.seed,
-            options=self.options.given() | how,
+            options=dataclasses.asdict(self.options) | how,
             start_seconds=self.request.start_seconds,
             seconds=self.request.seconds,
             source=task.input.name,

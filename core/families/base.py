@@ -8,7 +8,7 @@ loop, checkpoints, model file, commands, evaluation — depends on this module o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class GenerationOptions:
     """Base of a family's generation options: a frozen dataclass, every field with a default."""
-
-    def given(self) -> dict[str, float | int | str | bool]:
-        """Return the options that have a value, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 ConfigT = TypeVar("ConfigT")
