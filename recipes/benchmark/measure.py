@@ -57,6 +57,10 @@ GLIDE_LOW_HZ, GLIDE_SECONDS, GLIDE_HOLD_SECONDS = 261.63, 2.0, 0.5
 GLIDE_FRAME, GLIDE_HOP = ANALYSIS_RATE // 10, ANALYSIS_RATE // 50
 GLIDE_LAG_FRAMES = 2  # either way, the same for the whole glide
 
+HELD_INSTRUMENT, HELD_PITCH, HELD_SECONDS = "reed", 67, 5.0
+HELD_PLACES = (0.5, 4.3)  # seconds, between which its level is compared
+RUMBLE_HZ = 60.0
+
 
 @dataclass
 class Audio:
@@ -156,11 +160,12 @@ def main() -> None:
     cases = [own for own in _cases(pieces, is_quick=options.quick) if own.target in targets]
     rows = _measure(model, pieces, cases, Baselines(options.music, path, pieces))
     pitch = {target: _pitch_figures(model, target, classifier) for target in targets}
-    print(_report(rows, pitch, _labels(pieces)))
+    held = {target: _held_figures(model, target, classifier) for target in targets}
+    print(_report(rows, pitch, held, _labels(pieces)))
     minutes = (time.monotonic() - began) / 60
     print(f"\n{len(cases)} translations of model {model.id}, {minutes:.1f} minutes.")
     if options.json:
-        _write_json(options.json, rows, pitch)
+        _write_json(options.json, rows, pitch, held)
 
 
 def _measure(
@@ -249,6 +254,9 @@ class Baselines:
         digest = hashlib.sha256(classifier.read_bytes())
         for piece in pieces.values():
             digest.update(json.dumps(piece.content).encode())
+            for file in sorted(piece.folder.glob("*.flac")):
+                facts = file.stat()
+                digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}".encode())
         for module in ("measure.py", "figures.py"):
             digest.update((Path(__file__).parent / module).read_bytes())
         self._path = music / f"baselines-{digest.hexdigest()[:12]}.json"
@@ -308,6 +316,29 @@ def _pitch_figures(model: Translator, target: str, classifier: TimbreClassifier)
     return found
 
 
+def _held_figures(model: Translator, target: str, classifier: TimbreClassifier) -> Figures:
+    """Return what becomes of silence, and of a note that is held for five seconds."""
+    silence = Audio(np.zeros(2 * ANALYSIS_RATE, np.float32), ANALYSIS_RATE, classifier)
+    peak = float(np.abs(_translate(model, silence, target).waveform).max())
+    note = tones(HELD_INSTRUMENT, [HELD_PITCH], 0.0, HELD_SECONDS)
+    output = _translate(model, Audio(note, ANALYSIS_RATE, classifier), target)
+    first, last = (
+        output.waveform[round(start * output.sample_rate) :][: output.sample_rate // 2]
+        for start in HELD_PLACES
+    )
+    spectrum = np.abs(np.fft.rfft(output.waveform * np.hanning(len(output.waveform)))) ** 2
+    hertz = np.fft.rfftfreq(len(output.waveform), 1 / output.sample_rate)
+    return {
+        "silence_db": _decibels(peak**2),
+        "rumble_db": _decibels(spectrum[hertz < RUMBLE_HZ].sum() / spectrum.sum()),
+        "course_db": _decibels(np.mean(last**2)) - _decibels(np.mean(first**2)),
+    }
+
+
+def _decibels(power: float) -> float:
+    return 10 * math.log10(max(power, 1e-20))
+
+
 def _glide_share(model: Translator, target: str, classifier: TimbreClassifier) -> float:
     waveform, hertz = glide(GLIDE_LOW_HZ, GLIDE_SECONDS, GLIDE_HOLD_SECONDS)
     output = _translate(model, Audio(waveform, ANALYSIS_RATE, classifier), target)
@@ -339,7 +370,8 @@ def _mean(row: Mapping[Case, Figures], name: str) -> float | None:
 
 
 def _cell(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    # Not "-0.0".
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 COLUMNS = (
@@ -359,6 +391,7 @@ CELL_FIGURES = ("note_f1_50ms", "chroma", "heard", "distance_db", "onsets_found"
 def _report(
     rows: Rows,
     pitch: Mapping[str, Figures],
+    held: Mapping[str, Figures],
     labels: Mapping[str, str],
 ) -> str:
     """Return the tables as Markdown."""
@@ -378,6 +411,13 @@ def _report(
         _grouped(rows, "target", sorted({case.target for case in cases}), {}),
         _grouped(rows, "source", list(dict.fromkeys(case.source for case in cases)), labels),
         _table(["cents off", *TUNINGS_CENTS, "within 5 cents", "glide"], tuned),
+        _table(
+            ["dB", "silence, peak", "rumble", "held note, course"],
+            [
+                [target, *(_cell(value, 0) for value in own.values())]
+                for target, own in held.items()
+            ],
+        ),
     ]
     return "\n\n".join(parts)
 
@@ -405,12 +445,15 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([text[0], "|" + "---|" * len(header), *text[1:]])
 
 
-def _write_json(path: Path, rows: Rows, pitch: Mapping[str, Figures]) -> None:
+def _write_json(
+    path: Path, rows: Rows, pitch: Mapping[str, Figures], held: Mapping[str, Figures]
+) -> None:
     listed: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row, own in rows.items():
         for case, figures in own.items():
             listed[row].append(vars(case) | figures)
-    path.write_text(json.dumps({"rows": listed, "pitch": pitch}, indent=1) + "\n")
+    content = {"rows": listed, "pitch": pitch, "held": held}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
