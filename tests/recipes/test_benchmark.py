@@ -38,6 +38,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield module
 
 
+@pytest.fixture
+def training_and_sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    for library in ("mido", "scipy"):
+        pytest.importorskip(library, reason="pip install -r recipes/starter/requirements.txt")
+    yield from recipe_modules(monkeypatch, "sound", "instruments", "sources")
+
+
 def plucked(pitches: list[int]) -> np.ndarray:
     notes = [synthesize("plucked", pitch, NOTE_SECONDS, ANALYSIS_RATE) for pitch in pitches]
     return np.concatenate(notes)
@@ -76,3 +83,18 @@ def test_the_course_of_a_glide_is_its_own_pitch(figures: Any) -> None:
         sample = round(second * ANALYSIS_RATE)
         frame = waveform[sample - 800 : sample + 800]
         assert abs(figures.pitch_error_cents(frame, hertz[sample])) <= 3
+
+
+def test_no_training_uses_what_the_benchmark_holds_back(training_and_sources: list[Any]) -> None:
+    sound, instruments, sources = training_and_sources
+    (font,) = (font for font in sound.FONTS if font.name == sources.HELD_OUT_FONT)
+    assert font.weight == 0
+    used = {
+        package
+        for source in instruments.SOURCES.values()
+        for package in (source.packages or {}).values()
+    }
+    assert used
+    for name in sources.HELD_OUT_NOTES:
+        assert not [package for package in used if f"-{name}-" in package]
+    assert sources.HELD_OUT_FONT not in {source.font for source in instruments.SOURCES.values()}
