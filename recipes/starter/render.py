@@ -120,11 +120,16 @@ def _sha256(path: Path) -> str:
 
 
 def render_all(jobs: Sequence[Job], out: Path, n_processes: int, seed: int) -> None:
-    """Render what the manifest does not already vouch for, in order, and keep the manifest."""
+    """Render what the manifest does not already vouch for, in order, and keep the manifest.
+
+    Files of other domains and of more minutes that are there already stay in it.
+    """
     path = out / "manifest.json"
     old = json.loads(path.read_text())["files"] if path.exists() else []
     known = {line["job"]: line for line in old if _is_intact(line, out)}
     lines = {job.file: known[job.key] for job in jobs if job.key in known}
+    planned = {job.file for job in jobs}
+    others = [line for line in known.values() if line["file"] not in planned]
     todo = [job for job in jobs if job.file not in lines]
     print(f"{len(jobs)} files planned, {len(lines)} there already", flush=True)
     began = time.monotonic()
@@ -133,9 +138,10 @@ def render_all(jobs: Sequence[Job], out: Path, n_processes: int, seed: int) -> N
         for count, line in enumerate(pool.map(render, todo, [out] * len(todo)), start=1):
             lines[line["file"]] = line
             if count % MANIFEST_EVERY == 0:
-                _write_manifest(path, head, [lines[j.file] for j in jobs if j.file in lines])
+                made = [lines[job.file] for job in jobs if job.file in lines]
+                _write_manifest(path, head, [*made, *others])
                 print(f"{count}/{len(todo)} in {time.monotonic() - began:.0f} s", flush=True)
-    _write_manifest(path, head, [lines[job.file] for job in jobs])
+    _write_manifest(path, head, [*(lines[job.file] for job in jobs), *others])
     print(f"done in {time.monotonic() - began:.0f} s", flush=True)
 
 
