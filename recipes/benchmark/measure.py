@@ -336,7 +336,7 @@ def _held_figures(model: Translator, target: str, classifier: TimbreClassifier) 
 
 
 def _decibels(power: float) -> float:
-    return 10 * math.log10(max(power, 1e-20))
+    return 10 * math.log10(max(power, 1e-12))
 
 
 def _glide_share(model: Translator, target: str, classifier: TimbreClassifier) -> float:
