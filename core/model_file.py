@@ -333,6 +333,39 @@ def find_domain(name: str, known: Collection[str], *, model: str = "this model")
     )
 
 
+def parse_target(target: str) -> dict[str, float]:
+    """Return the domains that a target consists of, each with its share.
+
+    Args:
+        target: A domain, or several with their shares, which are played together:
+            "piano:0.7,strings:0.3".
+
+    Raises:
+        UsageError: A share is no number above 0, or one is missing or there twice.
+    """
+    if ":" not in target:
+        return {target: 1.0}
+    shares: dict[str, float] = {}
+    for part in target.split(","):
+        name, _, share = part.rpartition(":")
+        try:
+            value = float(share)
+        except ValueError:
+            value = math.nan
+        if not name or name in shares or not 0 < value < math.inf:
+            raise UsageError(
+                f"target {shortened(target)}: give each instrument one share above 0, as in "
+                "piano:0.7,strings:0.3"
+            )
+        shares[name] = value
+    return shares
+
+
+def target_name(target: str) -> str:
+    """Return what results of a target are called: its domains, without their shares."""
+    return "+".join(parse_target(target))
+
+
 def bundled_models() -> dict[str, Path]:
     """Return the models that are part of this package, by name."""
     directory = Path(str(files("core.pretrained")))

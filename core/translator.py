@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, fields
+from itertools import tee
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -48,7 +50,9 @@ from core.model_file import (
     find_domain,
     locate_model,
     open_model,
+    parse_target,
     part_of,
+    target_name,
     write_model,
 )
 from core.parsing import shortened
@@ -390,15 +394,17 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        transpose: float = 0.0,
     ) -> Array:
         """Decode latents into a domain; peaks above full scale are lowered.
 
         Args:
             latents: Finite floats [L, D], or [2, L, D] of two channels; an array, a list or a
                 tensor.
-            to: The domain.
+            to: The domain, or several with their shares in a sum: "piano:0.7,strings:0.3".
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
 
         Returns:
             Waveform, float32 [L * hop_length] or [2, L * hop_length], in -1..1, at the model's
@@ -409,7 +415,9 @@ class Translator(nn.Module):
             LatentsError: The latents have another number of channels or another type.
         """
         stream = _stream_of(as_latents(latents))
-        return _joined_waveform(self.decode_streams([stream], to=to, seed=seed, options=options))
+        return _joined_waveform(
+            self.decode_streams([stream], to=to, seed=seed, options=options, transpose=transpose)
+        )
 
     def translate(
         self,
@@ -420,6 +428,7 @@ class Translator(nn.Module):
         seed: int = 0,
         options: GenerationOptions | None = None,
         match_level: bool = True,
+        transpose: float = 0.0,
     ) -> Array:
         """Translate a waveform into a domain.
 
@@ -434,6 +443,7 @@ class Translator(nn.Module):
             options: As for `decode`.
             match_level: Whether the result is brought to the loudness of the input (ITU-R
                 BS.1770), which latents do not keep.
+            transpose: As for `decode`.
 
         Returns:
             Waveform, float32 [T] or [2, T] in -1..1, at the model's rate; as long as the input.
@@ -450,6 +460,7 @@ class Translator(nn.Module):
                 seed=seed,
                 options=options,
                 match_level="whole" if match_level else "off",
+                transpose=transpose,
             )
         )
 
@@ -476,6 +487,7 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        transpose: float = 0.0,
     ) -> list[Array]:
         """Decode several arrays of latents of any lengths, each as `decode` does.
 
@@ -486,6 +498,7 @@ class Translator(nn.Module):
             to: As for `decode`.
             seed: As for `decode`, the same for each.
             options: As for `decode`.
+            transpose: As for `decode`.
 
         Returns:
             Waveforms, float32 [L * hop_length] or [2, L * hop_length] each.
@@ -495,7 +508,9 @@ class Translator(nn.Module):
             LatentsError: As for `decode`; nothing was decoded then.
         """
         streams = [_stream_of(as_latents(own)) for own in latents]
-        return _joined_waveforms(self.decode_streams(streams, to=to, seed=seed, options=options))
+        return _joined_waveforms(
+            self.decode_streams(streams, to=to, seed=seed, options=options, transpose=transpose)
+        )
 
     def translate_batch(
         self,
@@ -506,6 +521,7 @@ class Translator(nn.Module):
         seed: int = 0,
         options: GenerationOptions | None = None,
         match_level: bool = True,
+        transpose: float = 0.0,
     ) -> list[Array]:
         """Translate several waveforms of any lengths, each as `translate` does.
 
@@ -518,6 +534,7 @@ class Translator(nn.Module):
             seed: As for `decode`, the same for each.
             options: As for `decode`.
             match_level: As for `translate`.
+            transpose: As for `decode`.
 
         Returns:
             Waveforms, float32 [T] or [2, T] each, at the model's rate; as long as the inputs.
@@ -534,6 +551,7 @@ class Translator(nn.Module):
                 seed=seed,
                 options=options,
                 match_level="whole" if match_level else "off",
+                transpose=transpose,
             )
         )
 
@@ -547,6 +565,8 @@ class Translator(nn.Module):
         bits: Bits | None = None,
         mono: bool = False,
         match_level: bool = True,
+        transpose: float = 0.0,
+        mix: float = 1.0,
         seed: int = 0,
         options: GenerationOptions | None = None,
         overwrite: bool = False,
@@ -555,13 +575,16 @@ class Translator(nn.Module):
 
         Args:
             path: Audio of any format, rate and number of channels.
-            to: The domain.
+            to: As for `decode`.
             output: The file to write, in a directory that exists; its extension chooses the
-                format. By default it is called STEM.DOMAIN.wav, in the working directory.
+                format. By default it is called STEM.DOMAIN.wav (of several STEM.ONE+OTHER.wav), in
+                the working directory.
             sample_rate: Of the output in Hz; None for the model's.
             bits: Of a sample: "16", "24" or "float"; None for 16, or whatever the format has.
             mono: Whether two channels are mixed; other numbers are anyway.
             match_level: As for `translate`.
+            transpose: As for `decode`.
+            mix: As for `decode_streams`.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
             overwrite: Whether an existing output is replaced.
@@ -573,7 +596,7 @@ class Translator(nn.Module):
             AudioError: The input cannot be read, or the output exists or cannot be written.
             UsageError: The domain is unknown or was not loaded, or the format is not known.
         """
-        target = Path(f"{Path(path).stem}.{to}.wav" if output is None else output)
+        target = Path(f"{Path(path).stem}.{target_name(to)}.wav" if output is None else output)
         extension = output_format(target, rate=sample_rate, bits=bits)
         with open_audio(path, mono=mono) as recording:
             made = self.translate_streams(
@@ -583,6 +606,8 @@ class Translator(nn.Module):
                 options=options,
                 sample_rate=sample_rate,
                 match_level="whole" if match_level else "off",
+                transpose=transpose,
+                mix=mix,
             )
             provenance = Provenance(
                 tool=f"umt {core.__version__}",
@@ -681,6 +706,7 @@ class Translator(nn.Module):
         mix: float = 1.0,
         keep_drums: bool = False,
         match_level: LevelMatching = "whole",
+        transpose: float = 0.0,
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -698,6 +724,7 @@ class Translator(nn.Module):
                 that were encoded here: "whole" by one gain, for which the decoded waveform is
                 stored on the disk; "running" by a gain that follows, so that the first block can
                 be heard before the last one is made; "off" not.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -715,7 +742,11 @@ class Translator(nn.Module):
         if sample_rate is not None:
             _check_sample_rate(sample_rate)
         made = self.decode_all(
-            [stream.blocks for stream in streams], to=to, seed=seed, options=options
+            [stream.blocks for stream in streams],
+            to=to,
+            seed=seed,
+            options=options,
+            transpose=transpose,
         )
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
@@ -739,6 +770,7 @@ class Translator(nn.Module):
         keep_drums: bool = False,
         drop_drums: bool = False,
         match_level: LevelMatching = "whole",
+        transpose: float = 0.0,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -752,6 +784,7 @@ class Translator(nn.Module):
             keep_drums: As for `decode_streams`; only the rest is encoded then.
             drop_drums: As for `encode_stream`.
             match_level: As for `decode_streams`.
+            transpose: As for `decode_streams`.
 
         Yields:
             As `decode_streams`.
@@ -767,6 +800,7 @@ class Translator(nn.Module):
             mix=mix,
             keep_drums=keep_drums,
             match_level=match_level,
+            transpose=transpose,
         )
 
     def _matched(
@@ -877,6 +911,7 @@ class Translator(nn.Module):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
+        transpose: float = 0.0,
     ) -> Generator[Iterator[Array]]:
         """Decode several sequences of latents, each to the samples that it gets alone.
 
@@ -887,9 +922,10 @@ class Translator(nn.Module):
         Args:
             sequences: Blocks of latents, float [l, D] or [l, 2, D] each; may be taken on another
                 thread.
-            to: The domain.
+            to: The domain, or several with their shares in a sum: "piano:0.7,strings:0.3".
             seed: Seed of random draws, the same for each.
             options: From `generation_options`; None for the defaults.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
 
         Yields:
             The waveform of each sequence in blocks, float32 [t] or [t, 2]; to be taken before that
@@ -900,16 +936,51 @@ class Translator(nn.Module):
             UsageError: The domain is unknown or was not loaded.
             LatentsError: Where a waveform is taken: its latents have another number of channels.
         """
-        name = find_domain(to, self.decoders.names)
-        made = self.decoders[name].generate_all(
-            [self._latents(blocks) for blocks in sequences],
-            window=self._window(self.window_seconds),
-            seed=seed,
-            options=self.generation_options({}) if options is None else options,
-        )
-        with closing(made):
-            for waveform in made:
-                yield _arrays(waveform)
+        if transpose:
+            self._transposed(torch.zeros(1, self.latent_dim), transpose)
+        shares = {
+            find_domain(name, self.decoders.names): share
+            for name, share in parse_target(to).items()
+        }
+        window = self._window(self.window_seconds)
+        given = self.generation_options({}) if options is None else options
+        copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
+        with ExitStack() as stack:
+            made = []
+            for number, name in enumerate(shares):
+                waveforms = self.decoders[name].generate_all(
+                    [own[number] for own in copies], window=window, seed=seed, options=given
+                )
+                made.append(stack.enter_context(closing(waveforms)))
+            for parts in zip(*made, strict=True):
+                yield _arrays(_sum(parts, tuple(shares.values())))
+
+    def _copies(
+        self, blocks: Iterable[Array], n_copies: int, transpose: float
+    ) -> list[Iterator[Tensor]]:
+        """Return latents as decoders take them, for several, which may be on several threads."""
+        latents = self._latents(blocks)
+        if transpose:
+            latents = (self._transposed(own, transpose) for own in latents)
+        if n_copies == 1:
+            return [latents]
+        lock = Lock()
+
+        def locked(own: Iterator[Tensor]) -> Iterator[Tensor]:
+            while True:
+                with lock:
+                    block = next(own, None)
+                if block is None:
+                    return
+                yield block
+
+        return [locked(own) for own in tee(latents, n_copies)]
+
+    def _transposed(self, latents: Tensor, semitones: float) -> Tensor:
+        move = self.family_description.transpose
+        if move is None:
+            raise UsageError(f"{self.config.model.family} models cannot transpose")
+        return move(latents, self.config.model, semitones)
 
     def _window(self, seconds: float) -> int:
         """Return how many latent frames to work on at a time."""
@@ -963,6 +1034,26 @@ class Translator(nn.Module):
     def _to_device(self, values: Array) -> Tensor:
         # A copy: torch warns about sharing an array that is read-only, as mapped ones are.
         return torch.tensor(np.ascontiguousarray(values), device=self.device)
+
+
+def _sum(parts: Sequence[Iterator[Tensor]], shares: Sequence[float]) -> Iterator[Tensor]:
+    """Add waveforms of one length up, each times its share; one alone passes unchanged."""
+    if len(parts) == 1 and shares[0] == 1:
+        yield from parts[0]
+        return
+    rests: list[Tensor | None] = [None] * len(parts)
+    while True:
+        for number, part in enumerate(parts):
+            if rests[number] is None:
+                rests[number] = next(part, None)
+        blocks = [rest for rest in rests if rest is not None]
+        if len(blocks) < len(parts):
+            return
+        length = min(len(block) for block in blocks)
+        yield torch.stack(
+            [share * block[:length] for share, block in zip(shares, blocks, strict=True)]
+        ).sum(0)
+        rests = [block[length:] if len(block) > length else None for block in blocks]
 
 
 @torch.inference_mode()

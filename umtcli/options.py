@@ -45,7 +45,16 @@ To = Annotated[
         metavar="DOMAIN",
         autocompletion=complete_domains,
         help="Target domain, or several: piano,organ or --to given again; all is every one. "
-        "`umt info` lists them.",
+        "piano:0.7,strings:0.3 plays both in one file. `umt info` lists them.",
+    ),
+]
+Transpose = Annotated[
+    float,
+    typer.Option(
+        metavar="N",
+        min=-48,
+        max=48,
+        help="Spectral models: semitones up or down; fractions if the model has pitch latents.",
     ),
 ]
 Device = Annotated[
@@ -178,8 +187,12 @@ def parse_seconds(text: str | float) -> float:
 
 
 def split_domains(to: Sequence[str]) -> list[str]:
-    """Return the domains that --to names, each once: several may stand in one, with commas."""
-    return list(dict.fromkeys(name for own in to for name in own.split(",")))
+    """Return the targets that --to names, each once: several may stand in one, with commas.
+
+    Those with shares are one target; see `core.model_file.parse_target`.
+    """
+    targets = ([own] if ":" in own else own.split(",") for own in to)
+    return list(dict.fromkeys(name for own in targets for name in own))
 
 
 def check_bits(bits: str | None) -> Bits | None:

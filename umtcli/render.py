@@ -60,7 +60,7 @@ class Request:
         command: The command's name.
         find_inputs: Returns what to read.
         open_input: Opens one of them by its name.
-        to: Target domains, or `ALL`; empty for latents.
+        to: Targets (see `core.model_file.parse_target`), or `ALL`; empty for latents.
         name: The user's --name.
         output: The user's -o.
         model: The user's -m.
@@ -77,6 +77,7 @@ class Request:
         keep_drums: The user's --keep-drums.
         drop_drums: The user's --drop-drums.
         match_level: Not the user's --no-match-level.
+        transpose: The user's --transpose.
         options: Generation options that the user gave, by name.
     """
 
@@ -100,6 +101,7 @@ class Request:
     keep_drums: bool = False
     drop_drums: bool = False
     match_level: bool = True
+    transpose: float = 0.0
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -162,7 +164,7 @@ def run_all(results: ItemResults, request: Request) -> None:
     with ExitStack() as stack:
         sources, total_seconds = _open_all(results, request, own, (found, header), stack)
         if sources:
-            translator = load_translator(found, request.to, request.device)
+            translator = load_translator(found, _domains_of(request.to), request.device)
             if request.is_live:
                 from core.translator import LIVE_WINDOW_SECONDS
 
@@ -189,13 +191,13 @@ def _plan(results: ItemResults, request: Request, n_processes: int) -> Plan:
     to = request.to
     if ALL in to:
         found, header = choose_model(
-            results.env, request.model, [name for name in to if name != ALL]
+            results.env, request.model, _domains_of([name for name in to if name != ALL])
         )
         to = header.domains
         tasks = _name_tasks(results.env, request, inputs, to)
     else:
         tasks = _name_tasks(results.env, request, inputs, to)
-        found, header = choose_model(results.env, request.model, to)
+        found, header = choose_model(results.env, request.model, _domains_of(to))
     n_targets = len(to) or 1
     return Plan(
         tasks=tasks,
@@ -207,6 +209,13 @@ def _plan(results: ItemResults, request: Request, n_processes: int) -> Plan:
         model=found,
         model_id=header.id,
     )
+
+
+def _domains_of(targets: Sequence[str]) -> list[str]:
+    """Return the domains that targets consist of, each once."""
+    from core.model_file import parse_target
+
+    return list(dict.fromkeys(name for target in targets for name in parse_target(target)))
 
 
 def _same_model(plan: Plan, processes: Processes) -> tuple[FoundModel, ModelHeader]:
@@ -233,16 +242,18 @@ def _name_tasks(
 ) -> list[Task]:
     """Name every result, and find a place for it."""
     from core.audio.writer import output_format
+    from core.model_file import target_name
 
-    domains: Sequence[str | None] = to or [None]
-    items = [(own, domain) for own in inputs for domain in domains]
+    targets: Sequence[str | None] = to or [None]
+    items = [(own, target) for own in inputs for target in targets]
+    named = [(own, None if target is None else target_name(target)) for own, target in items]
     template = request.name
     if template is None:
         template = AUDIO_NAME if to else LATENTS_NAME
     is_given = request.name is not None
     destinations = plan_destinations(
         env,
-        name_results(items, template, seed=request.seed, is_given=is_given),
+        name_results(named, template, seed=request.seed, is_given=is_given),
         output=request.output,
         is_json=request.is_json,
         is_directory=is_given or any(own.directory for own in inputs),
@@ -421,6 +432,7 @@ class _Work:
             mix=self.request.mix,
             keep_drums=self.request.keep_drums,
             match_level=self._level_matching([task for task, _ in work]),
+            transpose=self.request.transpose,
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -507,6 +519,8 @@ class _Work:
         how: dict[str, float | int | str | bool | None] = {}
         if self.request.mix != 1:
             how["mix"] = self.request.mix
+        if self.request.transpose:
+            how["transpose"] = self.request.transpose
         for name in ("keep_drums", "drop_drums"):
             how |= {name: True} if getattr(self.request, name) else {}
         if self.request.command == "translate" and not self.request.match_level:

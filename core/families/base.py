@@ -170,6 +170,8 @@ class Family(Generic[ConfigT, OptionsT]):
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
         is_stereo: Whether its models can encode and play two channels.
+        transpose: Moves the notes of latents, float [..., D], by semitones, and raises UsageError
+            where it cannot; None for latents without notes.
     """
 
     encoder: Callable[[ConfigT], Encoder]
@@ -177,6 +179,7 @@ class Family(Generic[ConfigT, OptionsT]):
     options: type[OptionsT]
     figure: str
     is_stereo: bool = False
+    transpose: Callable[[Tensor, ConfigT, float], Tensor] | None = None
 
     def build_options(self, given: Mapping[str, object]) -> OptionsT:
         """Return the generation options with some values given, the others at their defaults.

@@ -15,6 +15,7 @@ from core.audio.loudness import LoudnessMeter
 from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
+from core.families.spectral.transposition import transpose
 from core.streams import LatentStream
 from core.translator import Translator, as_waveform
 
@@ -601,3 +602,51 @@ def test_a_file_that_cannot_be_made_leaves_nothing(spectral, song, options, erro
     with pytest.raises(error, match=reason):
         spectral.translate_file(song, **options)
     assert [path.name for path in Path().iterdir()] == ["song.wav"]
+
+
+def test_several_targets_are_played_together_with_their_shares(translator):
+    latents = noise(30 * translator.latent_dim).reshape(30, -1)
+
+    def decode(to):
+        return np.concatenate(list(translator.decode_blocks([latents], to=to, seed=3)))
+
+    piano, organ, both = (decode(to) for to in ("piano", "organ", "piano:0.25,organ:0.5"))
+    np.testing.assert_allclose(both, 0.25 * piano + 0.5 * organ, atol=1e-5)
+    streams = [LatentStream(iter([own])) for own in (latents[:9], latents)]
+    made = [
+        np.concatenate(list(own.blocks))
+        for own in translator.decode_streams(streams, to="piano:0.1,organ:0.2", seed=3)
+    ]
+    np.testing.assert_allclose(made[1], 0.1 * piano + 0.2 * organ, atol=1e-5)
+    assert len(made[0]) == 9 * translator.hop_length
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("piano:0,organ:1", "share above 0"),
+        ("piano:-1,organ:1", "share above 0"),
+        ("piano:0.5,organ", "share above 0"),
+        ("piano:a", "share above 0"),
+        ("piano:nan,organ:1", "share above 0"),
+        ("piano:0.5,piano:0.5", "share above 0"),
+        (":1,organ:1", "share above 0"),
+        ("piano:0.5,flute:0.5", "unknown domain 'flute'"),
+    ],
+)
+def test_a_target_with_impossible_shares_is_named(spectral, target, reason):
+    with pytest.raises(UsageError, match=reason):
+        spectral.decode(np.zeros((2, spectral.latent_dim)), to=target)
+
+
+def test_transposing_is_decoding_moved_latents(spectral):
+    latents = noise(20 * spectral.latent_dim).reshape(20, -1)
+    moved = transpose(torch.from_numpy(latents), spectral.config.model, 5).numpy()
+    made = spectral.decode(latents, to="piano", transpose=5)
+    np.testing.assert_array_equal(made, spectral.decode(moved, to="piano"))
+    assert not np.array_equal(made, spectral.decode(latents, to="piano"))
+
+
+def test_wavenets_cannot_transpose(wavenet):
+    with pytest.raises(UsageError, match="wavenet models cannot transpose"):
+        wavenet.decode(np.zeros((2, wavenet.latent_dim)), to="piano", transpose=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.families.base import Family
 from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
+from core.families.spectral.transposition import transpose
 
 FAMILY = Family(
     encoder=SpectralEncoder,
@@ -12,4 +13,5 @@ FAMILY = Family(
     options=SpectralOptions,
     figure="STFT distance",
     is_stereo=True,
+    transpose=transpose,
 )

@@ -582,3 +582,36 @@ def test_model_is_named_on_stderr_with_the_reason(umt, song, spectral_model, mon
         assert f"umt: model {expected}" in ran.stderr
     ran = umt("translate", song, "--to", "piano", "-m", "runs/mine", "-f")
     assert "model runs/mine (as requested)" in ran.stderr
+
+
+def test_targets_with_shares_are_one_file(umt, song):
+    target = "piano:0.7,organ:0.3"
+    ran = umt("translate", song, "--to", target, "--to", "organ", "-o", "out/", "--json")
+    assert ran.code == 0, ran.stderr
+    first, second = json.loads(ran.stdout)["results"]
+    assert (first["domain"], first["output"]) == (target, "out/song.piano+organ.wav")
+    assert second["output"] == "out/song.organ.wav"
+    assert provenance_of("out/song.piano+organ.wav").domain == target
+    alone = umt("translate", song, "--to", target, "-o", "alone.wav")
+    assert alone.code == 0
+    np.testing.assert_array_equal(
+        soundfile.read("alone.wav")[0], soundfile.read("out/song.piano+organ.wav")[0]
+    )
+
+
+@pytest.mark.parametrize("target", ["piano:0.7,organ", "piano:x,organ:1", "piano:0.7,flute:1"])
+def test_shares_that_cannot_be_are_wrong_usage(umt, song, target):
+    ran = umt("translate", song, "--to", target)
+    assert (ran.code, len(ran.errors)) == (2, 1)
+
+
+def test_transposed_is_another_translation_and_decode_does_the_same(umt, song):
+    common = ("--to", "piano", "--transpose", 3)
+    assert umt("encode", song, "-o", "a.npy").code == 0
+    assert umt("decode", "a.npy", *common, "-o", "b.wav").code == 0
+    assert umt("translate", song, *common, "--no-match-level", "-o", "c.wav").code == 0
+    decoded, made = (soundfile.read(name)[0] for name in ("b.wav", "c.wav"))
+    np.testing.assert_array_equal(decoded[: len(made)], made)
+    assert provenance_of("c.wav").options["transpose"] == 3
+    assert umt("translate", song, "--to", "piano", "--no-match-level", "-o", "d.wav").code == 0
+    assert not np.array_equal(soundfile.read("d.wav")[0], made)
