@@ -27,6 +27,7 @@ from core.families.spectral.pitch import (
     KeyPitch,
     PitchResponse,
     hold,
+    is_steady,
     nearest_in_tuning,
     presence_of,
     running_tuning,
@@ -387,7 +388,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             deviation - nearest_in_tuning(deviation, tuning.view(-1, 1, 1))
             for deviation, tuning in zip((parts["pitch"], recorded), tunings, strict=True)
         )
-        is_clear = ~(source.isnan() | target.isnan())
+        is_clear = is_steady(~(source.isnan() | target.isnan()), self.n_taps)
         source, target = (one.nan_to_num() for one in (source, target))
         return tunings[1], self.response.loss(source, target, is_clear)
 

@@ -49,11 +49,13 @@ SMOOTHING_SECONDS = 0.163
 SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
 TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 
-BENDS_FROM, BENDS_WHOLLY = 0.3, 0.7  # of the response; see `PitchResponse`
+# Of the response; see `PitchResponse`. On renderings with takes it is -0.16 to 0.04 for piano,
+# guitar and organ, and 0.33 to 0.38 for strings and winds: not all that is measured is a bend.
+BENDS_FROM, BENDS_WHOLLY = 0.1, 0.25
 BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less
 NO_EVIDENCE = 0.02  # semitones, root mean square: of bends that are so rare there are none
 # Adam moves all weights by steps of one size: the response is to settle in some hundred steps.
-STEP = 5.0
+STEP = 20.0
 
 
 class KeyPitch(nn.Module):
@@ -228,6 +230,15 @@ def hold(deviation: Tensor, before: Tensor) -> Tensor:
     return filled.gather(1, last)
 
 
+def is_steady(is_clear: Tensor, n_taps: int) -> Tensor:
+    """Return where keys are clear for some frames on either side, bool [B, N, keys].
+
+    Between two notes a window holds both, and what is measured is neither.
+    """
+    unclear = (~is_clear).float().mT
+    return F.max_pool1d(unclear, n_taps, stride=1, padding=n_taps // 2).mT == 0
+
+
 def tuning_vector(deviation: Tensor, presence: Tensor) -> Tensor:
     """Return what frames say about the tuning, to be summed up: float [..., 2].
 
@@ -286,7 +297,7 @@ class PitchResponse(nn.Module):
     Learnt by measurement, as vibrato is: the response is the regression of the bends in the
     domain's recordings on those of the encoder's input. Where another instrument's rendition is
     the input, it tells a piano, whose pitch stays, from a violin. Where a recording is its own
-    input, the two are the same, and what tells is whether there are bends.
+    input, the two are the same: then a domain follows whatever its recordings seem to do.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from core.families.spectral.pitch import (
     KeyPitch,
     PitchResponse,
     hold,
+    is_steady,
     nearest_in_tuning,
     share_of_key,
     smooth,
@@ -114,12 +115,19 @@ def test_the_response_is_learnt_from_what_the_recordings_do(generator, follows, 
 
 def learnt_response(source, target):
     response = PitchResponse()
-    optimizer = torch.optim.SGD(response.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(response.parameters(), lr=0.02)
     for _ in range(300):
         optimizer.zero_grad()
         response.loss(source, target, torch.ones(500, dtype=torch.bool)).backward()
         optimizer.step()
     return response.response.item()
+
+
+def test_frames_beside_an_unclear_one_are_not_steady():
+    clear = torch.ones(1, 12, 2, dtype=torch.bool)
+    clear[0, 6, 1] = False
+    assert is_steady(clear, 5)[..., 0].all()
+    assert is_steady(clear, 5)[0, :, 1].nonzero().flatten().tolist() == [0, 1, 2, 3, 9, 10, 11]
 
 
 def test_small_deviations_are_no_evidence_of_bends(generator):
