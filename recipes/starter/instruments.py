@@ -45,7 +45,7 @@ class Source:
 
     Of recorded notes: the npm packages by the velocity that each stands for, all of one
     `version`. Of a SoundFont: its name, program, keys and the velocities to be recorded.
-    `skip_db` is `make_bank`'s.
+    `skip_db` and `cut_below` are `make_bank`'s.
     """
 
     touch: Touch
@@ -57,10 +57,13 @@ class Source:
     keys: tuple[int, int] = (0, 0)
     velocities: tuple[int, ...] = ()
     skip_db: float = SKIP_DB
+    cut_below: float = 0.0
 
 
 def _notes(name: str, touch: Touch, *, kind: str = "wav", version: str = "1.1.0") -> Source:
-    return Source(touch, TONEJS, {100: f"tonejs-instrument-{name}-{kind}"}, version)
+    cut_below = 0.65 if touch in {BOWED, BLOWN} else 0.0
+    packages = {100: f"tonejs-instrument-{name}-{kind}"}
+    return Source(touch, TONEJS, packages, version, cut_below=cut_below)
 
 
 def _font(
@@ -225,6 +228,7 @@ def prepare_banks(folder: Path, names: Iterable[str]) -> None:
             sustained=source.touch.sustained,
             even=source.packages is not None,
             skip_db=source.skip_db,
+            cut_below=source.cut_below,
         )
 
 

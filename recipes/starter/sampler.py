@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates, spline_filter1d, uniform_filter1d
-from scipy.signal import fftconvolve, lfilter
+from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -174,6 +174,7 @@ def make_bank(
     sustained: bool,
     even: bool,
     skip_db: float = SKIP_DB,
+    cut_below: float = 0.0,
 ) -> None:
     """Measure, trim, loop and keep an instrument's notes.
 
@@ -185,6 +186,7 @@ def make_bank(
             recordings were levelled one by one.
         skip_db: how far below its first second's loudest moment a note begins; less where players
             took half a second to be heard.
+        cut_below: the share of a note's fundamental below which there is only the room's noise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept: list[Samples] = []
@@ -195,7 +197,8 @@ def make_bank(
         if cents is None:
             print(f"{folder.name}: key {nominal} has another pitch, left out", flush=True)
             continue
-        own = _trim(waveform, skip_db)
+        lowest = cut_below * 440 * 2 ** ((nominal - 69) / 12)
+        own = _trim(_high_pass(waveform, lowest) if lowest else waveform, skip_db)
         loop = (0, 0)
         if sustained:
             own, loop = _loop(own)
@@ -265,6 +268,11 @@ def _trim(waveform: Waveform, skip_db: float) -> Waveform:
     n_fade = min(len(own), SAMPLE_RATE // 20)
     own[-n_fade:] *= np.linspace(1, 0, n_fade)
     return own
+
+
+def _high_pass(waveform: Waveform, hertz: float) -> Waveform:
+    filtered: Waveform = sosfilt(butter(4, hertz, "high", fs=SAMPLE_RATE, output="sos"), waveform)
+    return filtered
 
 
 def _loop(own: Waveform) -> tuple[Waveform, tuple[int, int]]:
