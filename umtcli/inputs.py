@@ -90,10 +90,13 @@ def open_audio_input(
     name: str,
     *,
     mono: bool,
+    is_reread: bool = False,
     start_seconds: float = 0.0,
     seconds: float | None = None,
 ) -> AudioInput:
     """Open an audio file, or stdin for "-"; two channels stay two unless `mono`.
+
+    A pipe that is read twice (`is_reread`) is stored on the disk first.
 
     Raises:
         AudioError: It cannot be read.
@@ -101,7 +104,14 @@ def open_audio_input(
     from core.audio.reader import open_audio
 
     source = env.stdin if name == STREAM else name
-    return open_audio(source, name=name, start_seconds=start_seconds, seconds=seconds, mono=mono)
+    return open_audio(
+        source,
+        name=name,
+        start_seconds=start_seconds,
+        seconds=seconds,
+        mono=mono,
+        is_reread=is_reread,
+    )
 
 
 def open_latents_input(env: Environment, name: str) -> LatentsInput:

@@ -214,6 +214,7 @@ def open_audio(
     start_seconds: float = 0.0,
     seconds: float | None = None,
     mono: bool = True,
+    is_reread: bool = False,
 ) -> AudioInput:
     """Open an audio file or stream.
 
@@ -224,6 +225,7 @@ def open_audio(
         start_seconds: Where to begin.
         seconds: How much to read; by default all.
         mono: Whether channels are mixed; else two stay two, and other numbers are mixed.
+        is_reread: Whether it must be possible to read it again: a pipe is spooled then.
 
     Returns:
         The input, positioned at `start_seconds`.
@@ -242,9 +244,9 @@ def open_audio(
         name = "-" if path is None else str(source)
     with ExitStack() as resources:
         if isinstance(source, str | Path):
-            reader = open_path(Path(source), name, resources)
+            reader = open_path(Path(source), name, resources, is_reread=is_reread)
         else:
-            reader = open_stream(source, name, resources)
+            reader = open_stream(source, name, resources, is_reread=is_reread)
         return AudioInput(
             reader,
             name=name,

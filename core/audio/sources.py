@@ -49,13 +49,16 @@ _PLAYLISTS = {
 _READABLE = f"{', '.join(SNDFILE_EXTENSIONS[:6])} …"
 
 
-def open_path(path: Path, name: str, resources: ExitStack) -> FileReader:
+def open_path(
+    path: Path, name: str, resources: ExitStack, *, is_reread: bool = False
+) -> FileReader:
     """Open a file, a named pipe or the shell's <(command).
 
     Args:
         path: The file.
         name: How messages call it.
         resources: Gets what must live as long as the reader.
+        is_reread: Whether it must be possible to read it again: a pipe is spooled then.
 
     Returns:
         A reader that has read the header.
@@ -68,7 +71,7 @@ def open_path(path: Path, name: str, resources: ExitStack) -> FileReader:
             raise AudioError(f"{name}: is a directory; name the files in it")
         stream = resources.enter_context(path.open("rb"))
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            return open_stream(stream, name, resources)
+            return open_stream(stream, name, resources, is_reread=is_reread)
         if not stream.read(1):
             raise AudioError(f"{name}: is empty (0 bytes); an audio file is needed")
         stream.close()
@@ -78,13 +81,16 @@ def open_path(path: Path, name: str, resources: ExitStack) -> FileReader:
     return _open_seekable(lambda: path.open("rb"), path, name, resources)
 
 
-def open_stream(stream: BinaryIO, name: str, resources: ExitStack) -> FileReader:
+def open_stream(
+    stream: BinaryIO, name: str, resources: ExitStack, *, is_reread: bool = False
+) -> FileReader:
     """Open a binary stream: in place if it can seek, live if it is WAV, else spooled.
 
     Args:
         stream: Not closed here.
         name: How messages call it.
         resources: Gets what must live as long as the reader.
+        is_reread: As for `open_path`.
 
     Returns:
         A reader that has read the header.
@@ -99,11 +105,14 @@ def open_stream(stream: BinaryIO, name: str, resources: ExitStack) -> FileReader
         return _open_seekable(lambda: nullcontext(_rewound(stream)), None, name, resources)
     label = input_label(name)
     try:
-        return LiveWavReader(WavReader(stream, label=label))
+        if not is_reread:
+            return LiveWavReader(WavReader(stream, label=label))
+        taken = stream.read(_SNIFFED_BYTES)
     except OtherEncodingError as error:
-        if not error.taken:
-            raise AudioError(f"{label}: is empty; audio was expected") from error
-        spooled = _spool(error.taken, stream, label, resources)
+        taken = error.taken
+    if not taken:
+        raise AudioError(f"{label}: is empty; audio was expected")
+    spooled = _spool(taken, stream, label, resources)
     return _open_seekable(lambda: spooled.open("rb"), spooled, name, resources)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from core.errors import UsageError
 from umtcli import options
 from umtcli.errors import ItemResults
 from umtcli.inputs import choose_inputs, find_inputs, open_audio_input
@@ -101,11 +102,24 @@ def run(
     any extension that can be written; -o DIR takes several results.
     """
     env = options.settle(ctx, quiet=quiet, verbose=verbose)
+    is_mixed = mix < 1 or keep_drums
+    if is_live and is_mixed:
+        raise UsageError(
+            "--mix and --keep-drums read the input twice, which --live cannot; leave them out, or "
+            "mix what is played"
+        )
     results = ItemResults(env)
     request = Request(
         command="translate",
         find_inputs=lambda: find_inputs(results, choose_inputs(env, inputs or [])),
-        open_input=partial(open_audio_input, env, mono=mono, start_seconds=start, seconds=seconds),
+        open_input=partial(
+            open_audio_input,
+            env,
+            mono=mono,
+            is_reread=is_mixed,
+            start_seconds=start,
+            seconds=seconds,
+        ),
         to=options.split_domains(to),
         name=name,
         output=output,

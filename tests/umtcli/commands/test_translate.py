@@ -107,10 +107,15 @@ def test_a_mix_beyond_its_ends_is_wrong_usage(umt, song, mix):
 
 
 @pytest.mark.parametrize("option", [("--mix", 0.5), ("--keep-drums",)])
-def test_a_pipe_cannot_be_mixed_and_is_told_so(umt, song, option):
-    ran = umt("translate", "--to", "piano", *option, "-o", "b.wav", stdin=song.read_bytes())
-    assert (ran.code, len(ran.errors)) == (2, 1)
-    assert "a file, not a pipe" in ran.errors[0]
+def test_a_pipe_is_mixed_as_a_file_is_but_not_while_it_is_played_along_with(umt, song, option):
+    common = ("--to", "piano", *option)
+    assert umt("translate", song, *common, "-o", "a.wav").code == 0
+    ran = umt("translate", *common, "-o", "b.wav", stdin=song.read_bytes())
+    assert ran.code == 0, ran.stderr
+    np.testing.assert_array_equal(*(soundfile.read(name)[0] for name in ("a.wav", "b.wav")))
+    assert umt("translate", *common, "-o", "c.wav", stdin=b"").code == 1
+    live = umt("translate", *common, "--live", "-o", "c.wav", stdin=song.read_bytes())
+    assert (live.code, len(live.errors)) == (2, 1)
 
 
 @pytest.mark.parametrize("rate", [RATE, 22_050])
