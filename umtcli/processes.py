@@ -44,7 +44,7 @@ class Processes:
         self.rank = 0
         self.count = n_launched()
         self._n_meetings = 0
-        if "WORLD_SIZE" in os.environ:
+        if "RANK" in os.environ:
             use_own_cores()
         if self.count > 1:
             from torch import distributed
@@ -145,7 +145,8 @@ class Processes:
 
 def n_launched() -> int:
     """Return how many processes a launcher has started for this command, over all machines."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    # Some clusters set WORLD_SIZE for programs that no launcher has started.
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def launched_rank() -> int:

@@ -49,9 +49,15 @@ def test_wrong_usage_is_reported_by_the_first_process_of_a_machine(
     umt, monkeypatch, local_rank, n_lines
 ):
     monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("LOCAL_RANK", local_rank)
     ran = umt("translate", "a.wav", "--too", "piano")
     assert (ran.code, len(ran.errors)) == (2, n_lines)
+
+
+def test_a_size_without_a_launcher_means_nothing(umt, monkeypatch, song):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert umt("translate", song, "--to", "piano").code == 0
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ def test_wrong_addition_is_one_line_and_starts_nothing(umt, args, told):
         (("--steps", "0"), "'--steps': Input should be greater than or equal to 1"),
         (("--seed", "-1"), "'--seed': Input should be greater than or equal to 0"),
         (("--device", "cuda:1"), "training takes auto or cpu; CUDA_VISIBLE_DEVICES chooses GPUs"),
+        (("--log-with", "wandbb"), "expected tensorboard, wandb or trackio; did you mean 'wandb'?"),
+        (("--from", "hf:owner"), "'hf:owner': expected hf:owner/name[@revision][/file]"),
         (("--config", "missing.toml"), "missing.toml: cannot read this configuration"),
         (("--batch-size", "zwei"), "'--batch-size': Input should be a valid integer"),
     ],
