@@ -88,6 +88,22 @@ def test_held_note_lasts_longer_than_its_recording_and_then_ends(
     assert levels[round(6.2 * RATE)] < steady.mean() - 60
 
 
+def test_hum_below_a_note_is_cut(recipe: Any, tmp_path: Path) -> None:
+    sampler = recipe("sampler")
+    humming = tone(72) + tone(24, seconds=2.0) * 0.01
+    shares = []
+    for cut_below in (0.0, 0.65):
+        folder = tmp_path / str(cut_below)
+        sampler.make_bank(
+            [(100, 72, humming)], folder, sustained=True, even=False, cut_below=cut_below
+        )
+        bank = sampler.load_bank(folder, held(recipe))
+        event = recipe("sound").Event(0.0, 1.0, 72, 110, 0)
+        spectrum = np.abs(np.fft.rfft(sampler.play([event], lambda _, own=bank: own, RATE)))
+        shares.append(spectrum[20:200].max() / spectrum.max())
+    assert shares[1] < 0.05 * shares[0]
+
+
 def test_plucked_note_dies_away_with_its_recording(recipe: Any, tmp_path: Path) -> None:
     sampler, sound = recipe("sampler"), recipe("sound")
     touch = sampler.Touch(range_db=20, soft_db=12, release_seconds=0.1, sustained=False)
