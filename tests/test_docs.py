@@ -110,7 +110,7 @@ def test_calls_of_umt_named_in_prose_are_understood() -> None:
                 known = {
                     flag
                     for parameter in typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
-                    for flag in parameter.opts
+                    for flag in (*parameter.opts, *parameter.secondary_opts)
                 }
                 given = {word for word in options if word.startswith("-")}
                 assert given <= known | {"--help"}, (name, words)
