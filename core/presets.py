@@ -21,7 +21,7 @@ PRESETS: dict[str, Config] = {
             pitch_latents=True,
             partials_ceiling_hz=16_000.0,
             causal=True,
-            score_weight=1.0,
+            score_weight=2.0,
             explains_overtones=True,
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
