@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.config import SpectralConfig
 from core.data.dataset import Item, Segments, make_item
 from core.data.domain import load_domains
 from core.data.score import score_roll
@@ -143,6 +144,7 @@ def main() -> None:
         for domain in load_domains(options.data, None, renditions=options.takes)
     ]
     model = config.model
+    assert isinstance(model, SpectralConfig)
     salience = Salience(model.salience_channels, model.downsampling, explains_overtones=True)
     if options.begin:
         salience.load_state_dict(load_file(options.begin))

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core.config import SpectralConfig
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.salience import N_KEYS
 from core.presets import get_preset
@@ -54,6 +55,7 @@ def _fitted(name: str, old: Tensor, fresh: Tensor, model: Translator) -> Tensor:
 
 def _fitted_head(old: Tensor, fresh: Tensor, model: Translator) -> Tensor:
     model_config = model.config.model
+    assert isinstance(model_config, SpectralConfig)
     n_old = (old.shape[0] // model_config.downsampling - model_config.noise_bands) // 2
     rows = old.unflatten(0, (model_config.downsampling, -1))
     n_new = (fresh.shape[0] // model_config.downsampling - model_config.noise_bands) // 2
