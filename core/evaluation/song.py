@@ -42,6 +42,7 @@ from core.metrics.catalogue import (
 )
 from core.metrics.intervals import Interval, figure_interval, mean_interval
 from core.metrics.log_spectral import LSD_HOP
+from core.metrics.quality import is_unpitched
 from core.metrics.spectra import ANALYSIS_RATE
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class SongFigures:
         source_domain: The most probable domain of the source.
         heard: Probability of each domain; None for silence.
         source_heard: The same of the source; None without one.
+        source_is_unpitched: Whether the source is mostly drums or noise, so that neither notes nor
+            an instrument are to be expected.
         card: Figures beside their baselines.
         usual: By metric, the range that recordings usually show; see `usual_ranges`.
         unusual: The metrics whose figure is outside that range.
@@ -74,6 +77,7 @@ class SongFigures:
     source_domain: str | None
     heard: dict[str, float] | None
     source_heard: dict[str, float] | None
+    source_is_unpitched: bool
     card: ScoreCard
     usual: Mapping[str, Interval]
     unusual: tuple[str, ...]
@@ -116,6 +120,7 @@ def evaluate_song(
         source_domain=goal.source_domain,
         heard=output.probabilities or None,
         source_heard=(source.probabilities or None) if source is not None else None,
+        source_is_unpitched=is_unpitched(rows.get(COPY, {})),
         card=card_of_one(rows, {TRANSLATION: _intervals(output, goal, rows[TRANSLATION])}),
         usual={name: own for name, own in usual.items() if rows[TRANSLATION].get(name) is not None},
         unusual=unusual_figures(rows[TRANSLATION], usual),

@@ -10,7 +10,7 @@ from core.evaluation import EVALUATION_RATE
 from umtcli.errors import ItemResults
 from umtcli.eval import JSON_VERSION
 from umtcli.eval.inputs import EvalInput, read_input
-from umtcli.eval.tables import card_json, card_table, heard_text, warnings_of
+from umtcli.eval.tables import UNPITCHED_SOURCE, card_json, card_table, heard_text, warnings_of
 from umtcli.inputs import choose_inputs, find_inputs
 from umtcli.processes import Processes, share_inputs
 
@@ -122,6 +122,7 @@ def _as_json(own: EvalInput, figures: SongFigures) -> dict[str, object]:
         "source_domain": figures.source_domain,
         "heard": figures.heard,
         "source_heard": figures.source_heard,
+        "source_is_unpitched": figures.source_is_unpitched,
         "usual": {name: list(ends) for name, ends in figures.usual.items()},
         "unusual": list(figures.unusual),
         "metrics": card_json(figures.card),
@@ -134,5 +135,7 @@ def _show(env: Environment, measured: _Measured) -> None:
     label = input_label(measured.name)
     title = f"{label}{against}, {figures.seconds:.1f} s{heard_text(figures)}"
     env.write_table(card_table(figures.card, title, figures.usual, figures.unusual))
+    if figures.source_is_unpitched:
+        env.notice(f"{label}: {UNPITCHED_SOURCE}, whatever the figures are")
     for line in warnings_of(figures.card, figures.usual, figures.unusual):
         env.notice(line)

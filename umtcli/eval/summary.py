@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from core.audio.levels import measure_level_db
 from core.evaluation import EVALUATION_RATE
 from core.metrics.catalogue import METRICS, TRANSLATION
+from umtcli.eval.tables import UNPITCHED_SOURCE
 
 if TYPE_CHECKING:
     from core.evaluation.song import SongFigures
@@ -37,7 +38,8 @@ _DIFFERENCES = {
 
 def summary_text(own: EvalInput, figures: SongFigures) -> str:
     """Return a sentence: is the music kept, does it sound like its target, is it as loud."""
-    parts = [_content_text(figures), _sound_text(figures), _level_text(own)]
+    unpitched = UNPITCHED_SOURCE if figures.source_is_unpitched else ""
+    parts = [unpitched, _content_text(figures), _sound_text(figures), _level_text(own)]
     text = "; ".join(part for part in parts if part)
     return f"{text[:1].upper()}{text[1:]}."
 

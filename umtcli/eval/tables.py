@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EMPTY = "-"
 UNUSUAL_MARK = " *"
+UNPITCHED_SOURCE = "the source is mostly drums or noise, which no instrument can play"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,20 @@ def test_noise_is_flat_and_has_no_partials(figures):
     assert hiss["spectral_contrast_db"] < 15 < figures["spectral_contrast_db"]
 
 
+def strokes(seed: int) -> np.ndarray:
+    """Noise that dies away, every half second."""
+    hiss = noise(seed)
+    seconds = np.arange(len(hiss)) / RATE
+    return (hiss * np.exp(-(seconds % 0.5) / 0.05)).astype(np.float32)
+
+
+def test_drums_and_noise_are_unpitched_and_music_and_silence_are_not(figures):
+    assert quality.is_unpitched(quality.evaluate(strokes(3), RATE))
+    assert quality.is_unpitched(quality.evaluate(noise(5), RATE))
+    assert not quality.is_unpitched(figures)
+    assert not quality.is_unpitched(quality.evaluate(np.zeros(RATE, np.float32), RATE))
+
+
 def test_a_steady_tone_is_all_partial():
     tone = np.sin(2 * np.pi * 440 / RATE * np.arange(3 * RATE)).astype(np.float32)
     assert quality.evaluate(0.5 * tone, RATE)["harmonic_share"] > 0.98

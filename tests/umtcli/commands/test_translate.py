@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -131,6 +132,40 @@ def test_kept_drums_are_those_of_the_input_to_the_sample(umt, tmp_path, rate):
     assert np.argmax(np.abs(made)) == rate
     assert made[rate] == pytest.approx(0.1, abs=0.01)
     assert provenance_of("b.wav").options["keep_drums"] is True
+
+
+def tone_after_a_second(path: Path, sample_rate: int) -> Path:
+    """Write two seconds of stereo: silence, and from 1.000 s on a tone."""
+    seconds = np.arange(2 * sample_rate + 1) / sample_rate
+    tone = 0.3 * np.sin(2 * np.pi * 440 * seconds) * (seconds >= 1)
+    soundfile.write(path, np.stack([tone, tone], axis=1), sample_rate)
+    return path
+
+
+@pytest.mark.parametrize("sample_rate", [44_100, 48_000])
+def test_a_note_of_a_stem_begins_where_it_did(umt, sample_rate):
+    tone_after_a_second(Path("stem.wav"), sample_rate)
+    how = ("-m", "starter", "--to", "organ", "--rate", sample_rate, "-o", "b.wav")
+    assert umt("translate", "stem.wav", *how).code == 0
+    made, made_rate = soundfile.read("b.wav")
+    assert (made_rate, made.shape) == (sample_rate, (2 * sample_rate + 1, 2))
+    loud = np.abs(made[:, 0]) > 0.1 * np.abs(made).max()
+    assert np.argmax(loud) / sample_rate == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.skipif(shutil.which("sox") is None, reason="sox is not installed")
+def test_sox_puts_a_translated_stem_beside_the_others(umt):
+    tone_after_a_second(Path("stem.wav"), RATE)
+    drums = np.zeros((2 * RATE + 1, 2))
+    drums[RATE] = 0.25
+    soundfile.write("drums.wav", drums, RATE)
+    assert umt("translate", "stem.wav", "--to", "piano", "--rate", RATE, "-o", "b.wav").code == 0
+    sox = ("sox", "-D", "-m", "-v", "1", "b.wav", "-v", "1", "drums.wav", "sum.wav")
+    subprocess.run(sox, check=True, timeout=60)
+    translation, others, total = (
+        soundfile.read(name)[0] for name in ("b.wav", "drums.wav", "sum.wav")
+    )
+    np.testing.assert_allclose(total, translation + others, atol=2**-14)
 
 
 def test_dropped_drums_are_no_part_of_the_latents(umt, tmp_path):

@@ -26,7 +26,9 @@ GOOD = {
 }
 
 
-def summary(*, level: float = 1.0, heard=None, target="piano", **changes: float) -> str:
+def summary(
+    *, level: float = 1.0, heard=None, target="piano", is_unpitched=False, **changes: float
+) -> str:
     values = GOOD | changes
     card = {
         name: {
@@ -43,6 +45,7 @@ def summary(*, level: float = 1.0, heard=None, target="piano", **changes: float)
         source_domain="organ",
         heard=heard or {"piano": 0.9, "organ": 0.1},
         source_heard=None,
+        source_is_unpitched=is_unpitched,
         card=card,
         usual=USUAL,
         unusual=tuple(changes),
@@ -83,3 +86,10 @@ def test_the_sentence_says_what_the_figures_do(changes, text):
     unusual = {name: value for name, value in changes.items() if name in GOOD}
     others = {name: value for name, value in changes.items() if name not in GOOD}
     assert summary(**others, **unusual) == text
+
+
+def test_a_source_without_pitch_is_named_before_its_figures():
+    text = summary(is_unpitched=True)
+    assert text.startswith(
+        "The source is mostly drums or noise, which no instrument can play; the "
+    )
