@@ -23,12 +23,18 @@ from torch.overrides import TorchFunctionMode
 
 import core
 from core.audio.downmix import MonoRecording
-from core.audio.levels import ArrayRecording, guard_peaks, level_input
+from core.audio.levels import (
+    GUARD_SECONDS,
+    LIVE_GUARD_SECONDS,
+    ArrayRecording,
+    guard_peaks,
+    level_input,
+)
 from core.audio.loudness import (
-    LIVE_SECONDS,
     RUNNING_SECONDS,
     LevelMatching,
     LoudnessMeter,
+    match_live,
     match_running,
     match_whole,
 )
@@ -42,7 +48,6 @@ from core.confusion import DomainClassifier
 from core.devices import resolve_device
 from core.errors import AudioError, LatentsError, ModelError, UsageError
 from core.families import FAMILY_NAMES, get_family
-from core.families.windows import run_in_windows
 from core.files import atomic_write
 from core.latents import as_array, as_latents, to_array, to_frames
 from core.model_file import (
@@ -86,9 +91,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
-# For sound that comes in while the result is heard. A window's context is worked on again with
-# each window, so short ones cost more.
-LIVE_WINDOW_SECONDS = 0.25
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 LARGEST_SAMPLE = 16.0  # beyond, floats are integers that nobody has scaled
 
@@ -179,8 +181,8 @@ class Translator(nn.Module):
             another file and are to stay the same bit for bit.
         level_db: Mean level of the prepared recordings, dBFS; None to leave inputs as they are.
         training_record: Where the weights come from; plain JSON types.
-        window_seconds: How much is decoded at a time. It changes memory, speed and the delay of
-            a stream, and no result by more than rounding.
+        window_seconds: How much is decoded at a time where nobody waits for it. It changes memory
+            and speed, and no result by more than rounding.
         id: Hash of configuration and weights, set by `save` and `load`.
         name: What it was loaded by: a path, or a bundled name; "" for one made here.
     """
@@ -644,7 +646,7 @@ class Translator(nn.Module):
         return target
 
     def encode_stream(
-        self, recording: Recording, *, follows: bool = False, drop_drums: bool = False
+        self, recording: Recording, *, is_live: bool = False, drop_drums: bool = False
     ) -> LatentStream:
         """Encode a recording of any length as it arrives, brought to the training level.
 
@@ -653,8 +655,9 @@ class Translator(nn.Module):
 
         Args:
             recording: For example an `AudioInput` of `core.audio.reader.open_audio`.
-            follows: Whether the gain of a live recording follows what is heard; else it waits
-                for the first seconds of sound.
+            is_live: Whether the result is heard while the recording is played. It is then encoded
+                frame by frame, and its gain follows what is heard; else a pipe's first seconds of
+                sound are waited for.
             drop_drums: Whether only the harmonic part is encoded; see `core.audio.percussion`.
         """
         if recording.is_stereo and not self.family_description.is_stereo:
@@ -676,13 +679,13 @@ class Translator(nn.Module):
         counted = CountedRecording(recording, stream, None if drop_drums else loudness)
 
         def encoded() -> Iterator[Array]:
-            levelled = level_input(counted, self.sample_rate, self.level_db, follows=follows)
+            levelled = level_input(counted, self.sample_rate, self.level_db, follows=is_live)
             stream.gain_db, stream.n_samples = levelled.gain_db, recording.n_samples
             blocks = levelled.blocks
             if drop_drums:
                 blocks = (own for own, _ in split_percussion(blocks, self.sample_rate))
                 blocks = self._measured(blocks, loudness, levelled.gain_db or 0.0)
-            yield from self.encode_blocks(blocks)
+            yield from self.encode_blocks(blocks, is_live=is_live)
 
         stream.blocks = encoded()
         return stream
@@ -723,7 +726,7 @@ class Translator(nn.Module):
             match_level: How results are brought to the loudness of what was encoded, of streams
                 that were encoded here: "whole" by one gain, for which the decoded waveform is
                 stored on the disk; "running" by a gain that follows, so that the first block can
-                be heard before the last one is made; "off" not.
+                be heard before the last one is made; "off" not. What is live never waits.
             transpose: Semitones that notes are moved by; a fraction needs pitch latents.
 
         Yields:
@@ -752,9 +755,14 @@ class Translator(nn.Module):
             for stream, blocks in zip(streams, made, strict=True):
                 audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
                 matching = "off" if stream.loudness is None else match_level
+                is_live = options is not None and options.is_live
                 audio.is_matched = matching != "off"
                 audio.blocks = self._finished(
-                    self._matched(blocks, audio, matching), audio, mix, keep_drums=keep_drums
+                    self._matched(blocks, audio, matching, is_live=is_live),
+                    audio,
+                    mix,
+                    keep_drums=keep_drums,
+                    is_live=is_live,
                 )
                 yield audio
 
@@ -804,7 +812,12 @@ class Translator(nn.Module):
         )
 
     def _matched(
-        self, blocks: Iterator[Array], audio: AudioStream, match_level: LevelMatching
+        self,
+        blocks: Iterator[Array],
+        audio: AudioStream,
+        match_level: LevelMatching,
+        *,
+        is_live: bool,
     ) -> Iterator[Array]:
         """Bring decoded blocks to the loudness of what was encoded."""
 
@@ -819,13 +832,21 @@ class Translator(nn.Module):
         source = audio.latents.loudness
         if source is None or match_level == "off":
             return counted()
+        if is_live:
+            return match_live(counted(), self.sample_rate, source, report)
         if match_level == "whole":
             return match_whole(counted(), self.sample_rate, source, report)
-        seconds = min(max(self.window_seconds, LIVE_SECONDS), RUNNING_SECONDS)
+        seconds = min(self.window_seconds, RUNNING_SECONDS)
         return match_running(counted(), self.sample_rate, source, report, seconds=seconds)
 
     def _finished(
-        self, blocks: Iterator[Array], audio: AudioStream, mix: float, *, keep_drums: bool
+        self,
+        blocks: Iterator[Array],
+        audio: AudioStream,
+        mix: float,
+        *,
+        keep_drums: bool,
+        is_live: bool,
     ) -> Iterator[Array]:
         """Resample decoded blocks, lower their peaks, and give them the recording's length."""
 
@@ -836,7 +857,13 @@ class Translator(nn.Module):
         resampled = resample_blocks(blocks, self.sample_rate, audio.sample_rate)
         if mix < 1 or keep_drums:
             resampled = mix_with_recording(resampled, audio, mix, keep_drums=keep_drums)
-        for block in guard_peaks(resampled, audio.sample_rate, report):
+        guarded = guard_peaks(
+            resampled,
+            audio.sample_rate,
+            report,
+            seconds=LIVE_GUARD_SECONDS if is_live else GUARD_SECONDS,
+        )
+        for block in guarded:
             # What a block stands for was read before it was decoded, so the count of samples
             # cuts nothing before the input has ended.
             n_due = audio.n_due
@@ -855,7 +882,7 @@ class Translator(nn.Module):
         return to_array(np.concatenate([none, *stream.blocks]))
 
     @torch.inference_mode()
-    def encode_blocks(self, blocks: Iterable[Array]) -> Iterator[Array]:
+    def encode_blocks(self, blocks: Iterable[Array], *, is_live: bool = False) -> Iterator[Array]:
         """Encode a waveform of any length as it arrives.
 
         The result is that of encoding the whole at once, however it is cut into blocks. The
@@ -863,19 +890,14 @@ class Translator(nn.Module):
 
         Args:
             blocks: float32 [t] each, or [t, 2] of two channels, at the model's rate.
+            is_live: Whether each frame is encoded as soon as can be.
 
         Yields:
             Latents, float32 [l, D] or [l, 2, D].
         """
-        windows = run_in_windows(
-            self._frames(blocks),
-            self._encode_frames,
-            # Smaller ones than the decoder's, which would else wait for a whole one more.
-            window=self._window(self.window_seconds / 2),
-            before=self.encoder.frames_before,
-            after=self.encoder.frames_after,
-        )
-        for latents in windows:
+        # Shorter windows than the decoder's, which would else wait for a whole one more.
+        window = 1 if is_live else self._window(self.window_seconds / 2)
+        for latents in self.encoder.stream(self._whole_frames(blocks), window=window):
             yield latents.cpu().numpy()
 
     def decode_blocks(
@@ -942,8 +964,8 @@ class Translator(nn.Module):
             find_domain(name, self.decoders.names): share
             for name, share in parse_target(to).items()
         }
-        window = self._window(self.window_seconds)
         given = self.generation_options({}) if options is None else options
+        window = 1 if given.is_live else self._window(self.window_seconds)
         copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
         with ExitStack() as stack:
             made = []
@@ -986,35 +1008,16 @@ class Translator(nn.Module):
         """Return how many latent frames to work on at a time."""
         return max(1, round(seconds * self.latent_rate))
 
-    def _frames(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
-        """Cut a stream of samples into frames, float32 [l, hop_length] or [l, 2, hop_length]."""
-        rest: Array | None = None
+    def _whole_frames(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
+        """Pass samples on, float32 [t] or [t, 2], and fill up the last latent frame."""
+        n_samples = 0
+        channels: tuple[int, ...] = ()
         for block in blocks:
-            samples = block if rest is None else np.concatenate([rest, block])
-            whole = len(samples) // self.hop_length * self.hop_length
-            if whole:
-                yield self._cut(samples[:whole])
-            rest = samples[whole:]
-        if rest is not None and len(rest):
-            missing = np.zeros((self.hop_length - len(rest), *rest.shape[1:]), np.float32)
-            yield self._cut(np.concatenate([rest, missing]))
-
-    def _cut(self, samples: Array) -> Tensor:
-        """Cut whole frames: float32 [l * hop_length, ...] to [l, ..., hop_length]."""
-        frames = self._to_device(samples.astype(np.float32, copy=False))
-        return frames.view(-1, self.hop_length, *samples.shape[1:]).movedim(1, -1)
-
-    def _encode_frames(self, frames: Tensor) -> Tensor:
-        """Encode frames [n, hop_length] or [n, C, hop_length] to latents [n, D] or [n, C, D]."""
-        latents: Tensor
-        if frames.dim() == 2:
-            latents = self.encoder(frames.reshape(1, -1))[0]
-            return latents
-        channels = frames.transpose(0, 1).flatten(1)
-        if (channels == channels[:1]).all():  # computed once, with the same result
-            latents = self.encoder(channels[:1]).transpose(0, 1).expand(-1, len(channels), -1)
-            return latents
-        return self.encoder.encode_channels(channels).transpose(0, 1)
+            n_samples += len(block)
+            channels = block.shape[1:]
+            yield self._to_device(block.astype(np.float32, copy=False))
+        if n_missing := -n_samples % self.hop_length:
+            yield torch.zeros(n_missing, *channels, device=self.device)
 
     def _latents(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
         for block in blocks:

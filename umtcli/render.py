@@ -165,10 +165,6 @@ def run_all(results: ItemResults, request: Request) -> None:
         sources, total_seconds = _open_all(results, request, own, (found, header), stack)
         if sources:
             translator = load_translator(found, _domains_of(request.to), request.device)
-            if request.is_live:
-                from core.translator import LIVE_WINDOW_SECONDS
-
-                translator.window_seconds = LIVE_WINDOW_SECONDS
             label = processes.label(f"{request.command.removesuffix('e')}ing")
             shown = processes.shown(results.env)
             progress = stack.enter_context(Progress(shown, label, total_seconds))
@@ -328,7 +324,9 @@ class _Work:
         self.translator = translator
         self.found = found
         self.progress = progress
-        self.options = translator.generation_options(request.options)
+        self.options = translator.generation_options(
+            {**request.options, "is_live": request.is_live}
+        )
         self._tags: dict[Input, Tags] = {}
 
     def write_latents(self, sources: list[Source]) -> None:
@@ -405,7 +403,7 @@ class _Work:
         self._tags[source.input] = opened.tags
         stream = self.translator.encode_stream(
             opened,
-            follows=self.request.is_live,
+            is_live=self.request.is_live,
             drop_drums=self.request.drop_drums or self.request.keep_drums,
         )
 

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BLOCK_SECONDS = 1
-_LIVE_BLOCK_SECONDS = 0.1  # for which somebody may be waiting
+_LIVE_BLOCK_SECONDS = 0.1  # at most, of what is there
+_LEAST_LIVE_SECONDS = 0.005  # for which somebody may be waiting
 _LENGTH_UNKNOWN = 1 << 60  # libsndfile gives 2**63 - 1
 # Bytes of a file that need not be samples: headers, tags, pictures, what a decoder reads ahead.
 _TOLERATED_BYTES = 1 << 16
@@ -120,7 +121,7 @@ class LiveWavReader:
 
     def read(self, start: int) -> tuple[int, Blocks]:  # noqa: ARG002 - a pipe begins where it is
         """Return 0 and the blocks."""
-        return 0, read_in_blocks(self._wav, _LIVE_BLOCK_SECONDS)
+        return 0, read_in_blocks(self._wav, _LIVE_BLOCK_SECONDS, at_least=_LEAST_LIVE_SECONDS)
 
 
 class SndfileReader:
@@ -346,9 +347,12 @@ def _without_name(stream: BinaryIO) -> BinaryIO | int:
     return descriptor
 
 
-def read_in_blocks(wav: WavReader, seconds: float) -> Blocks:
-    """Yield what is left of a WAV in blocks of this length."""
-    while len(block := wav.read(max(1, round(seconds * wav.format.sample_rate)))):
+def read_in_blocks(wav: WavReader, seconds: float, *, at_least: float | None = None) -> Blocks:
+    """Yield what is left of a WAV in blocks of this length, or of what has arrived by then."""
+    rate = wav.format.sample_rate
+    most = max(1, round(seconds * rate))
+    least = most if at_least is None else max(1, round(at_least * rate))
+    while len(block := wav.read(most, at_least=least)):
         yield block
 
 

@@ -30,6 +30,7 @@ LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
 FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
 GUARD_SECONDS = 0.05
+LIVE_GUARD_SECONDS = 0.005  # for who plays along, and waits twice as long
 GUARD_STEPS = 20  # in that time, at whose ends the gain is set
 SMALL_OFFSET_DB = -20.0  # of a constant offset beside the sound, below which it is left alone
 
@@ -131,16 +132,16 @@ def level_input(
     """Resample an input, and raise it to a level if it is quiet; it is never lowered.
 
     A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
-    are read here (after a minute of silence it is left as it is), or as it goes on, for who
-    plays along. A gain under 3 dB is not applied, and none is over 40 dB. A constant offset that
-    is not far below the sound is taken out.
+    are read here (after a minute of silence it is left as it is). Either is measured as it goes
+    on for who plays along. A gain under 3 dB is not applied, and none is over 40 dB. A constant
+    offset that is not far below the sound is taken out.
 
     Args:
         audio: The input; a live one is consumed.
         sample_rate: The wanted rate in Hz.
         target_db: The wanted level in dBFS, as `measure_level_db` defines it; None to leave the
             level as it is.
-        follows: Whether nothing of a live stream may wait; see `follow_level`.
+        follows: Whether nothing may wait, as for who plays along; see `follow_level`.
 
     Returns:
         The blocks with what is known of them.
@@ -154,7 +155,7 @@ def level_input(
         n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
     if target_db is None:
         return LevelledInput(blocks, 0.0, n_samples)
-    if audio.is_live and follows:
+    if follows:
         return LevelledInput(follow_level(blocks, sample_rate, target_db), None, n_samples)
     offset = _Offset()
     if audio.is_live:
@@ -171,7 +172,10 @@ def level_input(
 def follow_level(
     blocks: Iterable[NDArray[np.float32]], sample_rate: int, target_db: float
 ) -> Iterator[NDArray[np.float32]]:
-    """Raise a stream to a level by the gain that all of it so far asks for, 0.1 s after 0.1 s.
+    """Raise a stream to a level by the gain that all of it so far asks for.
+
+    The gain is measured every 0.1 s, and reached 0.1 s later, so that no sample has to wait for
+    those after it. It begins with 0 dB.
 
     Args:
         blocks: float32 (T,) or (T, C) each.
@@ -179,20 +183,55 @@ def follow_level(
         target_db: The wanted level in dBFS, of gated blocks as in `measure_level_db`.
 
     Yields:
-        The same, in blocks of 0.1 s but for the last.
+        The same, each block at once; the result does not depend on how they are cut.
     """
     powers: list[float] = []
     offset = _Offset()
-    before: tuple[float, NDArray[np.float64]] | None = None
-    for block in recut(offset.passed(blocks), max(1, round(FOLLOWED_SECONDS * sample_rate))):
-        powers.append(_power(block))
+    offsets = [np.zeros(()), np.zeros(())]  # before and after the ramp
+
+    def gain_after(whole: NDArray[np.float32]) -> float:
+        for own in offset.passed([whole]):
+            powers.append(_power(own))
         level_db = _gated_db(np.array(powers))
-        now = 10 ** (matching_gain_db(level_db, target_db) / 20), offset.beside(level_db)
-        before = before or now
-        gains = np.linspace(before[0], now[0], len(block), dtype=np.float32)
-        offsets = np.linspace(before[1], now[1], len(block), dtype=np.float32)
-        yield (block - offsets) * _on_channels(gains, block)
-        before = now
+        offsets[:] = [offsets[1], offset.beside(level_db)]
+        return float(10 ** (matching_gain_db(level_db, target_db) / 20))
+
+    length = max(1, round(FOLLOWED_SECONDS * sample_rate))
+    for block, gains, share in ramped(blocks, length, gain_after):
+        moving = offsets[0] + _on_channels(share, block) * (offsets[1] - offsets[0])
+        yield (block - moving.astype(np.float32)) * _on_channels(gains, block)
+
+
+def ramped(
+    blocks: Iterable[NDArray[np.float32]],
+    length: int,
+    gain_after: Callable[[NDArray[np.float32]], float],
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+    """Pass a stream on with gains that follow it, and wait for nothing.
+
+    Args:
+        blocks: float32 (T,) or (T, C) each.
+        length: Samples between two gains; a new one is reached that much later.
+        gain_after: Returns the gain that is wanted after so many samples more.
+
+    Yields:
+        Samples, their gains (T,), and how far they are on the way from gain to gain, 0..1 (T,).
+        The first gain is 1.
+    """
+    before = now = 1.0
+    heard: list[NDArray[np.float32]] = []
+    place = 0
+    for block in blocks:
+        rest = block
+        while len(rest):
+            part, rest = rest[: length - place], rest[length - place :]
+            share = np.arange(place, place + len(part), dtype=np.float32) / np.float32(length)
+            yield part, np.float32(before) + share * np.float32(now - before), share
+            heard.append(part)
+            place += len(part)
+            if place == length:
+                before, now = now, gain_after(np.concatenate(heard))
+                heard, place = [], 0
 
 
 def matching_gain_db(level_db: float, target_db: float) -> float:
@@ -207,7 +246,11 @@ def matching_gain_db(level_db: float, target_db: float) -> float:
 
 
 def guard_peaks(
-    blocks: Iterable[NDArray[np.float32]], sample_rate: int, report: Callable[[float], None]
+    blocks: Iterable[NDArray[np.float32]],
+    sample_rate: int,
+    report: Callable[[float], None],
+    *,
+    seconds: float = GUARD_SECONDS,
 ) -> Iterator[NDArray[np.float32]]:
     """Lower the gain around peaks that exceed full scale; all else passes unchanged.
 
@@ -218,11 +261,12 @@ def guard_peaks(
         blocks: float32 (T,) or (T, C) each.
         sample_rate: Hz.
         report: Called once at the end with the lowest gain in dB, if it was lowered.
+        seconds: In which the gain moves.
 
     Yields:
-        The same within [-1, 1], 0.1 s later at most.
+        The same within [-1, 1], twice as many seconds later at most.
     """
-    length = GUARD_STEPS * max(1, round(GUARD_SECONDS / GUARD_STEPS * sample_rate))
+    length = GUARD_STEPS * max(1, round(seconds / GUARD_STEPS * sample_rate))
     lowest = 1.0
     free = np.ones(GUARD_STEPS)
     before, waiting = free, None  # limits of the block before, and the block that waits

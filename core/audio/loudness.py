@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, recut
+from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, ramped, recut
 from core.errors import AudioError
 from core.files import temporary_file
 
@@ -31,7 +31,6 @@ LevelMatching = Literal["whole", "running", "off"]
 
 BLOCK_SECONDS = 0.4
 RUNNING_SECONDS = 10.0  # after which a running gain moves on
-LIVE_SECONDS = 0.4  # likewise, for what is played along with
 RAMP_SECONDS = 2.0  # at most, in which it moves
 MAX_GAIN_DB = 24.0  # more would raise mostly noise
 # Both filters of BS.1770 at 48 kHz, feed-forward and feed-back coefficients: the head's effect on
@@ -185,6 +184,39 @@ def match_running(
         ramp[:n_moving] = np.linspace(gain or now, now, n_moving)
         yield block * (ramp if block.ndim == 1 else ramp[:, None])
         gain = now
+
+
+def match_live(
+    blocks: Iterable[Array],
+    sample_rate: int,
+    source: LoudnessMeter,
+    report: Callable[[float], None],
+) -> Iterator[Array]:
+    """Bring a stream to the loudness of another without waiting for either.
+
+    The gain is measured every 0.4 s, and reached 0.4 s later. It begins with 0 dB.
+
+    Args:
+        blocks: float32 (T,) or (T, C) each.
+        sample_rate: Hz.
+        source: The other, which is ahead of the blocks.
+        report: Called with each gain in dB.
+
+    Yields:
+        The same, each block at once; the result does not depend on how they are cut.
+    """
+    meter = LoudnessMeter()
+
+    def gain_after(whole: Array) -> float:
+        meter.push(whole, sample_rate)
+        n_blocks = min(len(source.powers), len(meter.powers)) or None
+        wanted_db = source.loudness_db(n_blocks)
+        if wanted_db == -math.inf:
+            return 1.0
+        return _gain(wanted_db, meter.loudness_db(n_blocks), report)
+
+    for block, gains, _ in ramped(blocks, round(BLOCK_SECONDS * sample_rate), gain_after):
+        yield block * (gains if block.ndim == 1 else gains[:, None])
 
 
 def _gain(wanted_db: float, found_db: float, report: Callable[[float], None]) -> float:

@@ -90,15 +90,23 @@ class ByteStream:
         self._may_hold_bytes = not is_fresh
         self.position = 0
 
-    def take(self, n_bytes: int, *, timeout_seconds: float | None = None) -> bytes:
+    def take(
+        self, n_bytes: int, *, at_least: int | None = None, timeout_seconds: float | None = None
+    ) -> bytes:
         """Take this many bytes, fewer at the end of the stream only.
+
+        Args:
+            n_bytes: How many.
+            at_least: How many are enough where no more have arrived; None for all.
+            timeout_seconds: How long nothing may arrive; None for any time.
 
         Raises:
             TimeoutError: Nothing arrived for so long.
         """
         pieces = []
         wanted = n_bytes
-        while wanted > 0:
+        spare = 0 if at_least is None else n_bytes - at_least
+        while wanted > spare:
             if timeout_seconds is not None and not self._may_hold_bytes:
                 self._await(timeout_seconds)
             piece = self._read_some(wanted)
@@ -211,23 +219,25 @@ class WavReader:
         assert self._format is not None
         return self._format
 
-    def read(self, n_samples: int) -> NDArray[np.float32]:
+    def read(self, n_samples: int, *, at_least: int | None = None) -> NDArray[np.float32]:
         """Read the next samples; waits for them.
 
         Args:
             n_samples: Samples per channel wanted.
+            at_least: How many are waited for; None for all.
 
         Returns:
-            float32 (T, C), in [-1, 1] for PCM. T is less than `n_samples` at the end of a
+            float32 (T, C), in [-1, 1] for PCM. T is less than what is waited for at the end of a
             recording only, and 0 at the end of the last.
 
         Raises:
             TimeoutError: Nothing arrived for as long as was allowed.
             AudioError: Another recording follows, in another format.
         """
-        data = self._read_data(n_samples)
+        at_least = n_samples if at_least is None else at_least
+        data = self._read_data(n_samples, at_least)
         while not data and self._next_recording():
-            data = self._read_data(n_samples)
+            data = self._read_data(n_samples, at_least)
         return _to_float(data, self.format.encoding).reshape(-1, self.format.n_channels)
 
     def skip_samples(self, n_samples: int) -> None:
@@ -242,15 +252,18 @@ class WavReader:
             if left and not self._next_recording():
                 return
 
-    def _read_data(self, n_samples: int) -> bytes:
+    def _read_data(self, n_samples: int, at_least: int) -> bytes:
         """Read whole samples of the current recording; none at its end."""
-        wanted = n_samples * self.format.sample_bytes
+        size = self.format.sample_bytes
+        wanted, enough = n_samples * size, at_least * size
         if self._unread is not None:
-            wanted = min(wanted, self._unread)
-        data = self._bytes.take(wanted, timeout_seconds=self._timeout)
+            wanted, enough = min(wanted, self._unread), min(enough, self._unread)
+        data = self._bytes.take(wanted, at_least=enough, timeout_seconds=self._timeout)
+        if len(data) % size and len(data) >= enough:  # the rest of a sample is on its way
+            data += self._bytes.take(-len(data) % size, timeout_seconds=self._timeout)
         if self._unread is not None:
             self._unread -= len(data)
-            if len(data) < wanted and self._unread:
+            if len(data) < enough and self._unread:
                 self._report_missing(self._unread)
                 self._unread = 0
         return data[: len(data) - len(data) % self.format.sample_bytes]

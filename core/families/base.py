@@ -8,10 +8,12 @@ loop, checkpoints, model file, commands, evaluation — depends on this module o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import Tensor, nn
+
+from core.families.windows import run_in_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -19,7 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """Base of a family's generation options: a frozen dataclass, every field with a default."""
+    """Base of a family's generation options: a frozen dataclass, every field with a default.
+
+    Attributes:
+        is_live: Whether the result is heard while the source is played. It is then made frame by
+            frame, and looks no further ahead than the networks have to.
+    """
+
+    is_live: bool = field(default=False, kw_only=True)
 
 
 ConfigT = TypeVar("ConfigT")
@@ -30,11 +39,13 @@ class Encoder(nn.Module, ABC):
     """Maps a waveform to latents; shared by all domains.
 
     Attributes:
+        hop_length: Samples per latent frame.
         frames_before: Latent frames before a frame whose samples can change it.
         frames_after: Latent frames after it, likewise.
         score_weight: Of `score_loss` in training; 0 for a family that learns nothing from scores.
     """
 
+    hop_length: int
     frames_before: int
     frames_after: int
     score_weight: float = 0.0
@@ -61,16 +72,28 @@ class Encoder(nn.Module, ABC):
             Latents, float [B, L, D] with L = T / hop length.
         """
 
-    def encode_channels(self, waveform: Tensor) -> Tensor:
-        """Encode the channels of one recording, for families that play more than one.
+    def stream(self, samples: Iterator[Tensor], *, window: int) -> Iterator[Tensor]:
+        """Encode a recording as it arrives, with the latents of the whole.
 
         Args:
-            waveform: float [C, T], as for `forward`.
+            samples: float [t] each, or [t, C] of C channels if the family plays more than one; in
+                all a multiple of the hop length.
+            window: Latent frames to work on at a time. Here a window is at least as long as its
+                context, or most of the work would be done over and over.
 
-        Returns:
-            Latents, float [C, L, D]. Of channels that are the same, those of one.
+        Yields:
+            Latents, float [l, D], or [l, C, D] of C channels. Of channels that are the same, those
+            of one. They do not depend on how the samples are cut into blocks.
         """
-        raise NotImplementedError
+        hop = self.hop_length
+        return run_in_windows(
+            samples,
+            lambda own: self(own.unsqueeze(0))[0],
+            window=max(window, self.frames_before) * hop,
+            before=self.frames_before * hop,
+            after=self.frames_after * hop,
+            ratio=hop,
+        )
 
 
 class Decoder(nn.Module, ABC, Generic[OptionsT]):

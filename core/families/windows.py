@@ -1,15 +1,23 @@
-"""A network applied to a long sequence in windows, with the result of the whole."""
+"""Networks applied to a long sequence as it arrives, with the result of the whole.
+
+In: blocks of a sequence, frames first. Out: blocks of results. A network of several layers can be
+applied as a chain of `run_in_context`, each layer with its own context, so that nothing is computed
+twice but what a single layer looks back to. The first of the chain gets blocks of one length
+(`regroup`), so that nothing depends on how the sequence arrives, not even rounding.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 def run_in_windows(
@@ -19,6 +27,7 @@ def run_in_windows(
     window: int,
     before: int,
     after: int,
+    ratio: int = 1,
 ) -> Iterator[Tensor]:
     """Apply a network to a long sequence in windows, as if it were applied to the whole.
 
@@ -34,27 +43,103 @@ def run_in_windows(
     The windows lie at multiples of `window`, however the sequence arrives in blocks.
 
     Args:
-        blocks: float [l, A] each, frames first.
-        run: The network, float [n, A] to float [n, B].
-        window: Frames kept of a window.
-        before: Frames of context before a window.
+        blocks: float [l, ...] each, frames first.
+        run: The network, float [n * ratio, ...] to float [n, B].
+        window: Frames kept of a window, a multiple of `ratio`.
+        before: Frames of context before a window, a multiple of `ratio`.
         after: Frames of context after it.
+        ratio: Frames of the sequence for each of the result's.
 
     Yields:
-        float [n, B]; together as many frames as came in.
+        float [n, B]; together as many as `ratio` goes into the frames that came in.
     """
-    pending: list[Tensor] = []
-    held = 0  # frames in `pending`
-    done = 0  # of those, how many are already yielded: context of the next window
+    return run_in_context(
+        regroup(blocks, window, first=window + after),
+        lambda frames, kept: run(frames)[kept],
+        before=before,
+        after=after,
+        ratio=ratio,
+    )
+
+
+def run_in_context(
+    blocks: Iterator[Tensor],
+    run: Callable[[Tensor, slice], T],
+    *,
+    before: int,
+    after: int,
+    ratio: int = 1,
+) -> Iterator[T]:
+    """Apply a layer to each block of a sequence as soon as the context after it is there.
+
+    Args:
+        blocks: float [l, ...] each, frames first.
+        run: The layer; gets frames, float [n * ratio, ...], and which of its n results to return.
+        before: Frames of context before a block, a multiple of `ratio`.
+        after: Frames of context after it.
+        ratio: Frames of the sequence for each of the result's.
+
+    Yields:
+        What `run` returns.
+    """
+    pending: Tensor | None = None
+    done = 0  # frames of `pending` whose results are out: context of what follows
     for block in blocks:
-        pending.append(block)
-        held += len(block)
-        while held >= done + window + after:
-            # One block may hold hours: cut from it, do not copy it for each window.
-            frames = torch.cat(pending) if len(pending) > 1 else pending[0]
-            yield run(frames[: done + window + after])[done : done + window]
-            keep_from = max(0, done + window - before)
-            pending = [frames[keep_from:]]
-            held, done = len(pending[0]), done + window - keep_from
-    if held > done:
-        yield run(torch.cat(pending))[done:]
+        pending = block if pending is None else torch.cat([pending, block])
+        ready = (len(pending) - after) // ratio * ratio
+        if ready > done:
+            yield run(pending, slice(done // ratio, ready // ratio))
+            keep_from = max(0, ready - before)
+            pending, done = pending[keep_from:], ready - keep_from
+    if pending is not None and len(pending) > done:
+        yield run(pending, slice(done // ratio, len(pending) // ratio))
+
+
+def regroup(blocks: Iterator[Tensor], length: int, *, first: int | None = None) -> Iterator[Tensor]:
+    """Cut a sequence into blocks of one length, whatever the blocks are in which it arrives.
+
+    Args:
+        blocks: float [l, ...] each.
+        length: Frames of a block; the last may be shorter.
+        first: Frames of the first block, if they are others.
+
+    Yields:
+        float [length, ...] each, none empty.
+    """
+    pieces: list[Tensor] = []
+    missing = first or length
+    for block in blocks:
+        rest = block
+        while len(rest) >= missing:
+            # One block may hold hours: cut from it, do not copy it for each piece.
+            yield torch.cat([*pieces, rest[:missing]]) if pieces else rest[:missing]
+            rest = rest[missing:]
+            pieces, missing = [], length
+        if len(rest):
+            pieces.append(rest)
+            missing -= len(rest)
+    if pieces:
+        yield torch.cat(pieces)
+
+
+def side_by_side(*streams: Iterator[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """Cut streams of equal length, of which some lag behind, into blocks that belong together.
+
+    Args:
+        streams: float [l, ...] each.
+
+    Yields:
+        A block of each stream, all of the same number of frames.
+    """
+    held: list[Tensor | None] = [None] * len(streams)
+    while True:
+        for index, stream in enumerate(streams):
+            block = held[index]
+            if block is None or not len(block):
+                held[index] = next(stream, None)
+        blocks = [block for block in held if block is not None]
+        if len(blocks) < len(streams):
+            return
+        n_frames = min(len(block) for block in blocks)
+        yield [block[:n_frames] for block in blocks]
+        held = [block[n_frames:] for block in blocks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import tee
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
 from core.families.spectral.stereo import excite_channels, share_oscillators, to_mean
 from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 from core.families.spectral.vibrato import Vibrato
-from core.families.windows import run_in_windows
+from core.families.windows import regroup, run_in_context, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,8 +108,8 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         config: The family's configuration.
 
     Attributes:
-        frames_before: Latent frames before a frame that can change the networks' values there.
-        frames_after: Latent frames after it, likewise.
+        frames_after: Latent frames after a frame that can change the networks' values there.
+        least_after: The same without pitches, which can also be smoothed over the past alone.
     """
 
     def __init__(self, config: SpectralConfig) -> None:
@@ -148,16 +149,14 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             has_pitch=config.pitch_latents,
         )
         self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
-        before, after = self.voices.frames_before, self.voices.frames_after
+        self.least_after = max(self.voices.frames_after, sum(block.padding[1] for block in blocks))
+        self.frames_after = self.least_after
         if config.pitch_latents:
             self.key_pitch = KeyPitch(config.sample_rate, config.hop_length)
             self.response = PitchResponse()
             reach = round(SMOOTHING_SECONDS / 2 * config.sample_rate / config.frame_length)
             self.n_taps = 2 * reach + 1
-            around = math.ceil(reach / config.downsampling)
-            before, after = max(before, around), max(after, around)
-        self.frames_before = max(sum(block.padding[0] for block in blocks), before)
-        self.frames_after = max(sum(block.padding[1] for block in blocks), after)
+            self.frames_after = max(self.least_after, math.ceil(reach / config.downsampling))
         sizes = {"amplitude": self.n_partials, "deviation": self.n_partials}
         sizes |= {"noise": config.noise_bands}
         if config.pitch_latents:
@@ -197,25 +196,73 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         envelopes; `split` takes them apart.
         """
         batch, n_latents, _ = latents.shape
-        n_keys, downsampling = self.config.key_channels, self.config.downsampling
         values = self.head(self.norm(self.blocks(self.input(latents))))
-        # Undo the encoder's tanh; noise in training may have pushed a latent beyond 1.
-        keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
-        pitch = latents[..., 2 * N_KEYS : n_keys]
-        features = torch.cat([keys, pitch], dim=2).view(batch, n_latents, -1, N_KEYS)
-        envelopes = self.voices(features, latents[..., n_keys:])
-        parts = [values.view(batch, n_latents * downsampling, -1), envelopes]
+        features = self._features(latents)
+        envelopes = self.voices(features, latents[..., self.config.key_channels :])
+        parts = [values.view(batch, n_latents * self.config.downsampling, -1), envelopes]
         if self.config.pitch_latents:
-            parts[1:1] = self._pitches(pitch, keys[..., :N_KEYS])
+            parts[1:1] = self._pitches(features[:, :, 2], features[:, :, 0])
         return torch.cat(parts, dim=2)
 
     @torch.no_grad()
-    def _pitches(self, deviation: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    def _pitches(
+        self, deviation: Tensor, presence: Tensor, n_ahead: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return smoothed deviations and tuning vectors of frames, [B, N, keys] and [B, N, 2]."""
         n_repeats = self.config.downsampling
-        smoothed = smooth(deviation, presence, n_repeats, self.n_taps)
+        smoothed = smooth(deviation, presence, n_repeats, self.n_taps, n_ahead)
         tuning = tuning_vector(deviation, presence).repeat_interleave(n_repeats, dim=1)
         return smoothed, tuning
+
+    def stream(self, latents: Iterator[Tensor], *, is_live: bool = False) -> Iterator[Tensor]:
+        """Run the networks as latents arrive; see `predict`.
+
+        Args:
+            latents: float [l, D] each.
+            is_live: Whether pitches are smoothed over the past, and no more of what follows than
+                the networks see anyway.
+
+        Yields:
+            float [l, downsampling * values].
+        """
+        downsampling = self.config.downsampling
+        others, keys, rest, pitches = tee(latents, 4)
+        x = (self.input(own) for own in others)
+        for block in self.blocks:
+            assert isinstance(block, ConvNeXtBlock)
+            x = block.stream(x)
+        streams = [
+            (self.head(self.norm(own)) for own in x),
+            self.voices.stream(
+                (self._features(own) for own in keys),
+                (own[:, self.config.key_channels :] for own in rest),
+            ),
+        ]
+        if self.config.pitch_latents:
+            n_after = self.least_after if is_live else self.frames_after
+            n_ahead = min(self.n_taps // 2, n_after * downsampling)
+
+            def smoothed(own: Tensor, kept: slice) -> Tensor:
+                features = self._features(own).unsqueeze(0)
+                both = self._pitches(features[:, :, 2], features[:, :, 0], n_ahead)
+                return torch.cat(both, 2).view(len(own), -1)[kept]
+
+            before = math.ceil((self.n_taps - 1 - n_ahead) / downsampling)
+            streams[1:1] = [
+                run_in_context(
+                    pitches, smoothed, before=before, after=math.ceil(n_ahead / downsampling)
+                )
+            ]
+        for parts in side_by_side(*streams):
+            frames = [own.reshape(len(own) * downsampling, -1) for own in parts]
+            yield torch.cat(frames, dim=1).view(len(parts[0]), -1)
+
+    def _features(self, latents: Tensor) -> Tensor:
+        """Return presences, onsets and, if there are any, deviations: [..., 2 or 3, keys]."""
+        # Undo the encoder's tanh; noise in training may have pushed a latent beyond 1.
+        keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
+        pitch = latents[..., 2 * N_KEYS : self.config.key_channels]
+        return torch.cat([keys, pitch], dim=-1).unflatten(-1, (-1, N_KEYS))
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Take the networks' values apart: float [B, N, ...] by name."""
@@ -441,22 +488,21 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         phases = self.vibrato.draw(seed)
         n_channels = 1
 
-        def run(latents: Tensor) -> Tensor:
-            """Return the values of frames, and the levels of keys in each of several channels."""
+        def split(latents: Tensor) -> tuple[Tensor, Tensor]:
+            """Return the latents of all channels' mean, and the levels of keys in each channel."""
             nonlocal n_channels
             if latents.dim() == 2:
-                return self.predict(latents.unsqueeze(0)).view(len(latents), -1)
+                return latents, latents.new_zeros(len(latents), 0)
             n_channels = latents.shape[1]
             mean, sides = to_mean(latents.transpose(0, 1))
-            values = self.predict(mean).view(len(latents), -1)
-            return torch.cat([values, sides.transpose(0, 1).flatten(1)], dim=1)
+            return mean[0], sides.transpose(0, 1).flatten(1)
 
-        windows = run_in_windows(
-            gate.listen(blocks),
-            run,
-            window=window,
-            before=self.frames_before,
-            after=self.frames_after,
+        ahead = self.least_after if options.is_live else self.frames_after
+        latents = regroup(gate.listen(blocks), window, first=window + ahead)
+        means, beside = tee(map(split, latents))
+        windows = side_by_side(
+            self.stream((mean for mean, _ in means), is_live=options.is_live),
+            (sides for _, sides in beside),
         )
         state: NoteState | None = None
         tuning = None
@@ -468,7 +514,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 )
             tuning = torch.tensor(12 * math.log2(options.tuning / 440), device=phases.device)
         is_wide = False  # whether the channels have differed
-        for kept in windows:
+        for kept in (torch.cat(list(both), dim=1) for both in windows):
             is_wide = is_wide or bool(self._split_sides(kept, n_channels)[1].any())
             # In parts: channels take more memory, and are slower where it is not reused.
             for part in torch.split(kept, max(1, window // n_channels) if is_wide else window):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from core.families.spectral.stft import ALL
+from core.families.windows import run_in_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ConvNeXtBlock(nn.Module):
@@ -42,9 +50,19 @@ class ConvNeXtBlock(nn.Module):
         self.project = nn.Linear(hidden, channels)
         self.scale = nn.Parameter(torch.full((channels,), 0.1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float [B, N, C] to float [B, N, C]."""
-        y = self.depthwise(F.pad(x.transpose(1, 2), self.padding)).transpose(1, 2)
+    def forward(self, x: Tensor, kept: slice = ALL) -> Tensor:
+        """Map float [B, N, C] to float [B, N, C], or as many frames as are kept."""
+        padded = F.pad(x.transpose(1, 2), self.padding)
+        if kept != ALL:
+            padded = padded[..., kept.start : kept.stop + sum(self.padding)]
+        y = self.depthwise(padded).transpose(1, 2)
         y = self.project(F.gelu(self.expand(self.norm(y))))
-        result: Tensor = x + self.scale * y
+        result: Tensor = x[:, kept] + self.scale * y
         return result
+
+    def stream(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Map blocks of float [l, C] to blocks of float [l, C], as they arrive."""
+        before, after = self.padding
+        return run_in_context(
+            frames, lambda x, kept: self(x.unsqueeze(0), kept)[0], before=before, after=after
+        )

@@ -14,7 +14,9 @@ instrument is such a recurrence; Smith 2010, "Physical Audio Signal Processing".
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from itertools import tee
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,11 @@ from torch.autograd.function import once_differentiable
 
 from core.families.spectral.pitch import share_of_key
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, harmonics_of, key_to_hz
+from core.families.spectral.stft import ALL
+from core.families.windows import run_in_context, side_by_side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The timbres before training: two are sustained as long as a key is present, the second one
 # duller; two are struck at its onset, the first one brighter and shorter.
@@ -62,8 +69,7 @@ class NoteEnvelopes(nn.Module):
         has_pitch: Whether latents have the keys' deviations.
 
     Attributes:
-        frames_before: Latent frames before a frame that can change it.
-        frames_after: Latent frames after it.
+        frames_after: Latent frames after a frame that can change it.
     """
 
     def __init__(
@@ -92,7 +98,6 @@ class NoteEnvelopes(nn.Module):
         self.own = nn.Parameter(first.expand(-1, -1, N_KEYS).clone())
         self.struck = nn.Parameter(torch.where(sustained, 0.0, NEPERS_PER_ONSET) / STEP)
         self.key_scale = nn.Parameter(torch.ones(N_KEYS))
-        self.frames_before = 1 + (TAPS - 1) * sum(DILATIONS)
         self.frames_after = 1
 
     def forward(self, keys: Tensor, others: Tensor) -> Tensor:
@@ -106,12 +111,49 @@ class NoteEnvelopes(nn.Module):
         Returns:
             Logarithms of excitations and of decays, float [B, N, 2 * timbres * keys].
         """
-        batch, n_latents, _, _ = keys.shape
+        x = self._begin(keys, others)
+        for layer in self.past:
+            x = _with_past(layer, x)
+        return self._finish(x, keys)
+
+    def stream(self, keys: Iterator[Tensor], others: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Predict as `forward` does, as latents arrive.
+
+        Args:
+            keys: float [l, 2 or 3, keys] each.
+            others: float [l, others] each.
+
+        Yields:
+            float [l, frames_per_latent * 2 * timbres * keys].
+        """
+        heard, keys = tee(keys)
+        both = (torch.cat([own.flatten(1), rest], 1) for own, rest in side_by_side(heard, others))
+        n_keys = N_KEYS * (3 if self.has_pitch else 2)
+
+        def begin(frames: Tensor, kept: slice) -> Tensor:
+            own, rest = frames[:, :n_keys], frames[:, n_keys:]
+            x = self._begin(own.view(1, len(own), -1, N_KEYS), rest.unsqueeze(0))
+            return x[0, :, kept].transpose(0, 1)
+
+        x = run_in_context(both, begin, before=1, after=self.frames_after)
+        for layer, dilation in zip(self.past, DILATIONS, strict=True):
+            x = run_in_context(
+                x, partial(_in_context, layer), before=(TAPS - 1) * dilation, after=0
+            )
+        for own, hidden in side_by_side(keys, x):
+            yield self._finish(hidden.transpose(0, 1).unsqueeze(0), own.unsqueeze(0))[0].view(
+                len(own), -1
+            )
+
+    def _begin(self, keys: Tensor, others: Tensor) -> Tensor:
+        """Return the convolutions' input, float [B, channels, L, keys]."""
         x = keys.transpose(1, 2).contiguous(memory_format=torch.channels_last)
         common = self.others(others).transpose(1, 2).unsqueeze(3)
-        x = F.gelu(self.input(x) + self.key_bias + common)
-        for layer, dilation in zip(self.past, DILATIONS, strict=True):
-            x = x + F.gelu(layer(F.pad(x, (0, 0, (TAPS - 1) * dilation, 0))))
+        return F.gelu(self.input(x) + self.key_bias + common)
+
+    def _finish(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Turn their output, float [B, channels, L, keys], into that of `forward`."""
+        batch, n_latents, _, _ = keys.shape
         presence, onset = keys[:, :, 0], keys[:, :, 1]
         level = NEPERS_PER_SALIENCE * self.key_scale * (presence - 1)
         if self.has_pitch:
@@ -130,6 +172,21 @@ class NoteEnvelopes(nn.Module):
         """Return the amplitudes before the first note, float32 [B, timbres * keys]."""
         shape = (len(values), N_TIMBRES * N_KEYS)
         return torch.full(shape, math.exp(EXCITATION_LIMITS[0]), device=values.device)
+
+
+def _with_past(layer: nn.Module, x: Tensor, kept: slice = ALL) -> Tensor:
+    """Apply a convolution over the past, float [B, channels, L, keys] to as many kept frames."""
+    assert isinstance(layer, nn.Conv2d)
+    reach = (TAPS - 1) * layer.dilation[0]
+    padded = F.pad(x, (0, 0, reach, 0))
+    if kept != ALL:
+        padded = padded[:, :, kept.start : kept.stop + reach]
+    return x[:, :, kept] + F.gelu(layer(padded))
+
+
+def _in_context(layer: nn.Module, frames: Tensor, kept: slice) -> Tensor:
+    """Apply it to float [l, channels, keys]."""
+    return _with_past(layer, frames.transpose(0, 1).unsqueeze(0), kept)[0].transpose(0, 1)
 
 
 class NoteSpectra(nn.Module):

@@ -25,6 +25,7 @@ from core.families.spectral.salience import (
     fft_length,
     key_to_hz,
 )
+from core.families.spectral.stft import ALL, pad_to_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,17 +122,18 @@ class KeyPitch(nn.Module):
         return deviation_of(total, weighted), total
 
     @torch.no_grad()
-    def moments(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, waveform: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor]:
         """Return powers, and deviations times powers, which channels have a mean of.
 
         Args:
             waveform: float [B, T].
+            kept: The frames to return.
 
         Returns:
             float [B, L, keys] each.
         """
         measured = [
-            self._measure(waveform, n_fft, n_used)
+            self._measure(waveform, n_fft, n_used, kept)
             for n_fft, n_used in zip(self.n_ffts, self.n_used, strict=True)
         ]
         frequency, power = (torch.cat(one, dim=2) for one in zip(*measured, strict=True))
@@ -141,10 +143,11 @@ class KeyPitch(nn.Module):
         weight = power[..., self.places] * belonging * self.weights.unsqueeze(2)
         return weight.sum((3, 4)), (weight * deviation).sum((3, 4))
 
-    def _measure(self, waveform: Tensor, n_fft: int, n_used: int) -> tuple[Tensor, Tensor]:
+    def _measure(
+        self, waveform: Tensor, n_fft: int, n_used: int, kept: slice
+    ) -> tuple[Tensor, Tensor]:
         """Return the frequency in Hz and the power of bins 0 and up, float [B, L, n_used]."""
-        padding = (n_fft - self.hop_length) // 2
-        padded = F.pad(waveform, (padding, n_fft - self.hop_length - padding))
+        padded = pad_to_windows(waveform, n_fft, self.hop_length, kept)
         plain = torch.fft.rfft(padded.unfold(1, n_fft, self.hop_length) / n_fft)[..., : n_used + 1]
         middle = plain[..., 1:-1]
         below, above = plain[..., :-2], plain[..., 2:]
@@ -179,7 +182,9 @@ def is_clear(presence: Tensor) -> Tensor:
     return (presence > FAINTEST_PRESENCE) & (presence > loudest - PRESENCE_RANGE)
 
 
-def smooth(deviation: Tensor, presence: Tensor, n_repeats: int, n_taps: int) -> Tensor:
+def smooth(
+    deviation: Tensor, presence: Tensor, n_repeats: int, n_taps: int, n_ahead: int | None = None
+) -> Tensor:
     """Average deviations over time, weighted by amplitude, so that vibrato is left out.
 
     Args:
@@ -187,6 +192,8 @@ def smooth(deviation: Tensor, presence: Tensor, n_repeats: int, n_taps: int) -> 
         presence: float [B, L, keys].
         n_repeats: Frames of the result per latent frame.
         n_taps: Frames that are averaged, an odd number.
+        n_ahead: How many of these lie ahead; None for half of them. With fewer, glides are followed
+            later by as much.
 
     Returns:
         float [B, L * n_repeats, keys]; NaN where no clear tone is near.
@@ -194,7 +201,8 @@ def smooth(deviation: Tensor, presence: Tensor, n_repeats: int, n_taps: int) -> 
     weight = is_clear(presence) * 10 ** (AMPLITUDE_PER_PRESENCE * (presence - 1))
     weight = weight + _same_tone(deviation, weight, 1) + _same_tone(deviation, weight, -1)
     both = torch.stack([weight * deviation, weight]).repeat_interleave(n_repeats, dim=2)
-    padded = F.pad(both.transpose(2, 3).flatten(0, 2), (n_taps // 2, n_taps // 2))
+    n_ahead = n_taps // 2 if n_ahead is None else n_ahead
+    padded = F.pad(both.transpose(2, 3).flatten(0, 2), (n_taps - 1 - n_ahead, n_ahead))
     window = padded.new_ones(1, 1, n_taps)
     window[..., 0] = window[..., -1] = 0.5
     summed = F.conv1d(padded.unsqueeze(1), window).view(*both.mT.shape).mT

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.stft import spectrogram
+from core.families.spectral.stft import ALL, spectrogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +61,9 @@ class PitchGrid(nn.Module):
     ) -> None:
         super().__init__()
         self.hop_length = hop_length
-        n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
+        self.n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
         # On the CPU also where networks are built without data to look at their shapes.
-        bins = torch.arange(n_bins, device="cpu")
+        bins = torch.arange(self.n_bins, device="cpu")
         keys = LOWEST_KEY + (bins - BINS_PER_KEY // 2) / BINS_PER_KEY
         hertz = key_to_hz(keys)
         self.n_ffts: list[int] = []
@@ -81,11 +81,11 @@ class PitchGrid(nn.Module):
         """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
         return compress(self.power(waveform))
 
-    def power(self, waveform: Tensor) -> Tensor:
-        """Map float [B, T] to power before it is compressed, float [B, L, bins]."""
+    def power(self, waveform: Tensor, kept: slice = ALL) -> Tensor:
+        """Map float [B, T] to power before it is compressed, float [B, L, bins] of kept frames."""
         return torch.stack(
             [
-                spectrogram(waveform, n_fft, self.hop_length, len(filters)).square() @ filters
+                spectrogram(waveform, n_fft, self.hop_length, len(filters), kept).square() @ filters
                 for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
             ]
         ).sum(0)
@@ -144,12 +144,13 @@ class Salience(nn.Module):
         nn.init.zeros_(self.output.bias)
         self.context_frames = 2
 
-    def forward(self, grid: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, grid: Tensor, sharp: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor]:
         """Estimate presences and onsets.
 
         Args:
             grid: Pitch grid of latent frames, float [B, L, bins].
             sharp: Pitch grid of short windows, float [B, N, bins], N = L * frames_per_latent.
+            kept: The latent frames to return.
 
         Returns:
             Presence and onset of the keys, float [B, L, keys] each.
@@ -165,14 +166,14 @@ class Salience(nn.Module):
         both = both.permute(0, 1, 3, 2, 4).flatten(3)  # [B, L, keys, 2 * frames_per_latent]
         levels = grid.view(batch, n_frames, -1, BINS_PER_KEY)
         x = F.gelu(self.stack(_stacked(torch.cat([levels, both], dim=3))))
-        x = x + F.gelu(self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        x = (x + F.gelu(self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))[:, kept]
         x = F.gelu(self.mix(x))
         if self.explains_overtones:
             x = x + F.gelu(self.explained(_gathered(self.found(x), BELOW, 0.0)))
         correction = self.output(x)
-        presence = at_fundamentals(grid) + correction[..., 0]
+        presence = at_fundamentals(grid[:, kept]) + correction[..., 0]
         rises = rise[..., :N_KEYS].reshape(batch, n_frames, self.frames_per_latent, N_KEYS)
-        onset = 4 * rises.amax(2) - 1
+        onset = 4 * rises[:, kept].amax(2) - 1
         return presence, onset + correction[..., 1]
 
 

@@ -12,8 +12,11 @@ from torch.autograd.function import once_differentiable
 FAINTEST = 1e-12  # power added to every bin, so that the root has a finite gradient at silence
 
 
+ALL = slice(None)  # of the frames of a waveform
+
+
 def spectrogram(
-    waveform: Tensor, n_fft: int, frame_length: int, n_bins: int | None = None
+    waveform: Tensor, n_fft: int, frame_length: int, n_bins: int | None = None, kept: slice = ALL
 ) -> Tensor:
     """Return magnitudes on the family's frame grid.
 
@@ -26,18 +29,42 @@ def spectrogram(
         n_fft: Hann window, in samples.
         frame_length: Samples between frames.
         n_bins: How many bins from 0 Hz up; None for all.
+        kept: The frames to return.
 
     Returns:
         float [B, T / frame_length, n_bins].
     """
     window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
-    padding = (n_fft - frame_length) // 2
-    padded = F.pad(waveform, (padding, n_fft - frame_length - padding))
+    padded = pad_to_windows(waveform, n_fft, frame_length, kept)
     all_bins = n_fft // 2 + 1
     magnitudes: Tensor = _Magnitudes.apply(  # type: ignore[no-untyped-call]
         padded, window / window.sum(), frame_length, min(n_bins or all_bins, all_bins)
     )
     return magnitudes
+
+
+def reach_of(n_fft: int, frame_length: int) -> tuple[int, int]:
+    """Return how many samples before and after its own a frame's window covers."""
+    before = (n_fft - frame_length) // 2
+    return before, n_fft - frame_length - before
+
+
+def pad_to_windows(waveform: Tensor, n_fft: int, frame_length: int, kept: slice = ALL) -> Tensor:
+    """Return the samples that the windows of frames cover, with silence beyond the ends.
+
+    Args:
+        waveform: float [B, T].
+        n_fft: Window, in samples.
+        frame_length: Samples between frames.
+        kept: The frames.
+
+    Returns:
+        float [B, t], of which `unfold(1, n_fft, frame_length)` makes the windows.
+    """
+    padded = F.pad(waveform, reach_of(n_fft, frame_length))
+    if kept == ALL:
+        return padded
+    return padded[:, kept.start * frame_length : (kept.stop - 1) * frame_length + n_fft]
 
 
 def overlap_add(frames: Tensor, frame_length: int) -> Tensor:
