@@ -798,7 +798,10 @@ class Translator(nn.Module):
             As `decode_streams`.
         """
         drop_drums = drop_drums or keep_drums
-        streams = [self.encode_stream(own, drop_drums=drop_drums) for own in recordings]
+        is_live = options is not None and options.is_live
+        streams = [
+            self.encode_stream(own, is_live=is_live, drop_drums=drop_drums) for own in recordings
+        ]
         yield from self.decode_streams(
             streams,
             to=to,

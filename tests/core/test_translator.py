@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -350,6 +351,65 @@ def test_channels_that_are_the_same_give_the_samples_of_mono(spectral, level):
     mono = spectral.translate(waveform, 11_025, to="organ")
     for channel in spectral.translate(np.stack([waveform, waveform]), 11_025, to="organ"):
         np.testing.assert_array_equal(channel, mono)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A recording that arrives in blocks of some length."""
+
+    samples: np.ndarray
+    length: int
+    sample_rate: int
+    is_live: bool = True
+    n_samples: int | None = None
+
+    @property
+    def is_stereo(self):
+        return self.samples.ndim == 2
+
+    def blocks(self):
+        return iter(np.split(self.samples, range(self.length, len(self.samples), self.length)))
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_what_is_live_does_not_depend_on_the_blocks_it_comes_in(tiny_spectral, n_channels):
+    """From one sample to all of them; level, loudness and peaks are followed alike."""
+    spectral = Translator.create(tiny_spectral.updated("model", pitch_latents=True), DOMAINS).eval()
+    options = spectral.generation_options({"is_live": True})
+    rate, n_samples = spectral.sample_rate, spectral.sample_rate
+    channels = [noise(n_samples, level=0.02, seed=seed) for seed in range(n_channels)]
+    samples = np.stack(channels, axis=1) if n_channels == 2 else channels[0]
+    samples[n_samples // 2 :] *= 20
+
+    def streamed(recording):
+        audios = spectral.translate_streams([recording], to="piano", options=options)
+        return np.concatenate(list(next(audios).blocks))
+
+    whole = streamed(Pieces(samples, n_samples, rate, is_live=False, n_samples=n_samples))
+    assert whole.shape == samples.shape
+    assert np.abs(whole).max() > 1e-3
+    for length in (1, 37, spectral.hop_length, 3001):
+        pieces = streamed(Pieces(samples, length, rate))
+        np.testing.assert_allclose(pieces, whole, atol=1e-5)
+
+
+def test_what_is_live_waits_no_longer_than_its_networks_look_ahead(spectral):
+    """And two steps of the peaks' guard, and a frame's overhang."""
+    taken = []
+    recording = Pieces(noise(4000), 8, spectral.sample_rate)
+
+    def blocks():
+        for block in recording.blocks():
+            taken.append(len(block))
+            yield block
+
+    config = spectral.config.model
+    options = spectral.generation_options({"is_live": True})
+    latents = spectral.encode_blocks(blocks(), is_live=True)
+    first = next(spectral.decode_blocks(latents, to="piano", options=options))
+    ahead = spectral.encoder.frames_after + spectral.decoders["piano"].least_after
+    assert len(first) > 0
+    assert sum(taken) <= (1 + ahead) * spectral.hop_length + config.n_fft
 
 
 def test_stereo_does_not_depend_on_how_it_is_cut(spectral):

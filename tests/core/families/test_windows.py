@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from core.families import get_family
-from core.families.windows import run_in_windows
+from core.families.windows import regroup, run_in_context, run_in_windows, side_by_side
 from core.presets import get_preset
 from core.translator import Translator
 
@@ -123,13 +123,59 @@ def test_spectral_encoder_states_its_context(trained, spectral):
     assert reach_in_frames(frames.grad) == (encoder.frames_before, encoder.frames_after)
 
 
-def test_spectral_decoder_states_its_networks_context(trained, spectral):
+def test_spectral_decoder_states_how_far_its_networks_look_ahead(trained, spectral):
     decoder = trained(get_family("spectral").decoder(spectral).double())
-    n_frames = 2 * max(decoder.frames_before, decoder.frames_after) + 5
+    n_frames = 400
     latents = torch.randn(n_frames, spectral.latent_dim, dtype=torch.float64).requires_grad_()
     values = decoder.predict(latents.unsqueeze(0))
     values.view(n_frames, -1)[n_frames // 2].sum().backward()
-    assert reach_in_frames(latents.grad) == (decoder.frames_before, decoder.frames_after)
+    assert reach_in_frames(latents.grad)[1] == decoder.least_after
+    assert decoder.least_after <= decoder.frames_after  # pitches have no gradient
+
+
+@pytest.mark.parametrize("window", [1, 3, 1000])
+def test_layer_by_layer_the_spectral_networks_give_what_they_give_at_once(
+    generator, trained, spectral, window
+):
+    """With windows of any length, and with frames that wait for nothing beyond their context."""
+    encoder, decoder = (
+        trained(build(spectral))
+        for build in (get_family("spectral").encoder, get_family("spectral").decoder)
+    )
+    n_frames = 60
+    waveform = torch.rand(n_frames * spectral.hop_length) - 0.5
+    read = []
+
+    def samples():
+        for piece in waveform.split(spectral.frame_length):
+            read.append(len(piece))
+            yield piece
+
+    with torch.inference_mode():
+        whole = encoder(waveform.unsqueeze(0))[0]
+        stream = encoder.stream(samples(), window=window)
+        first = next(stream)
+        context = encoder.frames_after * spectral.hop_length
+        assert sum(read) <= min(window * spectral.hop_length + context, len(waveform))
+        torch.testing.assert_close(torch.cat([first, *stream]), whole, atol=1e-5, rtol=0)
+        values = decoder.predict(whole.unsqueeze(0))[0].view(n_frames, -1)
+        blocks = regroup(iter([whole]), window)
+        streamed = torch.cat(list(decoder.stream(blocks)))
+        torch.testing.assert_close(streamed, values, atol=1e-4, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 40, [40], [3, 5, 32]])
+def test_streams_that_lag_behind_are_cut_alike(lengths):
+    sequence = torch.arange(40.0).unsqueeze(1)
+
+    def moved(frames, kept):
+        return F.pad(frames, (0, 0, 0, 7))[kept.start + 7 : kept.stop + 7]
+
+    late = run_in_context(iter(sequence.split(lengths)), moved, before=0, after=7)
+    pairs = list(side_by_side(iter(sequence.split(lengths)), late))
+    assert all(len(one) == len(other) > 0 for one, other in pairs)
+    for place, wanted in enumerate((sequence, F.pad(sequence, (0, 0, 0, 7))[7:])):
+        assert torch.equal(torch.cat([pair[place] for pair in pairs]), wanted)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"hop_length": 100}, {"encoder_layers": 8}])
@@ -171,7 +217,9 @@ def test_encoding_in_blocks_equals_encoding_the_whole(generator, translator, n_f
     np.testing.assert_allclose(latents, whole.numpy(), atol=1e-5)
 
 
-def test_encoding_with_one_frame_less_context_differs(generator, translator):
+def test_encoding_with_one_frame_less_context_differs(generator, tiny, trained):
+    translator = trained(Translator.create(tiny, ["piano"]))
+    translator.window_seconds = 2 * 7 / translator.latent_rate
     waveform = [(torch.rand(40 * translator.hop_length) - 0.5).numpy()]
     right = np.concatenate(list(translator.encode_blocks(waveform)))
     translator.encoder.frames_before -= 1
