@@ -53,7 +53,7 @@ def measure(model: str, to: str, seconds: float, n_channels: int) -> tuple[np.nd
     """Return the delay of each piece that was read, in seconds, and the processor's share."""
     samples = music(seconds, n_channels)
     command = [sys.executable, "-m", "umtcli", "translate", "--to", to, "-m", model]
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own program
         [*command, "--live", "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
     assert process.stdin is not None

@@ -91,6 +91,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
+LIVE_FRAMES = 2  # latent frames at a time; one by one they take twice the processor time
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 LARGEST_SAMPLE = 16.0  # beyond, floats are integers that nobody has scaled
 
@@ -899,7 +900,7 @@ class Translator(nn.Module):
             Latents, float32 [l, D] or [l, 2, D].
         """
         # Shorter windows than the decoder's, which would else wait for a whole one more.
-        window = 1 if is_live else self._window(self.window_seconds / 2)
+        window = LIVE_FRAMES if is_live else self._window(self.window_seconds / 2)
         for latents in self.encoder.stream(self._whole_frames(blocks), window=window):
             yield latents.cpu().numpy()
 
@@ -968,7 +969,7 @@ class Translator(nn.Module):
             for name, share in parse_target(to).items()
         }
         given = self.generation_options({}) if options is None else options
-        window = 1 if given.is_live else self._window(self.window_seconds)
+        window = LIVE_FRAMES if given.is_live else self._window(self.window_seconds)
         copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
         with ExitStack() as stack:
             made = []

@@ -18,7 +18,7 @@ from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
 from core.families.spectral.transposition import transpose
 from core.streams import LatentStream
-from core.translator import Translator, as_waveform
+from core.translator import LIVE_FRAMES, Translator, as_waveform
 
 DOMAINS = ("piano", "organ")
 
@@ -409,7 +409,7 @@ def test_what_is_live_waits_no_longer_than_its_networks_look_ahead(spectral):
     first = next(spectral.decode_blocks(latents, to="piano", options=options))
     ahead = spectral.encoder.frames_after + spectral.decoders["piano"].least_after
     assert len(first) > 0
-    assert sum(taken) <= (1 + ahead) * spectral.hop_length + config.n_fft
+    assert sum(taken) <= (LIVE_FRAMES + ahead) * spectral.hop_length + config.n_fft
 
 
 def test_stereo_does_not_depend_on_how_it_is_cut(spectral):

@@ -88,7 +88,7 @@ def run(
         bool,
         typer.Option(
             "--live",
-            help="Spectral models: play along with a pipe, about a second behind, for more work.",
+            help="Spectral models: play along with a pipe, 0.23 s behind what is read.",
         ),
     ] = False,
     is_json: options.Json = False,

@@ -227,7 +227,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         """
         downsampling = self.config.downsampling
         others, keys, rest, pitches = tee(latents, 4)
-        x = (self.input(own) for own in others)
+        x: Iterator[Tensor] = (self.input(own) for own in others)
         for block in self.blocks:
             assert isinstance(block, ConvNeXtBlock)
             x = block.stream(x)
@@ -262,7 +262,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         # Undo the encoder's tanh; noise in training may have pushed a latent beyond 1.
         keys = latents[..., : 2 * N_KEYS].clamp(-0.999, 0.999).atanh()
         pitch = latents[..., 2 * N_KEYS : self.config.key_channels]
-        return torch.cat([keys, pitch], dim=-1).unflatten(-1, (-1, N_KEYS))
+        return torch.cat([keys, pitch], dim=-1).view(*latents.shape[:-1], -1, N_KEYS)
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Take the networks' values apart: float [B, N, ...] by name."""

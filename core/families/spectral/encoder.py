@@ -107,10 +107,12 @@ class SpectralEncoder(Encoder):
         context = self.salience.context_frames
         # Each window in samples, the samples between its frames, and latent frames to either side
         # of what it measures that a network sees.
-        of_blocks = [sum(block.padding[side] for block in blocks) for side in (0, 1)]
+        before, after = (sum(block.padding[side] for block in blocks) for side in (0, 1))
         windows = [(n_fft, hop, context, context) for n_fft in self.grid.n_ffts]
         windows += [(n_fft, frame_length, context + 1, context) for n_fft in self.sharp_grid.n_ffts]
-        windows += [(n_fft, frame_length, *of_blocks) for n_fft in (self.long_fft, self.short_fft)]
+        windows += [
+            (n_fft, frame_length, before, after) for n_fft in (self.long_fft, self.short_fft)
+        ]
         windows += [(n_fft, hop, 0, 0) for n_fft in (self.pitch.n_ffts if self.pitch else ())]
         reaches = [reach_of(n_fft, length) for n_fft, length, *_ in windows]
         self.samples_before, self.samples_after = map(max, zip(*reaches, strict=True))
@@ -148,12 +150,15 @@ class SpectralEncoder(Encoder):
             return self._measure(own.T, kept, are_channels=True)
 
         def find_notes(both: Tensor, kept: slice) -> Tensor:
-            grid, sharp = both.split([n_bins, both.shape[1] - n_bins], dim=1)
+            grid, sharp = torch.split(both, [n_bins, both.shape[1] - n_bins], dim=1)
             sharp = sharp.reshape(1, len(both) * self.config.downsampling, -1)
             return torch.cat(self._find_notes(grid.unsqueeze(0), sharp, kept), dim=2)[0]
 
+        # One frame fewer at first: a decoder that looks one frame ahead then has it with the last
+        # of a window, and need not wait for the next window.
+        first = (window - 1) * hop + self.samples_after
         measured = run_in_context(
-            regroup(samples, window * hop, first=window * hop + self.samples_after),
+            regroup(samples, window * hop, first=first),
             measure,
             before=math.ceil(self.samples_before / hop) * hop,
             after=self.samples_after,
@@ -170,14 +175,15 @@ class SpectralEncoder(Encoder):
             before=self.salience.context_frames + 1,
             after=self.salience.context_frames,
         )
-        hidden = (self.input(own.features[0]) for own in features)
+        hidden: Iterator[Tensor] = (self.input(own.features[0]) for own in features)
         for block in self.blocks:
+            assert isinstance(block, ConvNeXtBlock)
             hidden = block.stream(hidden)
         beside = (torch.cat([own.deviation[0], _levels(own.power)], dim=1) for own in others)
         for found, x, rest in side_by_side(notes, hidden, beside):
             presence, onset = found.unsqueeze(0).chunk(2, dim=2)
             n_pitches = 0 if self.pitch is None else N_KEYS
-            deviation, power = rest.split([n_pitches, rest.shape[1] - n_pitches], dim=1)
+            deviation, power = torch.split(rest, [n_pitches, rest.shape[1] - n_pitches], dim=1)
             latents = self._join(presence, onset, x.unsqueeze(0), deviation.unsqueeze(0))
             sides = power.view(len(rest), -1, N_KEYS).transpose(0, 1)
             if n_channels == 1:
@@ -194,13 +200,15 @@ class SpectralEncoder(Encoder):
             halves = slice(*(place * self.config.downsampling for place in (kept.start, kept.stop)))
         power = self.grid.power(waveform, kept)
         mean, sharp = power, self.sharp_grid.power(waveform, halves)
-        spectra = self.spectra(waveform, halves)
-        moments = () if self.pitch is None else self.pitch.moments(waveform, kept)
+        long, short = self.spectra(waveform, halves)
+        moments = None if self.pitch is None else self.pitch.moments(waveform, kept)
         if are_channels:
             mean, sharp = (own.mean(0, keepdim=True) for own in (power, sharp))
-            spectra = tuple(own.square().mean(0, keepdim=True).sqrt() for own in spectra)
-            moments = tuple(own.mean(0, keepdim=True) for own in moments)
-        features = self.features(*spectra)
+            long, short = (own.square().mean(0, keepdim=True).sqrt() for own in (long, short))
+            if moments is not None:
+                total, weighted = moments
+                moments = total.mean(0, keepdim=True), weighted.mean(0, keepdim=True)
+        features = self.features(long, short)
         batch, n_frames, _ = features.shape
         return Measured(
             grid=compress(mean),
