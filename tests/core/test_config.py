@@ -209,7 +209,7 @@ def test_impossible_numbers_are_usage_errors(preset, section, key, value, accept
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sample_rate": 4000, "latent_dim": 177, "kernel_size": 1},
+        {"sample_rate": 4000, "latent_dim": 265, "kernel_size": 1},
         {"frame_length": 1024, "n_fft": 2048, "partials_ceiling_hz": 21.6},
     ],
 )

@@ -89,7 +89,7 @@ def test_half_precision_halves_the_file_and_changes_little(any_family, tmp_path)
 def test_header_tells_all_without_weights(path, tiny_spectral):
     header = read_header(path)
     assert (header.family, header.preset, header.domains) == ("spectral", "fast", DOMAINS)
-    assert (header.sample_rate, header.hop_length, header.latent_dim) == (8000, 128, 180)
+    assert (header.sample_rate, header.hop_length, header.latent_dim) == (8000, 128, 268)
     assert (header.level_db, header.training["steps"]) == (-23.5, 7)
     assert header.config == json.loads(json.dumps(tiny_spectral.to_dict()))
     loaded = Translator.load(path)

@@ -233,7 +233,7 @@ def start_and_wait(*args: object, **options: Any) -> subprocess.Popen[bytes]:
     [(signal.SIGTERM, 143, b"terminated"), (signal.SIGINT, 130, b"interrupted")],
 )
 def test_signal_removes_the_temporary_file(number, code, said):
-    process = start_and_wait("translate", "--to", "piano", "-o", "out.wav")
+    process = start_and_wait("translate", "--to", "piano", "--no-match-level", "-o", "out.wav")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code

@@ -332,12 +332,12 @@ class PitchResponse(nn.Module):
         """Return a term whose gradient moves the response to the regression's.
 
         Args:
-            source: Deviations of the encoder's input from its tuning, in semitones, float [...].
+            source: Deviations of the encoder's input from its tuning, in semitones, float
+                [B, N, keys]. Each item is measured by itself, as a batch may be divided.
             target: Of the recording from its own, likewise.
-            is_clear: Where both are known, bool [...].
+            is_clear: Where both are known, bool [B, N, keys].
         """
         is_bent = is_clear & (source.abs() > BEND)
-        error = ((self.response * source - target).square() * is_bent).sum() / is_clear.sum().clamp(
-            1
-        )
-        return error + (NO_EVIDENCE * self.response).square()
+        error = (self.response * source - target).square() * is_bent
+        mean = error.sum((1, 2)) / is_clear.sum((1, 2)).clamp(min=1)
+        return mean.mean() + (NO_EVIDENCE * self.response).square()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from core.families import get_family
+from core.families.spectral.salience import N_KEYS
 from core.families.windows import regroup, run_in_context, run_in_windows, side_by_side
 from core.presets import get_preset
 from core.translator import Translator
@@ -121,6 +123,24 @@ def test_spectral_encoder_states_its_context(trained, spectral):
     frames = torch.randn(n_frames, spectral.hop_length, dtype=torch.float64).requires_grad_()
     encoder(frames.view(1, -1))[0, n_frames // 2].sum().backward()
     assert reach_in_frames(frames.grad) == (encoder.frames_before, encoder.frames_after)
+
+
+def test_spectral_decoder_states_how_far_pitches_are_smoothed(trained, spectral):
+    decoder = trained(get_family("spectral").decoder(spectral))
+    reach = math.ceil(decoder.n_taps // 2 / spectral.downsampling)
+    assert decoder.frames_after >= reach
+    latents = torch.full((2 * reach + 5, spectral.latent_dim), 0.1)
+    latents[:, :N_KEYS] = 0.5
+
+    def pitch_at(frame):
+        changed = latents.clone()
+        changed[frame, 2 * N_KEYS : 3 * N_KEYS] = 0.4
+        values = decoder.split(decoder.predict(changed.unsqueeze(0)))["pitch"]
+        return values.reshape(len(latents), -1)[reach + 2]
+
+    same = pitch_at(2 * reach + 4)
+    assert torch.equal(pitch_at(2 * reach + 3), same)
+    assert not torch.equal(pitch_at(2 * reach + 2), same)
 
 
 def test_spectral_decoder_states_how_far_its_networks_look_ahead(trained, spectral):

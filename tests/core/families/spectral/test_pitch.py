@@ -115,10 +115,11 @@ def test_the_response_is_learnt_from_what_the_recordings_do(generator, follows, 
 
 def learnt_response(source, target):
     response = PitchResponse()
+    clear = torch.ones(500, dtype=torch.bool)
     optimizer = torch.optim.SGD(response.parameters(), lr=0.02)
     for _ in range(300):
         optimizer.zero_grad()
-        response.loss(source, target, torch.ones(500, dtype=torch.bool)).backward()
+        response.loss(*(x.view(1, -1, 1) for x in (source, target, clear))).backward()
         optimizer.step()
     return response.response.item()
 
