@@ -165,11 +165,11 @@ def test_gpu_memory_spoils_one_item_and_the_batch_goes_on(umt, song, tmp_path, m
     write_song(tmp_path / "short.wav", 0.2)
     encode_blocks = Translator.encode_blocks
 
-    def encode(self, blocks):
+    def encode(self, blocks, **options):
         blocks = list(blocks)
         if sum(map(len, blocks)) > 44100:
             raise OutOfMemoryError("CUDA out of memory")
-        return encode_blocks(self, blocks)
+        return encode_blocks(self, blocks, **options)
 
     monkeypatch.setattr(Translator, "encode_blocks", encode)
     ran = umt("translate", song, "short.wav", "--to", "piano")

@@ -85,7 +85,7 @@ def test_generation_equals_training_but_for_vibrato_and_noise(decoder, config):
     latents = torch.randn(30, config.latent_dim)
     with torch.no_grad():
         whole = decoder(latents.unsqueeze(0))[0]
-    torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=1e-4)
     assert whole.std() > 50 * 1e-4
     decoder.vibrato.power.data.fill_(1)
     assert not torch.allclose(generate(decoder, latents), whole, atol=50 * 1e-4)

@@ -42,7 +42,7 @@ def chord(config, *keys):
 def encode(encoder, *channels):
     """Return latents as the decoder takes them, float [L, C, D]."""
     with torch.no_grad():
-        return encoder.encode_channels(torch.stack(channels)).transpose(0, 1)
+        return torch.cat(list(encoder.stream(iter([torch.stack(channels).T]), window=1000)))
 
 
 def play(decoder, *blocks, window=1000):
