@@ -32,6 +32,7 @@ def scarce_memory():
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
+@pytest.mark.slow
 def test_too_large_an_update_is_one_line_whose_advice_helps_the_same_run(umt):
     with scarce_memory():
         ran = umt("train", *TINY, *LARGE)
