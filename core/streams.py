@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.audio.levels import RecordingView
 from core.audio.percussion import split_percussion
 from core.audio.resampling import resample_blocks, resampled_length
 
@@ -98,38 +99,16 @@ class AudioStream:
 
 
 @dataclass(frozen=True)
-class CountedRecording:
+class CountedRecording(RecordingView):
     """A recording that counts for a stream of latents what was read of it.
 
     Attributes:
-        recording: The recording.
         stream: Gets the number of samples.
         loudness: Gets the samples; None if something else is measured.
     """
 
-    recording: Recording
     stream: LatentStream
     loudness: LoudnessMeter | None
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the recording, Hz."""
-        return self.recording.sample_rate
-
-    @property
-    def n_samples(self) -> int | None:
-        """Of the recording; None when not known in advance."""
-        return self.recording.n_samples
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it can be read only once."""
-        return self.recording.is_live
-
-    @property
-    def is_stereo(self) -> bool:
-        """Whether its blocks have two channels."""
-        return self.recording.is_stereo
 
     def blocks(self) -> Iterator[Array]:
         """Yield float32 [t] or [t, 2], and count them."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from core.audio.levels import RecordingView
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from core.audio.levels import Recording
 
 _BLOCK_SECONDS = 0.1
 _FADE_SECONDS = 0.005
@@ -126,32 +127,19 @@ class Downmix:
 
 
 @dataclass(frozen=True)
-class MonoRecording:
+class MonoRecording(RecordingView):
     """A recording of two channels, as a `Recording` of their mix.
 
     Attributes:
-        recording: The recording.
         report: As for `Downmix`.
     """
 
-    recording: Recording
     report: Callable[[], None] = lambda: None
-    is_stereo: bool = False
 
     @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.recording.sample_rate
-
-    @property
-    def n_samples(self) -> int | None:
-        """Samples in all; None when not known in advance."""
-        return self.recording.n_samples
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it can be read only once."""
-        return self.recording.is_live
+    def is_stereo(self) -> bool:
+        """False."""
+        return False
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield blocks of float32 (T,)."""

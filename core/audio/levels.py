@@ -59,6 +59,37 @@ class Recording(Protocol):
 
 
 @dataclass(frozen=True)
+class RecordingView:
+    """A recording seen through something that changes or counts its blocks.
+
+    Attributes:
+        recording: The recording, whose rate, length and channels are also the view's.
+    """
+
+    recording: Recording
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.recording.sample_rate
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples in all; None when not known in advance."""
+        return self.recording.n_samples
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can be read only once."""
+        return self.recording.is_live
+
+    @property
+    def is_stereo(self) -> bool:
+        """Whether its blocks have two channels."""
+        return self.recording.is_stereo
+
+
+@dataclass(frozen=True)
 class ArrayRecording:
     """A waveform in memory, as a `Recording`.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # then constant to 0.2 %, and an attack is spread over 16 ms at the preset's frame rate.
 WINDOW_WIDTH = 0.6
 NEARER = 0.25  # bins by which a partial's earlier oscillator is nearer than the present one
+LOUDER = 2.0  # by which factor it was louder, too
 AUDIBLE = 1e-4  # amplitude, -80 dB of full scale: fainter partials take no phase along
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
@@ -97,7 +99,7 @@ class Synthesizer:
             for one, now in zip(last, (amplitude, deviation), strict=True)
         )
         bins = torch.arange(1, self.n_partials + 1, device=deviation.device)
-        predecessor = _predecessors(loudness, bins + earlier, bins + deviation)
+        predecessor = _predecessors(loudness, amplitude, bins + earlier, bins + deviation)
         # From centre to centre the frequency is the mean of both; in float64, because the
         # sum goes on for as long as the music does.
         places = bins + earlier.double()
@@ -106,11 +108,17 @@ class Synthesizer:
         cycles = (bins + deviation.double() + places) / 2 * (self.frame_length / self.n_fft)
         if predecessor is None:
             return (before.unsqueeze(-2) + cycles.cumsum(-2)) % 1
+        # Partials seldom move: from one frame in which some do to the next, phases are a sum.
+        has_moved = (predecessor != bins - 1).any(-1).view(-1, amplitude.shape[-2]).any(0)
+        starts = sorted({0, *has_moved.nonzero().flatten().tolist()})
+        lengths = [stop - start for start, stop in pairwise([*starts, len(has_moved)])]
+        sources = predecessor[..., starts, :].unbind(-2)
         phases = []
-        for step, source in zip(cycles.unbind(-2), predecessor.unbind(-2), strict=True):
-            before = (before.gather(-1, source) + step) % 1
-            phases.append(before)
-        return torch.stack(phases, dim=-2)
+        for steps, source in zip(torch.split(cycles, lengths, dim=-2), sources, strict=True):
+            own = before.gather(-1, source).unsqueeze(-2) + steps.cumsum(-2)
+            phases.append(own % 1)
+            before = phases[-1][..., -1, :]
+        return torch.cat(phases, dim=-2)
 
     def frames(self, controls: Controls, phases: Tensor, noise_phases: Tensor) -> Tensor:
         """Return windowed frames, float [B, N, n_fft], to be added with overlap.
@@ -220,14 +228,15 @@ class StreamingSynthesizer:
         return torch.from_numpy(phases).to(noise)
 
 
-def _predecessors(amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor | None:
+def _predecessors(before: Tensor, amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor | None:
     """Return which oscillator each one's partial was on in the frame before.
 
-    It was on a neighbour if that was louder, and clearly nearer in frequency than the oscillator
-    itself was.
+    It was on a neighbour if that was the louder one and now is not, and if it was clearly nearer
+    in frequency than the oscillator itself was.
 
     Args:
-        amplitude: Of the frame before, float [..., S].
+        before: Amplitudes of the frame before, float [..., S].
+        amplitude: Amplitudes, float [..., S].
         earlier: Frequencies of the frame before, in bins, float [..., S].
         now: Frequencies, in bins, float [..., S].
 
@@ -235,15 +244,14 @@ def _predecessors(amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor | N
         int64 [..., S], or None if all partials stayed.
     """
     distance = (earlier - now).abs() - NEARER
-    moves = []
+    moved = torch.zeros_like(now, dtype=torch.int64)
     for by in (-1, 1):
         sides = (1, 0) if by < 0 else (0, 1)
         cut = slice(None, -1) if by < 0 else slice(1, None)
-        loud = F.pad(amplitude[..., cut], sides)
+        was_louder = F.pad(before[..., cut], sides) > LOUDER * before.clamp(min=AUDIBLE)
+        is_quieter = F.pad(amplitude[..., cut], sides) < amplitude
         place = F.pad(earlier[..., cut], sides, value=math.inf)
-        is_better = (loud > amplitude.clamp(min=AUDIBLE)) & ((place - now).abs() < distance)
-        moves.append(by * is_better)
-    moved = moves[0] + moves[1]
+        moved += by * (was_louder & is_quieter & ((place - now).abs() < distance))
     if not moved.any():
         return None
     return torch.arange(now.shape[-1], device=now.device) + moved
