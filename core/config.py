@@ -103,6 +103,15 @@ class WaveNetConfig:
             raise _impossible("model", "history_gap_seconds", value, "0 < first <= second")
 
 
+# What the search for notes that the package brings was built and trained with.
+PRETRAINED_SALIENCE = {
+    "salience_channels": 32,
+    "downsampling": 2,
+    "explains_overtones": True,
+    "score_weight": 0.0,
+}
+
+
 @dataclass(frozen=True)
 class SpectralConfig:
     """Feed-forward networks on spectrogram frames that drive oscillators and noise.
@@ -135,6 +144,8 @@ class SpectralConfig:
             one; 0 for none.
         explains_overtones: Whether the encoder looks twice for notes, to tell them from overtones
             of lower ones.
+        pretrained_salience: Whether the encoder's search for notes is the one that the package
+            brings, trained on scores; it then stays as it is.
     """
 
     family: ClassVar[str] = "spectral"
@@ -161,6 +172,7 @@ class SpectralConfig:
     attack_weight: float = 1.5
     score_weight: float = 0.0
     explains_overtones: bool = False
+    pretrained_salience: bool = False
 
     def __post_init__(self) -> None:
         lowest = {
@@ -177,6 +189,12 @@ class SpectralConfig:
         if self.hop_length > LARGEST["hop_length"]:
             accepted = f"{LARGEST['hop_length']:,} or less with frame_length"
             raise _impossible("model", "downsampling", self.downsampling, accepted)
+        if self.pretrained_salience:
+            for name, wanted in PRETRAINED_SALIENCE.items():
+                if getattr(self, name) != wanted:
+                    value = getattr(self, name)
+                    accepted = f"{str(wanted).lower()} with pretrained_salience = true"
+                    raise _impossible("model", name, value, accepted)
 
     @property
     def hop_length(self) -> int:

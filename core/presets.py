@@ -21,8 +21,8 @@ PRESETS: dict[str, Config] = {
             pitch_latents=True,
             partials_ceiling_hz=16_000.0,
             causal=True,
-            score_weight=2.0,
             explains_overtones=True,
+            pretrained_salience=True,
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(

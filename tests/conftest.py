@@ -47,6 +47,7 @@ def tiny_spectral() -> Config:
         n_fft=256,
         latent_dim=268,
         salience_channels=4,
+        pretrained_salience=False,
         encoder_channels=16,
         encoder_hidden=32,
         encoder_layers=2,

@@ -1,10 +1,10 @@
 """Carry the weights of a starter over to networks that hear and play more.
 
-    python recipes/starter/widen.py OLD.safetensors SALIENCE.safetensors widened.safetensors
+    python recipes/starter/widen.py OLD.safetensors widened.safetensors
 
 The first starter had no pitch latents, and oscillators up to 10 kHz. The result has the keys'
-pitches, oscillators to 16 kHz, a salience that was trained on notes, and the weights of the old
-model where both have them; what is new begins at zero. `umt train --from` trains on from it.
+pitches, oscillators to 16 kHz, the pretrained salience, and the weights of the old model
+where both have them; what is new begins at zero. `umt train --from` trains on from it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.config import SpectralConfig
-from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.salience import N_KEYS
 from core.presets import get_preset
 from core.translator import Translator
 
+PRETRAINED = "encoder.salience."  # stays as the package brings it
 LIKE_THE_HIGHEST = 40  # oscillators whose mean correction the new ones above them begin with
 
 
@@ -32,7 +31,8 @@ def widen(old: Translator) -> Translator:
     known = old.state_dict()
     weights = {}
     for name, fresh in new.state_dict().items():
-        weights[name] = _fitted(name, known[name], fresh, old) if name in known else fresh
+        is_new = name not in known or name.startswith(PRETRAINED)
+        weights[name] = fresh if is_new else _fitted(name, known[name], fresh, old)
     new.load_state_dict(weights)
     new.level_db, new.training_record = old.level_db, {"parent": old.training_record}
     new.training_record |= {"steps": 0, "updates": old.training_record.get("updates", {})}
@@ -70,13 +70,9 @@ def main() -> None:
     """Read the command line and write the model."""
     parser = argparse.ArgumentParser(description="Carry weights over to wider networks.")
     parser.add_argument("old", type=Path)
-    parser.add_argument("salience", type=Path)
     parser.add_argument("new", type=Path)
     options = parser.parse_args()
-    new = widen(Translator.load(options.old))
-    assert isinstance(new.encoder, SpectralEncoder)
-    new.encoder.salience.load_state_dict(load_file(options.salience))
-    new.save(options.new)
+    widen(Translator.load(options.old)).save(options.new)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ class SpectralEncoder(Encoder):
             config.downsampling,
             explains_overtones=config.explains_overtones,
         )
+        if config.pretrained_salience:
+            self.salience.load_pretrained()
         self.score_weight = config.score_weight
         self.pitch = (
             KeyPitch(config.sample_rate, config.hop_length) if config.pitch_latents else None

@@ -9,8 +9,10 @@ each key separately, and in the first hour on a laptop it learns none.
 from __future__ import annotations
 
 import math
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.in
 SHARP_WINDOWS = ((2048 / 44100, math.inf),)
 FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
 SILENT_LEVEL = -0.95  # on the compressed scale: no sinusoid above -92 dB of full scale
+PRETRAINED_FILE = "salience.safetensors"
 SILENT_PRESENCE = -0.98  # no key is more present than this where the input is silent
 
 
@@ -143,6 +146,18 @@ class Salience(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         self.context_frames = 2
+
+    def load_pretrained(self) -> None:
+        """Load the weights that `recipes/starter/pretrain.py` made, and freeze them.
+
+        Where decoders trained them further, a note's overtones came back: they make up for what
+        a decoder cannot play yet.
+        """
+        path = files("core.pretrained") / PRETRAINED_FILE
+        stored = safetensors.torch.load(path.read_bytes())
+        self.requires_grad_(requires_grad=False)
+        for name, own in self.named_parameters():
+            own.copy_(stored[name])  # also without data, as on the meta device
 
     def forward(self, grid: Tensor, sharp: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor]:
         """Estimate presences and onsets.

@@ -387,7 +387,8 @@ def with_scores(batch):
 
 
 def scored_config(weight=0.1, **training):
-    return spectral_config(**training).updated("model", score_weight=weight)
+    changes = {"score_weight": weight, "pretrained_salience": False}
+    return spectral_config(**training).updated("model", **changes)
 
 
 @pytest.fixture
@@ -427,6 +428,16 @@ def test_an_accumulated_update_has_the_score_loss_of_a_whole_one(tones, tmp_path
         trained = make_trainer(config, tones, tmp_path / str(accumulate))
         losses.append(trained.updater.update(with_scores(trained.batches[0]), 0)["score/loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)  # latent noise is drawn anew
+
+
+def test_a_pretrained_salience_stays_as_it_is_while_the_encoder_learns(tones, tmp_path):
+    trained = make_trainer(spectral_config(), tones, tmp_path)
+    encoder = trained.model.encoder
+    before = weights(encoder)
+    trained.updater.update(trained.batches[0], 0)
+    moved = {name for name, own in encoder.named_parameters() if not torch.equal(own, before[name])}
+    assert moved
+    assert not any(name.startswith("salience.") for name in moved)
 
 
 def test_a_frozen_encoder_learns_no_scores(tones, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ from core.families.spectral.salience import (
     harmonics_of,
     key_to_hz,
 )
+from core.metrics.tones import INSTRUMENTS, synthesize
 from core.presets import get_preset
+from core.translator import Translator
 
 RATE = 44100
 
@@ -29,6 +32,12 @@ def config():
     names = ("encoder_channels", "encoder_hidden", "decoder_channels", "decoder_hidden")
     few = dict.fromkeys(names, 4) | {"encoder_layers": 1, "decoder_layers": 1}
     return get_preset("fast").updated("model", **few).model
+
+
+@pytest.fixture
+def untrained(config):
+    """The same with a search for notes that is not trained."""
+    return replace(config, pretrained_salience=False)
 
 
 def tone(key, n_samples=32 * 1024, level=0.3):
@@ -43,10 +52,10 @@ def test_keys_are_tuned_to_a440():
 
 
 @pytest.mark.parametrize("key", [57, 69, 84])
-def test_an_untrained_encoder_finds_the_onset_of_a_key(generator, config, key):
+def test_an_untrained_encoder_finds_the_onset_of_a_key(generator, untrained, key):
     silence = torch.zeros(1, 20 * 1024)
     with torch.no_grad():
-        latents = SpectralEncoder(config).eval()(torch.cat([silence, tone(key)], dim=1))[0]
+        latents = SpectralEncoder(untrained).eval()(torch.cat([silence, tone(key)], dim=1))[0]
     onsets = latents[:, N_KEYS : 2 * N_KEYS]
     first, found = divmod(int(onsets.argmax()), N_KEYS)
     assert found + LOWEST_KEY in (key, key + 12, key + 19)  # a click has all frequencies
@@ -56,10 +65,34 @@ def test_an_untrained_encoder_finds_the_onset_of_a_key(generator, config, key):
 
 
 @pytest.mark.parametrize("key", [40, 55, 69, 83, 84, 100, 108])
-def test_an_untrained_encoder_finds_a_tones_key(generator, config, key):
+def test_an_untrained_encoder_finds_a_tones_key(generator, untrained, key):
     with torch.no_grad():
-        latents = SpectralEncoder(config).eval()(tone(key))[0, 4:-4, :N_KEYS]
+        latents = SpectralEncoder(untrained).eval()(tone(key))[0, 4:-4, :N_KEYS]
     assert (latents.argmax(1) + LOWEST_KEY).unique().tolist() == [key]
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
+def test_a_pretrained_salience_tells_notes_from_their_overtones(generator, config, instrument):
+    encoder = SpectralEncoder(config).eval()
+    for key in (57, 67, 76):
+        note = torch.from_numpy(synthesize(instrument, key, 1.0, RATE)[: 40 * 1024])
+        with torch.no_grad():
+            presence = encoder(note.unsqueeze(0))[0, 8:-2, :N_KEYS].clamp(-0.9999, 0.9999).atanh()
+        decibels = 40 * presence.mean(0)
+        own = float(decibels[key - LOWEST_KEY])
+        decibels[key - LOWEST_KEY] = -math.inf
+        assert own - float(decibels.max()) >= 20
+
+
+def test_a_model_file_keeps_its_own_salience(tmp_path, small_model):
+    model = Translator.create(small_model, ["piano"])
+    with torch.no_grad():
+        model.encoder.salience.output.bias.add_(1.0)
+    model.save(tmp_path / "own.safetensors")
+    loaded = Translator.load(tmp_path / "own.safetensors")
+    torch.testing.assert_close(
+        loaded.encoder.salience.output.bias, model.encoder.salience.output.bias.detach()
+    )
 
 
 def test_grid_spans_silence_to_full_scale(generator, config):
