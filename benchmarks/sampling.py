@@ -32,7 +32,8 @@ from core.families.wavenet.sampling import WaveNetOptions, cpu
 from core.families.wavenet.sampling.cpu import CpuEngine
 from core.families.wavenet.sampling.cuda import fitting_streams
 from core.presets import get_preset
-from core.translator import WINDOW_SECONDS, Translator
+from core.streaming import WINDOW_SECONDS
+from core.translator import Translator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

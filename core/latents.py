@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 from numpy.lib import format as npy
 
-from core.errors import LatentsError, UmtError, UsageError, input_label
+from core.arrays import as_latents, first_bad_frame, is_latent_shape, to_array
+from core.errors import LatentsError, UsageError, input_label
 from core.files import temporary_file
 from core.parsing import shortened
 
@@ -99,7 +100,7 @@ class LatentsInput:
                 with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
                     latents = np.ascontiguousarray(block, dtype=np.float32)
                 if not np.isfinite(latents).all():
-                    frame = start + _first_bad_frame(latents)
+                    frame = start + first_bad_frame(latents)
                     raise LatentsError(
                         f"{self._label}: NaN or infinite values, first in frame {frame}; decoders "
                         "need finite numbers"
@@ -220,71 +221,6 @@ def read_latents(source: Path | BinaryIO, name: str) -> NDArray[np.float32]:
     """
     with open_latents(source, name) as latents:
         return latents.read()
-
-
-def to_array(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return frames (L, D) as they are, and those of two channels, (L, 2, D), as (2, L, D)."""
-    return np.ascontiguousarray(np.moveaxis(frames, 0, -2))
-
-
-def to_frames(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Undo `to_array`."""
-    return np.ascontiguousarray(np.moveaxis(latents, -2, 0))
-
-
-def as_array(values: ArrayLike, what: str, *, error: type[UmtError]) -> NDArray[Any]:
-    """Return an array, a nested list or a tensor of any device as an array.
-
-    Args:
-        values: The values.
-        what: What messages call them.
-        error: What is raised.
-
-    Raises:
-        UmtError: As `error`: they are none of these.
-    """
-    plain: Any = values
-    if hasattr(plain, "detach"):  # a tensor, without loading torch
-        plain = plain.detach().cpu()
-        if str(plain.dtype) == "torch.bfloat16":  # which NumPy does not have
-            plain = plain.float()
-    try:
-        return np.asarray(plain)
-    except (TypeError, ValueError, RuntimeError) as cause:
-        raise error(f"{what}: neither an array nor a tensor ({cause})") from cause
-
-
-def as_latents(values: ArrayLike) -> NDArray[np.float32]:
-    """Check latents in memory, and return them as float32.
-
-    Args:
-        values: Finite floats (L, D), or (2, L, D) of two channels; an array, a list or a tensor.
-
-    Raises:
-        LatentsError: They are of another shape or type, or not finite.
-    """
-    array = as_array(values, "latents", error=LatentsError)
-    is_float = array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)
-    if not is_float or not _is_shape(array.shape):
-        raise LatentsError(
-            f"latents of dtype {array.dtype} and shape {array.shape}: expected floats, "
-            "(frames, D) or (2, frames, D)"
-        )
-    with np.errstate(over="ignore"):
-        latents = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(latents).all():
-        frame = _first_bad_frame(to_frames(latents))
-        raise LatentsError(f"latents have NaN or infinite values, first in frame {frame}")
-    return latents
-
-
-def _is_shape(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 or (len(shape) == 3 and shape[0] == 2)
-
-
-def _first_bad_frame(frames: NDArray[np.float32]) -> int:
-    """Return the first frame of (L, ...) that is not finite."""
-    return int(np.argmin(np.isfinite(frames).reshape(len(frames), -1).all(axis=1)))
 
 
 def write_latents(destination: BinaryIO, latents: ArrayLike) -> None:
@@ -564,7 +500,7 @@ def _check_kind(shape: tuple[int, ...], dtype: np.dtype[np.generic], label: str)
         )
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):
         raise LatentsError(f"{label}: dtype {shortened(str(dtype))}; {_ACCEPTED}")
-    if not _is_shape(shape):
+    if not is_latent_shape(shape):
         raise LatentsError(f"{label}: shape {shortened(shape)}; {_ACCEPTED}")
     if min(shape) < 1:
         raise LatentsError(f"{label}: shape {shape} holds no frames; {_ACCEPTED}")

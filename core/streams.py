@@ -1,8 +1,8 @@
 """Latents and audio in the making, as they pass from the encoder to the decoder and to a file.
 
 In: blocks that come one after the other. Out: the same, with what is known of the recording they
-stand for: its rate and length, and by how much its level was changed. `core.translator` makes
-them, the command line writes them.
+stand for: its rate and length, and by how much its level was changed. And what decoded blocks go
+through until they are a result. `core.streaming` makes them, the command line writes them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.audio.levels import RecordingView
+from core.audio.levels import GUARD_SECONDS, LIVE_GUARD_SECONDS, RecordingView, guard_peaks
+from core.audio.loudness import LevelMatching, LoudnessMeter, match_live, match_running, match_whole
 from core.audio.percussion import split_percussion
 from core.audio.resampling import resample_blocks, resampled_length
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.audio.levels import Recording
-    from core.audio.loudness import LoudnessMeter
 
     Array = NDArray[np.float32]
 
@@ -120,6 +120,92 @@ class CountedRecording(RecordingView):
             if self.loudness is not None:
                 self.loudness.push(block, self.sample_rate)
             yield block
+
+
+def match_to_recording(
+    blocks: Iterator[Array],
+    sample_rate: int,
+    audio: AudioStream,
+    match_level: LevelMatching,
+    *,
+    seconds: float,
+    is_live: bool,
+) -> Iterator[Array]:
+    """Bring decoded blocks to the loudness of what was encoded.
+
+    Args:
+        blocks: Decoded, float32 [t] or [t, 2] each.
+        sample_rate: Theirs, Hz.
+        audio: What they belong to; gets the gain.
+        match_level: "whole", "running" or "off"; see `core.audio.loudness`.
+        seconds: After how much a gain that runs is moved.
+        is_live: Whether nothing may wait.
+
+    Yields:
+        The same number of samples.
+    """
+
+    def report(gain_db: float) -> None:
+        audio.level_gain_db = gain_db
+
+    def counted() -> Iterator[Array]:
+        for block in blocks:
+            audio.on_decoded(len(block) / sample_rate)
+            yield block
+
+    source = audio.latents.loudness
+    if source is None or match_level == "off":
+        return counted()
+    if is_live:
+        return match_live(counted(), sample_rate, source, report)
+    if match_level == "whole":
+        return match_whole(counted(), sample_rate, source, report)
+    return match_running(counted(), sample_rate, source, report, seconds=seconds)
+
+
+def finish(
+    blocks: Iterator[Array],
+    sample_rate: int,
+    audio: AudioStream,
+    mix: float,
+    *,
+    keep_drums: bool,
+    is_live: bool,
+) -> Iterator[Array]:
+    """Resample decoded blocks, mix them, lower their peaks, and give them the recording's length.
+
+    Args:
+        blocks: Decoded, float32 [t] or [t, 2] each.
+        sample_rate: Theirs, Hz.
+        audio: What they become; gets the gain of the peaks.
+        mix: As for `mix_with_recording`.
+        keep_drums: As for `mix_with_recording`.
+        is_live: Whether nothing may wait.
+
+    Yields:
+        float32 [t] or [t, 2] each at the rate of `audio`, within [-1, 1], none empty.
+    """
+
+    def report(gain_db: float) -> None:
+        audio.peak_gain_db = gain_db
+
+    n_done = 0
+    resampled = resample_blocks(blocks, sample_rate, audio.sample_rate)
+    if mix < 1 or keep_drums:
+        resampled = mix_with_recording(resampled, audio, mix, keep_drums=keep_drums)
+    guard_seconds = LIVE_GUARD_SECONDS if is_live else GUARD_SECONDS
+    for block in guard_peaks(resampled, audio.sample_rate, report, seconds=guard_seconds):
+        # What a block stands for was read before it was decoded, so the count of samples
+        # cuts nothing before the input has ended.
+        n_due = audio.n_due
+        kept = block if n_due is None else block[: max(n_due - n_done, 0)]
+        n_done += len(kept)
+        if len(kept):
+            yield kept
+    # Lengths were rounded at the model's rate: less than one of its samples may lack.
+    n_missing = (audio.n_due or 0) - n_done
+    if n_missing > 0:
+        yield silence(n_missing, audio.n_channels)
 
 
 def mix_with_recording(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from core.audio.resampling import resample_blocks, resampled_length
+from core.blocks import regroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -151,7 +152,7 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
     length = max(1, round(GATE_BLOCK_SECONDS * sample_rate))
     powers = [
         _power(block)
-        for index, block in enumerate(recut(blocks, length))
+        for index, block in enumerate(regroup(blocks, length, join=np.concatenate))
         if len(block) == length or index == 0
     ]
     return _gated_db(np.array(powers))
@@ -302,7 +303,7 @@ def guard_peaks(
     free = np.ones(GUARD_STEPS)
     before, waiting = free, None  # limits of the block before, and the block that waits
     limits = free  # its own
-    for block in chain(recut(blocks, length), [None]):
+    for block in chain(regroup(blocks, length, join=np.concatenate), [None]):
         after = free if block is None else _limits(block, length)
         if waiting is not None:
             gains = _gains_within(np.concatenate([before, limits, after]))
@@ -336,23 +337,6 @@ def _gains_within(limits: NDArray[np.float64]) -> NDArray[np.float64]:
     runs = np.lib.stride_tricks.sliding_window_view(lowest, GUARD_STEPS - 1)
     gains: NDArray[np.float64] = runs[1 : GUARD_STEPS + 2].mean(axis=1)
     return gains
-
-
-def recut(blocks: Iterable[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
-    """Cut a stream into blocks of one length; the last may be shorter, none is empty."""
-    pieces: list[NDArray[np.float32]] = []
-    missing = length
-    for block in blocks:
-        rest = block
-        while len(rest) >= missing:
-            yield np.concatenate([*pieces, rest[:missing]])
-            rest = rest[missing:]
-            pieces, missing = [], length
-        if len(rest):
-            pieces.append(rest)
-            missing -= len(rest)
-    if pieces:
-        yield np.concatenate(pieces)
 
 
 def _faded(

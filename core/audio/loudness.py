@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, ramped, recut
+from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, ramped
+from core.blocks import regroup
 from core.errors import AudioError
 from core.files import temporary_file
 
@@ -174,7 +175,7 @@ def match_running(
     """
     meter = LoudnessMeter()
     gain = 0.0
-    for block in recut(blocks, round(seconds * sample_rate)):
+    for block in regroup(blocks, round(seconds * sample_rate), join=np.concatenate):
         meter.push(block, sample_rate)
         n_blocks = min(len(source.powers), len(meter.powers)) or None
         now = _gain(source.loudness_db(n_blocks), meter.loudness_db(n_blocks), report)

@@ -3,7 +3,7 @@
 In: blocks of a sequence, frames first. Out: blocks of results. A network of several layers can be
 applied as a chain of `run_in_context`, each layer with its own context, so that nothing is computed
 twice but what a single layer looks back to. The first of the chain gets blocks of one length
-(`regroup`), so that nothing depends on how the sequence arrives, not even rounding.
+(`core.blocks.regroup`), so that nothing depends on how the sequence arrives, not even rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+from core.blocks import regroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +56,7 @@ def run_in_windows(
         float [n, B]; together as many as `ratio` goes into the frames that came in.
     """
     return run_in_context(
-        regroup(blocks, window, first=window + after),
+        regroup(blocks, window, join=torch.cat, first=window + after),
         lambda frames, kept: run(frames)[kept],
         before=before,
         after=after,
@@ -93,33 +95,6 @@ def run_in_context(
             pending, done = pending[keep_from:], ready - keep_from
     if pending is not None and len(pending) > done:
         yield run(pending, slice(done // ratio, len(pending) // ratio))
-
-
-def regroup(blocks: Iterator[Tensor], length: int, *, first: int | None = None) -> Iterator[Tensor]:
-    """Cut a sequence into blocks of one length, whatever the blocks are in which it arrives.
-
-    Args:
-        blocks: float [l, ...] each.
-        length: Frames of a block; the last may be shorter.
-        first: Frames of the first block, if they are others.
-
-    Yields:
-        float [length, ...] each, none empty.
-    """
-    pieces: list[Tensor] = []
-    missing = first or length
-    for block in blocks:
-        rest = block
-        while len(rest) >= missing:
-            # One block may hold hours: cut from it, do not copy it for each piece.
-            yield torch.cat([*pieces, rest[:missing]]) if pieces else rest[:missing]
-            rest = rest[missing:]
-            pieces, missing = [], length
-        if len(rest):
-            pieces.append(rest)
-            missing -= len(rest)
-    if pieces:
-        yield torch.cat(pieces)
 
 
 def side_by_side(*streams: Iterator[Tensor]) -> Iterator[Sequence[Tensor]]:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib import format as npy
 
+from core.arrays import as_latents
 from core.errors import LatentsError, UsageError
-from core.latents import as_latents, blend, mix, read_latents
+from core.latents import blend, mix, read_latents
 
 from .test_data_files import VALUES
 

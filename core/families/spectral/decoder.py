@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from core.blocks import regroup
 from core.errors import UsageError
 from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
@@ -42,7 +43,7 @@ from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
 from core.families.spectral.stereo import excite_channels, share_oscillators, to_mean
 from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 from core.families.spectral.vibrato import Vibrato
-from core.families.windows import regroup, run_in_context, side_by_side
+from core.families.windows import run_in_context, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -498,7 +499,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             return mean[0], sides.transpose(0, 1).flatten(1)
 
         ahead = self.least_after if options.is_live else self.frames_after
-        latents = regroup(gate.listen(blocks), window, first=window + ahead)
+        latents = regroup(gate.listen(blocks), window, join=torch.cat, first=window + ahead)
         means, beside = tee(map(split, latents))
         windows = side_by_side(
             self.stream((mean for mean, _ in means), is_live=options.is_live),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from core.blocks import regroup
 from core.families.base import Encoder
 from core.families.noise import normal_like
 from core.families.spectral.layers import ConvNeXtBlock
@@ -27,7 +28,7 @@ from core.families.spectral.salience import (
 )
 from core.families.spectral.stereo import to_channels
 from core.families.spectral.stft import ALL, reach_of, spectrogram
-from core.families.windows import regroup, run_in_context, side_by_side
+from core.families.windows import run_in_context, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +161,7 @@ class SpectralEncoder(Encoder):
         # of a window, and need not wait for the next window.
         first = (window - 1) * hop + self.samples_after
         measured = run_in_context(
-            regroup(samples, window * hop, first=first),
+            regroup(samples, window * hop, join=torch.cat, first=first),
             measure,
             before=math.ceil(self.samples_before / hop) * hop,
             after=self.samples_after,

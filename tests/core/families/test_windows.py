@@ -11,9 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.blocks import regroup
 from core.families import get_family
 from core.families.spectral.salience import N_KEYS
-from core.families.windows import regroup, run_in_context, run_in_windows, side_by_side
+from core.families.windows import run_in_context, run_in_windows, side_by_side
 from core.presets import get_preset
 from core.translator import Translator
 
@@ -180,7 +181,7 @@ def test_layer_by_layer_the_spectral_networks_give_what_they_give_at_once(
         assert sum(read) <= min(most, len(waveform))
         torch.testing.assert_close(torch.cat([first, *stream]), whole, atol=1e-5, rtol=0)
         values = decoder.predict(whole.unsqueeze(0))[0].view(n_frames, -1)
-        blocks = regroup(iter([whole]), window)
+        blocks = regroup(iter([whole]), window, join=torch.cat)
         streamed = torch.cat(list(decoder.stream(blocks)))
         torch.testing.assert_close(streamed, values, atol=1e-4, rtol=0, equal_nan=True)
 

@@ -1,0 +1,406 @@
+"""What a model does with music of any length, as it arrives.
+
+Blocks to blocks (`encode_blocks`, `decode_all`) is what the networks compute. Recordings to
+streams (`encode_stream`, `decode_streams`) is that with levels, drums and lengths around it::
+
+    recording ── level ── encode_blocks ── latents ── decode_all ── loudness, peaks, length ── audio
+    └────────── encode_stream ──────────┘         └─────────────── decode_streams ───────────────┘
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, closing
+from itertools import tee
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.arrays import check_sample_rate, to_array
+from core.audio.downmix import MonoRecording
+from core.audio.levels import level_input
+from core.audio.loudness import RUNNING_SECONDS, LevelMatching, LoudnessMeter
+from core.audio.percussion import split_percussion
+from core.errors import LatentsError, UsageError
+from core.families.windows import side_by_side
+from core.model_file import find_domain, parse_target
+from core.networks import Networks
+from core.streams import AudioStream, CountedRecording, LatentStream, finish, match_to_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from core.audio.levels import Recording
+    from core.families.base import GenerationOptions
+
+    Array = NDArray[np.float32]
+
+_logger = logging.getLogger(__name__)
+
+WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
+LIVE_FRAMES = 2  # latent frames at a time; one by one they take twice the processor time
+
+
+class StreamTranslator(Networks):
+    """Networks that translate music as it arrives.
+
+    Attributes:
+        window_seconds: How much is decoded at a time where nobody waits for it. It changes memory
+            and speed, and no result by more than rounding.
+    """
+
+    window_seconds = WINDOW_SECONDS
+    _reported_mono = False
+
+    def encode_stream(
+        self, recording: Recording, *, is_live: bool = False, drop_drums: bool = False
+    ) -> LatentStream:
+        """Encode a recording of any length as it arrives, brought to the training level.
+
+        Nothing is read before the first block is taken. Two channels are mixed for a family that
+        plays one, and a warning is logged.
+
+        Args:
+            recording: For example an `AudioInput` of `core.audio.reader.open_audio`.
+            is_live: Whether the result is heard while the recording is played. It is then encoded
+                frame by frame, and its gain follows what is heard; else a pipe's first seconds of
+                sound are waited for.
+            drop_drums: Whether only the harmonic part is encoded; see `core.audio.percussion`.
+        """
+        if recording.is_stereo and not self.family_description.is_stereo:
+            if not self._reported_mono:
+                _logger.warning(
+                    "%s models are mono: stereo input is mixed", self.config.model.family
+                )
+            self._reported_mono = True
+            recording = MonoRecording(recording)
+        loudness = LoudnessMeter()
+        stream = LatentStream(
+            iter(()),
+            recording.sample_rate,
+            recording.n_samples,
+            recording=None if recording.is_live else recording,
+            n_channels=2 if recording.is_stereo else 1,
+            loudness=loudness,
+        )
+        counted = CountedRecording(recording, stream, None if drop_drums else loudness)
+
+        def encoded() -> Iterator[Array]:
+            levelled = level_input(counted, self.sample_rate, self.level_db, follows=is_live)
+            stream.gain_db, stream.n_samples = levelled.gain_db, recording.n_samples
+            blocks = levelled.blocks
+            if drop_drums:
+                blocks = (own for own, _ in split_percussion(blocks, self.sample_rate))
+                blocks = _measured(blocks, self.sample_rate, loudness, levelled.gain_db or 0.0)
+            yield from self.encode_blocks(blocks, is_live=is_live)
+
+        stream.blocks = encoded()
+        return stream
+
+    def decode_streams(
+        self,
+        streams: Sequence[LatentStream],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+        sample_rate: int | None = None,
+        mix: float = 1.0,
+        keep_drums: bool = False,
+        match_level: LevelMatching = "whole",
+        transpose: float = 0.0,
+    ) -> Generator[AudioStream]:
+        """Decode several streams of latents: peaks lowered, cut to their audio's length.
+
+        Args:
+            streams: Of latents, each to be taken once.
+            to: The domain.
+            seed: Seed of random draws, the same for each.
+            options: From `generation_options`; None for the defaults.
+            sample_rate: Of the waveforms in Hz, which get as many samples as their recording has
+                at that rate; None for the model's.
+            mix: Share of the translation in the result, 0 to 1; the rest is the recording, aligned
+                to the sample and at its own level.
+            keep_drums: Whether the recording's percussive part is in the result whole, likewise.
+            match_level: How results are brought to the loudness of what was encoded, of streams
+                that were encoded here: "whole" by one gain, for which the decoded waveform is
+                stored on the disk; "running" by a gain that follows, so that the first block can
+                be heard before the last one is made; "off" not. What is live never waits.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
+
+        Yields:
+            The waveform of each, to be taken before that of the next; errors as `decode_all`.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: Where a waveform is taken: its latents have another number of channels.
+            AudioError: A sample rate that is none.
+        """
+        if not 0 <= mix <= 1:
+            raise UsageError(f"mix {mix:g}: expected the translation's share, 0 to 1")
+        if (mix < 1 or keep_drums) and any(stream.recording is None for stream in streams):
+            what = "keep_drums" if keep_drums else "mix"
+            raise UsageError(f"{what} needs a recording that can be read again: a file, not a pipe")
+        if sample_rate is not None:
+            check_sample_rate(sample_rate)
+        made = self.decode_all(
+            [stream.blocks for stream in streams],
+            to=to,
+            seed=seed,
+            options=options,
+            transpose=transpose,
+        )
+        with closing(made):
+            for stream, blocks in zip(streams, made, strict=True):
+                audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
+                matching = "off" if stream.loudness is None else match_level
+                is_live = options is not None and options.is_live
+                audio.is_matched = matching != "off"
+                matched = match_to_recording(
+                    blocks,
+                    self.sample_rate,
+                    audio,
+                    matching,
+                    seconds=min(self.window_seconds, RUNNING_SECONDS),
+                    is_live=is_live,
+                )
+                audio.blocks = finish(
+                    matched, self.sample_rate, audio, mix, keep_drums=keep_drums, is_live=is_live
+                )
+                yield audio
+
+    def translate_streams(
+        self,
+        recordings: Iterable[Recording],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+        sample_rate: int | None = None,
+        mix: float = 1.0,
+        keep_drums: bool = False,
+        drop_drums: bool = False,
+        match_level: LevelMatching = "whole",
+        transpose: float = 0.0,
+    ) -> Generator[AudioStream]:
+        """Translate several recordings of any length as they arrive.
+
+        Args:
+            recordings: As for `encode_stream`.
+            to: As for `decode_streams`.
+            seed: As for `decode_streams`.
+            options: As for `decode_streams`.
+            sample_rate: As for `decode_streams`.
+            mix: As for `decode_streams`.
+            keep_drums: As for `decode_streams`; only the rest is encoded then.
+            drop_drums: As for `encode_stream`.
+            match_level: As for `decode_streams`.
+            transpose: As for `decode_streams`.
+
+        Yields:
+            As `decode_streams`.
+        """
+        drop_drums = drop_drums or keep_drums
+        is_live = options is not None and options.is_live
+        streams = [
+            self.encode_stream(own, is_live=is_live, drop_drums=drop_drums) for own in recordings
+        ]
+        yield from self.decode_streams(
+            streams,
+            to=to,
+            seed=seed,
+            options=options,
+            sample_rate=sample_rate,
+            mix=mix,
+            keep_drums=keep_drums,
+            match_level=match_level,
+            transpose=transpose,
+        )
+
+    @torch.inference_mode()
+    def encode_blocks(self, blocks: Iterable[Array], *, is_live: bool = False) -> Iterator[Array]:
+        """Encode a waveform of any length as it arrives.
+
+        The result is that of encoding the whole at once, however it is cut into blocks. The
+        last frame is filled up with silence.
+
+        Args:
+            blocks: float32 [t] each, or [t, 2] of two channels, at the model's rate.
+            is_live: Whether each frame is encoded as soon as can be.
+
+        Yields:
+            Latents, float32 [l, D] or [l, 2, D].
+        """
+        # Shorter windows than the decoder's, which would else wait for a whole one more.
+        window = LIVE_FRAMES if is_live else self._window(self.window_seconds / 2)
+        for latents in self.encoder.stream(self._whole_frames(blocks), window=window):
+            yield latents.cpu().numpy()
+
+    def decode_blocks(
+        self,
+        blocks: Iterable[Array],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+    ) -> Iterator[Array]:
+        """Decode latents of any length as they arrive.
+
+        Args:
+            blocks: Latents, float [l, D] each, or [l, 2, D] of two channels.
+            to: The domain.
+            seed: Seed of random draws.
+            options: From `generation_options`; None for the defaults.
+
+        Yields:
+            Waveform, float32 [t] or [t, 2], at the model's rate.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: The latents have another number of channels.
+        """
+        with closing(self.decode_all([blocks], to=to, seed=seed, options=options)) as waveforms:
+            yield from next(waveforms)
+
+    def decode_all(
+        self,
+        sequences: Iterable[Iterable[Array]],
+        *,
+        to: str,
+        seed: int = 0,
+        options: GenerationOptions | None = None,
+        transpose: float = 0.0,
+    ) -> Generator[Iterator[Array]]:
+        """Decode several sequences of latents, each to the samples that it gets alone.
+
+        Models of the WaveNet family work on several at a time, which is faster. Memory does not
+        grow with the number or length of the sequences: they are read one after the other, and
+        not before they are needed.
+
+        Args:
+            sequences: Blocks of latents, float [l, D] or [l, 2, D] each; may be taken on another
+                thread.
+            to: The domain, or several with their shares in a sum: "piano:0.7,strings:0.3".
+            seed: Seed of random draws, the same for each.
+            options: From `generation_options`; None for the defaults.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
+
+        Yields:
+            The waveform of each sequence in blocks, float32 [t] or [t, 2]; to be taken before that
+            of the next, which drops what is left of it. What is raised while a sequence's blocks
+            are read is raised again where its waveform is taken; the others can still be taken.
+
+        Raises:
+            UsageError: The domain is unknown or was not loaded.
+            LatentsError: Where a waveform is taken: its latents have another number of channels.
+        """
+        if transpose:
+            self._transposed(torch.zeros(1, self.latent_dim), transpose)
+        shares = {
+            find_domain(name, self.decoders.names): share
+            for name, share in parse_target(to).items()
+        }
+        given = self.generation_options({}) if options is None else options
+        window = LIVE_FRAMES if given.is_live else self._window(self.window_seconds)
+        copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
+        with ExitStack() as stack:
+            made = []
+            for number, name in enumerate(shares):
+                waveforms = self.decoders[name].generate_all(
+                    [own[number] for own in copies], window=window, seed=seed, options=given
+                )
+                made.append(stack.enter_context(closing(waveforms)))
+            for parts in zip(*made, strict=True):
+                yield _arrays(_sum(parts, tuple(shares.values())))
+
+    def _copies(
+        self, blocks: Iterable[Array], n_copies: int, transpose: float
+    ) -> list[Iterator[Tensor]]:
+        """Return latents as decoders take them, for several, which may be on several threads."""
+        latents = self._latents(blocks)
+        if transpose:
+            latents = (self._transposed(own, transpose) for own in latents)
+        if n_copies == 1:
+            return [latents]
+        lock = Lock()
+
+        def locked(own: Iterator[Tensor]) -> Iterator[Tensor]:
+            while True:
+                with lock:
+                    block = next(own, None)
+                if block is None:
+                    return
+                yield block
+
+        return [locked(own) for own in tee(latents, n_copies)]
+
+    def _transposed(self, latents: Tensor, semitones: float) -> Tensor:
+        move = self.family_description.transpose
+        if move is None:
+            raise UsageError(f"{self.config.model.family} models cannot transpose")
+        return move(latents, self.config.model, semitones)
+
+    def _window(self, seconds: float) -> int:
+        """Return how many latent frames to work on at a time."""
+        return max(1, round(seconds * self.latent_rate))
+
+    def _whole_frames(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
+        """Pass samples on, float32 [t] or [t, 2], and fill up the last latent frame."""
+        n_samples = 0
+        channels: tuple[int, ...] = ()
+        for block in blocks:
+            n_samples += len(block)
+            channels = block.shape[1:]
+            yield self._to_device(block.astype(np.float32, copy=False))
+        if n_missing := -n_samples % self.hop_length:
+            yield torch.zeros(n_missing, *channels, device=self.device)
+
+    def _latents(self, blocks: Iterable[Array]) -> Iterator[Tensor]:
+        for block in blocks:
+            if block.ndim not in (2, 3) or block.shape[-1] != self.latent_dim:
+                shape = block.shape if block.ndim < 3 else to_array(block).shape
+                raise LatentsError(
+                    f"latents of shape {shape}, model {self.id} expects "
+                    f"(frames, {self.latent_dim}); were they made by another model?"
+                )
+            if block.ndim == 3 and not self.family_description.is_stereo:
+                raise LatentsError(
+                    f"latents of {block.shape[1]} channels, and {self.config.model.family} models "
+                    "are mono; encode with --mono, or take one channel"
+                )
+            yield self._to_device(block.astype(np.float32, copy=False))
+
+    def _to_device(self, values: Array) -> Tensor:
+        # A copy: torch warns about sharing an array that is read-only, as mapped ones are.
+        return torch.tensor(np.ascontiguousarray(values), device=self.device)
+
+
+def _measured(
+    blocks: Iterator[Array], sample_rate: int, loudness: LoudnessMeter, gain_db: float
+) -> Iterator[Array]:
+    """Pass blocks on, and measure them as they were before they were raised."""
+    for block in blocks:
+        loudness.push(block * np.float32(10 ** (-gain_db / 20)), sample_rate)
+        yield block
+
+
+def _sum(parts: Sequence[Iterator[Tensor]], shares: Sequence[float]) -> Iterator[Tensor]:
+    """Add waveforms of one length up, each times its share; one alone passes unchanged."""
+    if len(parts) == 1 and shares[0] == 1:
+        yield from parts[0]
+        return
+    for blocks in side_by_side(*parts):
+        yield torch.stack([share * block for share, block in zip(shares, blocks, strict=True)]).sum(
+            0
+        )
+
+
+@torch.inference_mode()
+def _arrays(blocks: Iterator[Tensor]) -> Iterator[Array]:
+    for block in blocks:
+        yield block.cpu().numpy()
