@@ -324,6 +324,17 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         swings = [None] * len(levels) if vibrato is None else vibrato
         banks = [self._bank(*item) for item in zip(levels, played, swings, strict=True)]
         notes, offset = (torch.stack(side) for side in zip(*banks, strict=True))
+        return self.correct(values, notes, offset), after
+
+    def correct(self, values: Tensor, notes: Tensor, offset: Tensor) -> Controls:
+        """Correct what notes play on the oscillators, and add noise.
+
+        Args:
+            values: float [B, N, values].
+            notes: Amplitudes of the oscillators, float [B, N, S].
+            offset: Their deviations in bins times these amplitudes, float [B, N, S].
+        """
+        parts = self.split(values)
         notes = notes + FLOOR_AMPLITUDE
         bands = parts["noise"].clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
         correction = parts["amplitude"]
@@ -332,7 +343,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             # stand out.
             correction = LARGEST_CORRECTION * (correction / LARGEST_CORRECTION).tanh()
         amplitude = (notes.log() + correction).clamp(QUIETEST, LOUDEST).exp()
-        controls = Controls(
+        return Controls(
             # What is at the floor is silent: hundreds of oscillators at -104 dB would be heard.
             amplitude=amplitude - FLOOR_AMPLITUDE,
             # An oscillator that several notes share lies at their weighted mean frequency.
@@ -340,7 +351,6 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             + self._largest_shift(values) * parts["deviation"].tanh(),
             noise=bands.exp() - FLOOR_AMPLITUDE,
         )
-        return controls, after
 
     def _largest_shift(self, like: Tensor) -> Tensor:
         """Return by how much the blocks may move oscillators, in bins, float [S].

@@ -33,10 +33,22 @@ def sum_lobes(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
         sign alternates from bin to bin, which puts the window's middle into the middle of the
         inverse FFT's output.
     """
+    deviation = deviation.to(phasors.dtype)
+    if not (phasors.requires_grad or deviation.requires_grad):
+        return _sum(phasors, deviation, width_bins)
     spectrum: Tensor = _Lobes.apply(  # type: ignore[no-untyped-call]
-        phasors, deviation.to(phasors.dtype), width_bins
+        phasors, deviation, width_bins
     )
     return spectrum
+
+
+def _sum(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
+    n_partials = phasors.shape[-1]
+    total = phasors.new_zeros(*phasors.shape[:-1], n_partials + 2 * REACH)
+    for offset, weights in _weights(deviation, width_bins):
+        place = REACH + offset
+        total[..., place : place + n_partials].addcmul_(phasors, weights)
+    return total
 
 
 class _Lobes(torch.autograd.Function):
@@ -45,14 +57,9 @@ class _Lobes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
         """Return the spectrum; see `sum_lobes`."""
-        n_partials = phasors.shape[-1]
-        total = phasors.new_zeros(*phasors.shape[:-1], n_partials + 2 * REACH)
-        for offset, weights in _weights(deviation, width_bins):
-            place = REACH + offset
-            total[..., place : place + n_partials].addcmul_(phasors, weights)
         ctx.save_for_backward(phasors, deviation)
         ctx.width_bins = width_bins
-        return total
+        return _sum(phasors, deviation, width_bins)
 
     @staticmethod
     @once_differentiable

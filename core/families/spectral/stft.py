@@ -37,8 +37,11 @@ def spectrogram(
     window = torch.hann_window(n_fft, dtype=waveform.dtype, device=waveform.device)
     padded = pad_to_windows(waveform, n_fft, frame_length, kept)
     all_bins = n_fft // 2 + 1
+    window, n_bins = window / window.sum(), min(n_bins or all_bins, all_bins)
+    if not padded.requires_grad:  # also because TorchScript has no functions of autograd
+        return _magnitudes(padded, window, frame_length, n_bins)[1]
     magnitudes: Tensor = _Magnitudes.apply(  # type: ignore[no-untyped-call]
-        padded, window / window.sum(), frame_length, min(n_bins or all_bins, all_bins)
+        padded, window, frame_length, n_bins
     )
     return magnitudes
 
@@ -86,6 +89,15 @@ def overlap_add(frames: Tensor, frame_length: int) -> Tensor:
     return total.flatten(1)
 
 
+def _magnitudes(waveform: Tensor, window: Tensor, hop: int, n_bins: int) -> tuple[Tensor, Tensor]:
+    """Return the spectrum of float [B, T], complex [B, N, n_bins], and its magnitudes."""
+    frames = waveform.unfold(1, len(window), hop) * window
+    spectrum: Tensor = torch.fft.rfft(frames)[..., :n_bins]
+    # Three times faster than summing over a last dimension of two, or than abs().
+    size = spectrum.real * spectrum.real
+    return spectrum, size.addcmul_(spectrum.imag, spectrum.imag).add_(FAINTEST).sqrt_()
+
+
 class _Magnitudes(torch.autograd.Function):
     """|STFT| with a backward pass of one real inverse FFT.
 
@@ -96,11 +108,7 @@ class _Magnitudes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, waveform: Tensor, window: Tensor, hop: int, n_bins: int) -> Tensor:
         """Map float [B, T] to magnitudes float [B, N, n_bins]."""
-        frames = waveform.unfold(1, len(window), hop) * window
-        spectrum: Tensor = torch.fft.rfft(frames)[..., :n_bins]
-        # Three times faster than summing over a last dimension of two, or than abs().
-        size = spectrum.real * spectrum.real
-        size = size.addcmul_(spectrum.imag, spectrum.imag).add_(FAINTEST).sqrt_()
+        spectrum, size = _magnitudes(waveform, window, hop, n_bins)
         ctx.save_for_backward(spectrum, size, window)
         ctx.hop, ctx.length = hop, waveform.shape[1]
         return size

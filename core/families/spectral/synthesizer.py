@@ -231,6 +231,24 @@ class StreamingSynthesizer:
 def _predecessors(before: Tensor, amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor | None:
     """Return which oscillator each one's partial was on in the frame before.
 
+    Args:
+        before: As for `moves`.
+        amplitude: As for `moves`.
+        earlier: As for `moves`.
+        now: As for `moves`.
+
+    Returns:
+        int64 [..., S], or None if all partials stayed.
+    """
+    moved = moves(before, amplitude, earlier, now)
+    if not moved.any():
+        return None
+    return torch.arange(now.shape[-1], device=now.device) + moved
+
+
+def moves(before: Tensor, amplitude: Tensor, earlier: Tensor, now: Tensor) -> Tensor:
+    """Return how far away the oscillator is that each one's partial was on in the frame before.
+
     It was on a neighbour if that was the louder one and now is not, and if it was clearly nearer
     in frequency than the oscillator itself was.
 
@@ -241,7 +259,7 @@ def _predecessors(before: Tensor, amplitude: Tensor, earlier: Tensor, now: Tenso
         now: Frequencies, in bins, float [..., S].
 
     Returns:
-        int64 [..., S], or None if all partials stayed.
+        int64 [..., S], -1, 0 or 1.
     """
     distance = (earlier - now).abs() - NEARER
     moved = torch.zeros_like(now, dtype=torch.int64)
@@ -252,9 +270,7 @@ def _predecessors(before: Tensor, amplitude: Tensor, earlier: Tensor, now: Tenso
         is_quieter = F.pad(amplitude[..., cut], sides) < amplitude
         place = F.pad(earlier[..., cut], sides, value=math.inf)
         moved += by * (was_louder & is_quieter & ((place - now).abs() < distance))
-    if not moved.any():
-        return None
-    return torch.arange(now.shape[-1], device=now.device) + moved
+    return moved
 
 
 def _phasors(size: Tensor, cycles: Tensor) -> Tensor:
