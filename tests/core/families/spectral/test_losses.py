@@ -250,3 +250,44 @@ def test_the_score_loss_of_a_batch_is_the_mean_of_its_items(generator):
     ]
     whole = score_loss(latents[..., :88], latents[..., 88:], score)
     torch.testing.assert_close(whole, torch.stack(one).mean())
+
+
+def gradient_of_noise_level(level, *, has_other):
+    """Return how the loss changes with the logarithm of a noise's level beside a tone."""
+    generator = torch.Generator().manual_seed(1)
+    tone = 0.05 * torch.sin(2 * math.pi * 440 * torch.arange(LENGTH) / RATE)
+    target, own, other = torch.randn(3, 4, LENGTH, generator=generator)
+    gain = torch.tensor(level, requires_grad=True)
+    multi_resolution_loss(
+        tone + 0.02 * gain.exp() * own,
+        tone + 0.02 * target,
+        RATE,
+        other=tone + 0.02 * gain.detach().exp() * other if has_other else None,
+    ).backward()
+    return float(gain.grad)
+
+
+def test_noise_is_drawn_to_the_targets_level():
+    decibel = math.log(10) / 20
+    # Without another draw, noise that is right is drawn down.
+    assert gradient_of_noise_level(0.0, has_other=False) > 0
+    assert gradient_of_noise_level(-decibel, has_other=False) > 0
+    assert gradient_of_noise_level(0.5 * decibel, has_other=True) > 0
+    assert gradient_of_noise_level(-0.5 * decibel, has_other=True) < 0
+
+
+def test_a_decoder_sees_how_far_its_draws_are_apart(generator, tiny_spectral):
+    config = tiny_spectral.model
+    decoder = SpectralDecoder(config)
+    with torch.no_grad():
+        decoder.head.bias += 4.0  # noise that is heard
+    latents = torch.full((2, 8, config.latent_dim), -1.0)
+    waveform = 0.1 * torch.randn(2, 8 * config.hop_length)
+    loss = decoder.reconstruction_loss(latents, waveform)
+    loss.backward()
+    with torch.no_grad():
+        distance = multi_resolution_loss(
+            decoder(latents), waveform, config.sample_rate, attack_weight=config.attack_weight
+        )
+    assert float(loss.detach()) < float(distance) - 0.05
+    assert decoder.head.weight.grad.isfinite().all()
