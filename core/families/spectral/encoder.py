@@ -27,7 +27,7 @@ from core.families.spectral.salience import (
     silenced,
 )
 from core.families.spectral.stereo import to_channels
-from core.families.spectral.stft import ALL, reach_of, spectrogram
+from core.families.spectral.stft import ALL, frame_spectrum, power_of, reach_of
 from core.families.windows import run_in_context, side_by_side
 
 if TYPE_CHECKING:
@@ -201,10 +201,12 @@ class SpectralEncoder(Encoder):
         halves = kept
         if kept != ALL:
             halves = slice(*(place * self.config.downsampling for place in (kept.start, kept.stop)))
-        power = self.grid.power(waveform, kept)
-        mean, sharp = power, self.sharp_grid.power(waveform, halves)
+        spectra = self.grid.spectra(waveform, kept)
+        mean = power = self.grid.power(spectra)
+        sharp = self.sharp_grid.power(self.sharp_grid.spectra(waveform, halves))
         long, short = self.spectra(waveform, halves)
-        moments = None if self.pitch is None else self.pitch.moments(waveform, kept)
+        # Both measure in the same windows.
+        moments = None if self.pitch is None else self.pitch.moments(spectra)
         if are_channels:
             mean, sharp = (own.mean(0, keepdim=True) for own in (power, sharp))
             long, short = (own.square().mean(0, keepdim=True).sqrt() for own in (long, short))
@@ -243,10 +245,9 @@ class SpectralEncoder(Encoder):
     def spectra(self, waveform: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor]:
         """Return magnitudes of kept frames at two window lengths, float [B, N, bins] each."""
         frame_length = self.config.frame_length
-        return (
-            spectrogram(waveform, self.long_fft, frame_length, self.n_low, kept),
-            spectrogram(waveform, self.short_fft, frame_length, kept=kept),
-        )
+        long = frame_spectrum(waveform, self.long_fft, frame_length, kept)
+        short = frame_spectrum(waveform, self.short_fft, frame_length, kept)
+        return power_of(long, self.n_low).sqrt(), power_of(short, short.shape[2]).sqrt()
 
     def features(self, long: Tensor, short: Tensor) -> Tensor:
         """Return the blocks' input, float [B, N, features], roughly -1..1."""

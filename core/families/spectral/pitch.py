@@ -25,7 +25,7 @@ from core.families.spectral.salience import (
     fft_length,
     key_to_hz,
 )
-from core.families.spectral.stft import ALL, pad_to_windows
+from core.families.spectral.stft import frame_spectrum, hann
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,14 +76,14 @@ class KeyPitch(nn.Module):
     """
 
     places: Tensor
-    hertz: Tensor
+    offsets: Tensor
     weights: Tensor
 
     def __init__(
         self, sample_rate: int, hop_length: int, windows: Sequence[tuple[float, float]] = WINDOWS
     ) -> None:
         super().__init__()
-        self.sample_rate, self.hop_length = sample_rate, hop_length
+        self.hop_length = hop_length
         highest = min(HIGHEST_HZ, 0.45 * sample_rate)
         self.n_ffts = [fft_length(seconds, sample_rate, hop_length) for seconds, _ in windows]
         keys = LOWEST_KEY + torch.arange(N_KEYS, device="cpu")
@@ -92,20 +92,20 @@ class KeyPitch(nn.Module):
         limits = [min(limit, highest) for _, limit in windows]
         index = torch.bucketize(hertz, torch.tensor(limits[:-1], device="cpu"), right=True)
         spacing = sample_rate / torch.tensor(self.n_ffts, device="cpu").double()
-        # The used bins of all windows lie side by side, each with one bin more on either side.
+        # The used bins of all windows, from 1 on, lie side by side, with one bin more at the top.
         self.n_used = [
-            min(int(limit / float(width)) + 3, n_fft // 2)
+            min(int(limit / float(width)) + 2, n_fft // 2 - 1)
             for limit, width, n_fft in zip(limits, spacing, self.n_ffts, strict=True)
         ]
-        first = torch.tensor([0, *self.n_used[:-1]], device="cpu").cumsum(0)
-        bins = (hertz.double() / spacing[index]).round().long().unsqueeze(2)
-        apart = (REACH / 2 * hertz / spacing[index]).ceil().clamp(min=1).long().unsqueeze(2)
-        bins = (bins + apart * torch.tensor(ASIDE, device="cpu")).clamp(min=1)
-        most = torch.tensor(self.n_used, device="cpu")[index].unsqueeze(2) - 1
-        places = first[index].unsqueeze(2) + torch.minimum(bins, most)
-        weights = (hertz < highest) / order
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("hertz", hertz, persistent=False)
+        first = torch.tensor([0, *self.n_used[:-1]], device="cpu").cumsum(0)[index].unsqueeze(2)
+        exact = (hertz.double() / spacing[index]).unsqueeze(2)  # in bins
+        apart = (REACH / 2 * exact).ceil().clamp(min=1).long()
+        bins = (exact.round().long() + apart * torch.tensor(ASIDE, device="cpu")).clamp(min=1)
+        bins = torch.minimum(bins, torch.tensor(self.n_used, device="cpu")[index].unsqueeze(2))
+        offsets = 12 * (bins / exact).log2().float().unsqueeze(3)  # of bins from keys, semitones
+        weights = ((hertz < highest) / order).unsqueeze(2)
+        self.register_buffer("places", first + bins - 1, persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,49 +118,60 @@ class KeyPitch(nn.Module):
             Deviations in semitones, -1..1, 0 where nothing sounds, and the power they were found
             in (a full-scale sine has about 0.5), float [B, L, keys] each.
         """
-        total, weighted = self.moments(waveform)
+        total, weighted = self.moments(
+            [frame_spectrum(waveform, n_fft, self.hop_length) for n_fft in self.n_ffts]
+        )
         return deviation_of(total, weighted), total
 
     @torch.no_grad()
-    def moments(self, waveform: Tensor, kept: slice = ALL) -> tuple[Tensor, Tensor]:
+    def moments(self, spectra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return powers, and deviations times powers, which channels have a mean of.
 
         Args:
-            waveform: float [B, T].
-            kept: The frames to return.
+            spectra: By window, complex [B, L, FFT bins]; see `frame_spectrum`.
 
         Returns:
             float [B, L, keys] each.
         """
         measured = [
-            self._measure(waveform, n_fft, n_used, kept)
-            for n_fft, n_used in zip(self.n_ffts, self.n_used, strict=True)
+            _reassigned(spectrum, n_used)
+            for spectrum, n_used in zip(spectra, self.n_used, strict=True)
         ]
-        frequency, power = (torch.cat(one, dim=2) for one in zip(*measured, strict=True))
-        ratio = frequency[..., self.places] / self.hertz.unsqueeze(2)
-        deviation = 12 * ratio.clamp(0.5, 2).log2()
-        belonging = torch.exp(-0.5 * (deviation / BELONGING).square())
-        weight = power[..., self.places] * belonging * self.weights.unsqueeze(2)
-        return weight.sum((3, 4)), (weight * deviation).sum((3, 4))
+        # Frames last: the bins around each harmonic, [B, keys, harmonics, aside, L], are then
+        # gathered and summed up row by row.
+        semitones, power = (
+            torch.cat([own.mT for own in parts], dim=1)
+            .index_select(1, self.places.flatten())
+            .view(-1, *self.places.shape, spectra[0].shape[1])
+            for parts in zip(*measured, strict=True)
+        )
+        deviation = semitones.add_(self.offsets)
+        weight = power.mul_((deviation * (math.sqrt(0.5) / BELONGING)).square_().neg_().exp_())
+        total, weighted = (
+            (own.sum(3) * self.weights).sum(2).mT for own in (weight, weight * deviation)
+        )
+        return total, weighted
 
-    def _measure(
-        self, waveform: Tensor, n_fft: int, n_used: int, kept: slice
-    ) -> tuple[Tensor, Tensor]:
-        """Return the frequency in Hz and the power of bins 0 and up, float [B, L, n_used]."""
-        padded = pad_to_windows(waveform, n_fft, self.hop_length, kept)
-        plain = torch.fft.rfft(padded.unfold(1, n_fft, self.hop_length) / n_fft)[..., : n_used + 1]
-        middle = plain[..., 1:-1]
-        below, above = plain[..., :-2], plain[..., 2:]
-        # Hann's window and its derivative are sums of three bins without a window.
-        framed = middle - (below + above) / 2
-        slope = (below - above) * (-1j * math.pi / n_fft)
-        power = framed.real.square() + framed.imag.square()
-        # The imaginary part of slope / framed, in radians a sample.
-        turn = slope.imag * framed.real - slope.real * framed.imag
-        bins = torch.arange(1, n_used, device=waveform.device)
-        shift = turn / (power + 1e-20) * (n_fft / (2 * math.pi))
-        frequency = (bins - shift.clamp(-2, 2)) * (self.sample_rate / n_fft)
-        return F.pad(frequency, (1, 0)), F.pad(power, (1, 0))
+
+def _reassigned(spectrum: Tensor, n_used: int) -> tuple[Tensor, Tensor]:
+    """Return by how many semitones the tones in bins lie off them, and their power.
+
+    Args:
+        spectrum: Of frames without a window, complex [B, L, bins].
+        n_used: How many bins from bin 1 on.
+
+    Returns:
+        float [B, L, n_used] each.
+    """
+    framed = hann(spectrum, n_used + 1)[..., 1:]
+    # The derivative of Hann's window is a sum of two exponentials; 2j pi / n_fft is left out.
+    slope = (spectrum[..., :n_used] - spectrum[..., 2 : n_used + 2]) / 2
+    power = framed.real.square() + framed.imag.square()
+    # The real part of slope / framed is the distance in bins.
+    turn = slope.real * framed.real + slope.imag * framed.imag
+    bins = torch.arange(1, n_used + 1, device=power.device)
+    shift = (turn / (power + 1e-20)).clamp(-2, 2)
+    return 12 * (1 + shift / bins).clamp(min=1e-3).log2(), power
 
 
 def deviation_of(total: Tensor, weighted: Tensor) -> Tensor:

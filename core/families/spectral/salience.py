@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.stft import ALL, spectrogram
+from core.families.spectral.stft import ALL, frame_spectrum, power_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,27 +76,32 @@ class PitchGrid(nn.Module):
             own = (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))
             filters = _log_frequency_filters(hertz, n_fft, sample_rate) * own
             n_used = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
-            self.register_buffer(f"filters{index}", filters[:n_used].contiguous(), persistent=False)
+            # Each window has grid bins of its own.
+            used = filters[:n_used, own].contiguous()
+            self.register_buffer(f"filters{index}", used, persistent=False)
             self.n_ffts.append(n_fft)
             lowest = highest
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map float [B, T] to float [B, L, bins], about -1 (-80 dB) to 1 (full scale)."""
-        return compress(self.power(waveform))
+        return compress(self.power(self.spectra(waveform)))
 
-    def power(self, waveform: Tensor, kept: slice = ALL) -> Tensor:
-        """Map float [B, T] to power before it is compressed, float [B, L, bins] of kept frames."""
-        return torch.stack(
-            [
-                spectrogram(waveform, n_fft, self.hop_length, len(filters), kept).square() @ filters
-                for n_fft, filters in zip(self.n_ffts, self.buffers(), strict=True)
-            ]
-        ).sum(0)
+    def spectra(self, waveform: Tensor, kept: slice = ALL) -> list[Tensor]:
+        """Map float [B, T] to spectra by window, complex [B, L, FFT bins] of kept frames."""
+        return [frame_spectrum(waveform, n_fft, self.hop_length, kept) for n_fft in self.n_ffts]
+
+    def power(self, spectra: Sequence[Tensor]) -> Tensor:
+        """Map spectra by window to power before it is compressed, float [B, L, bins]."""
+        found = []
+        for spectrum, filters in zip(spectra, self.buffers(), strict=True):
+            found.append(power_of(spectrum, len(filters)) @ filters)
+        n_above = self.n_bins - sum(part.shape[2] for part in found)  # half the rate
+        return F.pad(torch.cat(found, dim=2), (0, n_above))
 
 
 def compress(power: Tensor) -> Tensor:
     """Return logarithms of power, about -1 (-80 dB) to 1 (full scale)."""
-    # A full-scale sine has magnitude 0.5 in `spectrogram`.
+    # A full-scale sine has magnitude 0.5 in spectra.
     # Clamped, because the root of the bins above half the rate has no gradient at zero.
     return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
 

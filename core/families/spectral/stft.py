@@ -46,6 +46,42 @@ def spectrogram(
     return magnitudes
 
 
+def frame_spectrum(waveform: Tensor, n_fft: int, frame_length: int, kept: slice = ALL) -> Tensor:
+    """Return the spectra of frames that no window was applied to; see `hann`.
+
+    Args:
+        waveform: float [B, T], T a multiple of frame_length.
+        n_fft: Samples of a frame.
+        frame_length: Samples between frames, which lie as those of `spectrogram`.
+        kept: The frames to return.
+
+    Returns:
+        complex [B, T / frame_length, n_fft // 2 + 1].
+    """
+    frames = pad_to_windows(waveform, n_fft, frame_length, kept).unfold(1, n_fft, frame_length)
+    spectrum: Tensor = torch.fft.rfft(frames, norm="forward")
+    return spectrum
+
+
+def hann(spectrum: Tensor, n_bins: int) -> Tensor:
+    """Apply Hann's window to the lowest bins of spectra, complex [..., bins] to [..., n_bins].
+
+    The window is a sum of three exponentials, so three bins make one, and only those that are used
+    are worked on. A full-scale sine then peaks at about 0.5.
+    """
+    sides = [spectrum[..., 1:2].conj(), spectrum[..., : n_bins + 1]]
+    if n_bins == spectrum.shape[-1]:
+        sides.append(spectrum[..., -2:-1].conj())
+    around = torch.cat(sides, dim=-1)
+    return around[..., 1:-1] - (around[..., :-2] + around[..., 2:]) / 2
+
+
+def power_of(spectrum: Tensor, n_bins: int) -> Tensor:
+    """Return the power of the lowest bins under Hann's window, float [..., n_bins]."""
+    own = hann(spectrum, n_bins)
+    return own.real.square() + own.imag.square() + FAINTEST
+
+
 def reach_of(n_fft: int, frame_length: int) -> tuple[int, int]:
     """Return how many samples before and after its own a frame's window covers."""
     before = (n_fft - frame_length) // 2

@@ -161,7 +161,7 @@ def test_a_second_look_changes_nothing_before_it_is_trained(generator, config, t
     missing, unexpected = twice.load_state_dict(once.state_dict(), strict=False)
     assert not unexpected
     assert {name.partition(".")[0] for name in missing} == {"found", "explained"}
-    n_bins = PitchGrid(RATE, 1024).filters0.shape[1]
+    n_bins = PitchGrid(RATE, 1024).n_bins
     grid, sharp = (torch.rand(1, n, n_bins, generator=generator) for n in (6, 12))
     with torch.no_grad():
         torch.testing.assert_close(twice(grid, sharp), once(grid, sharp))
@@ -169,7 +169,7 @@ def test_a_second_look_changes_nothing_before_it_is_trained(generator, config, t
 
 def test_a_second_look_reaches_the_notes_that_a_key_may_be_an_overtone_of(generator, trained):
     salience = trained(Salience(4, 2, explains_overtones=True))
-    n_bins = PitchGrid(RATE, 1024).filters0.shape[1]
+    n_bins = PitchGrid(RATE, 1024).n_bins
     grid = torch.zeros(1, 6, n_bins, requires_grad=True)
     presence, _ = salience(grid, torch.zeros(1, 12, n_bins))
     presence[0, 3, 80 - LOWEST_KEY].backward()
