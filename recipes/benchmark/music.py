@@ -81,13 +81,14 @@ def main() -> None:
     options = parser.parse_args()
     fetch_notes(options.out / "notes")
     prepare_banks(options.out / "banks", banks_of(FIRST))
-    scores = _held_out_scores(options.out / "midi")
+    scores = held_out_scores(options.out / "midi")
     for index, excerpt in enumerate(EXCERPTS):
         _render_piece(excerpt, scores[excerpt.score], options.out, index)
         print(excerpt.name, flush=True)
 
 
-def _held_out_scores(folder: Path) -> dict[str, Score]:
+def held_out_scores(folder: Path) -> dict[str, Score]:
+    """Parse the scores of all excerpts, once; by name."""
     sources = find_sources(seed=0)
     wanted = {excerpt.score for excerpt in EXCERPTS}
     chosen = [source for source in sources if source.name in wanted]
@@ -100,7 +101,7 @@ def _held_out_scores(folder: Path) -> dict[str, Score]:
 def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None:
     folder = out / excerpt.name
     folder.mkdir(parents=True, exist_ok=True)
-    events = _performance(excerpt, score)
+    events = performance(excerpt, score)
     sources = [name for name, source in SOURCES.items() if source.is_line == excerpt.is_line]
     played = {
         f"source--{name}.flac": partial(_play_source, name, events, excerpt, out)
@@ -134,7 +135,8 @@ def _render_piece(excerpt: Excerpt, score: Score, out: Path, index: int) -> None
     (folder / "piece.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _performance(excerpt: Excerpt, score: Score) -> tuple[Event, ...]:
+def performance(excerpt: Excerpt, score: Score) -> tuple[Event, ...]:
+    """Return how an excerpt is played: the same by all sources and targets."""
     notes, _ = cut(score.notes, excerpt.first_beat, SECONDS * excerpt.tempo_qpm / 60)
     if excerpt.is_line:
         notes = tuple(note for note in notes if note.part == 0)
