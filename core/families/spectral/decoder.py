@@ -185,12 +185,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         Returns:
             float [B, T].
         """
-        return self.synthesizer.render(self._steady_controls(values, tuning))
-
-    def _steady_controls(self, values: Tensor, tuning: Tensor | None) -> Controls:
         played, _ = self.play(values, self.silence(values), tuning)
         controls, _ = self.controls(values, self.silence(values).amplitudes, played)
-        return controls
+        return self.synthesizer.render(controls)
 
     def predict(self, latents: Tensor) -> Tensor:
         """Run the networks: float [B, L, D] to [B, N, values], N = L * downsampling.
@@ -418,16 +415,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         """Return the loss of magnitudes and attacks; see `Decoder.reconstruction_loss`."""
         values = self.predict(latents)
         tuning, bends = self._compare_pitches(values.detach(), waveform)
-        controls = self._steady_controls(values, tuning)
-        output = self.synthesizer.render(controls)
-        with torch.no_grad():
-            other = self.synthesizer.render(controls)
         distance = multi_resolution_loss(
-            output,
+            self.render_steady(values, tuning),
             waveform,
             self.config.sample_rate,
             attack_weight=self.config.attack_weight,
-            other=other,
         )
         measured = bends + self.vibrato_loss(values.detach(), waveform, tuning)
         # Adds the gradients of vibrato and bends without changing the loss value.

@@ -30,12 +30,7 @@ LARGEST_LATENT = 1 - 1e-4  # latents are clamped to it before the inverse of the
 
 
 def multi_resolution_loss(
-    output: Tensor,
-    target: Tensor,
-    sample_rate: int,
-    *,
-    attack_weight: float = 0.0,
-    other: Tensor | None = None,
+    output: Tensor, target: Tensor, sample_rate: int, *, attack_weight: float = 0.0
 ) -> Tensor:
     """Compare magnitudes at several window lengths.
 
@@ -48,11 +43,6 @@ def multi_resolution_loss(
         target: float [B, T].
         sample_rate: Hz.
         attack_weight: Of `attack_distance`, which is added to the mean over window lengths.
-        other: The output with its noise drawn anew, float [B, T], without gradient: half the
-            distance between both draws is subtracted. The distance from the target alone is
-            smallest for noise that is too faint, because each draw differs from every other; that
-            difference is smallest where output and target have the same distribution (the energy
-            distance: Gritsenko et al. 2020, arXiv 2008.01160).
 
     Returns:
         Scalar, 0 for equal magnitudes.
@@ -64,38 +54,28 @@ def multi_resolution_loss(
         found = spectrogram(output[:, :length], n_fft, hop)
         wanted = spectrogram(target[:, :length], n_fft, hop)
         weights = mel_density(wanted.shape[2], sample_rate).to(output)
-        scale = _scale(found, wanted)
-        total = total + _distance(found, wanted, weights, scale)
-        if other is not None:
-            redrawn = spectrogram(other[:, :length], n_fft, hop)
-            apart = _distance(found, redrawn, weights, scale)
-            # Both draws move apart; as they are alike, this one's gradient counts for both.
-            total = total - apart + apart.detach() / 2
+        distance = ((found + FLOOR).log() - (wanted + FLOOR).log()).abs()
+        total = total + (distance * weights).mean()
+        total = total + _convergence(found, wanted).mean()
         if attack_weight and n_fft == ATTACK_WINDOW:
             attacks = attack_distance(found, wanted, sample_rate)
             total = total + len(FFT_LENGTHS) * attack_weight * attacks
     return total / len(FFT_LENGTHS)
 
 
-def _distance(found: Tensor, wanted: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
-    """Return the distance of magnitudes [B, N, bins] at one window length, a scalar."""
-    logarithmic = ((found + FLOOR).log() - (wanted + FLOOR).log()).abs()
-    convergence = torch.linalg.vector_norm(found - wanted, dim=(1, 2)) / scale
-    total: Tensor = (logarithmic * weights).mean() + convergence.mean()
-    return total
-
-
-def _scale(found: Tensor, wanted: Tensor) -> Tensor:
-    """Return what the norm of a difference of magnitudes [B, N, bins] is divided by, float [B].
+def _convergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return the spectral convergence of magnitudes [B, N, bins], float [B].
 
     Each item is normalised by itself, so that a loud one does not dominate and the result does not
     depend on how a batch is divided among processes. The output's norm bounds the divisor, because
     a target that has died away while the source still sounds, as a piano's last chord beside an
     organ's, would dominate the batch otherwise.
     """
+    difference = torch.linalg.vector_norm(found - wanted, dim=(1, 2))
     own = torch.linalg.vector_norm(found.detach(), dim=(1, 2))
     target = torch.linalg.vector_norm(wanted, dim=(1, 2))
-    return torch.maximum(target, own / 2).clamp(min=1e-3)
+    convergence: Tensor = difference / torch.maximum(target, own / 2).clamp(min=1e-3)
+    return convergence
 
 
 def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
