@@ -25,6 +25,7 @@ from core.config import Config
 from core.errors import ModelError, UsageError
 from core.files import atomic_write
 from core.hub import PREFIX, HubModel, download_model, parse_hub_name
+from core.key_range import KeyRange  # noqa: TC001 (`build` reads the annotations)
 from core.parsing import build, did_you_mean, parse_json, shortened
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class ModelHeader:
             record with its `id` and `domains`; `added` and `like` where a domain was added.
         checksums: CRC-32 of each part's tensors.
         classified: Domains that the confusion network tells apart: all but added ones.
+        ranges: Keys that domains have, as far as they are known; see `core.key_range`.
         id: Hash of configuration and weights, 12 hexadecimal digits.
         n_parameters: Numbers in each part.
     """
@@ -80,6 +82,7 @@ class ModelHeader:
     training: dict[str, Any]
     checksums: dict[str, int]
     classified: tuple[str, ...]
+    ranges: dict[str, KeyRange] = dataclasses.field(default_factory=dict)
     id: str = ""
     n_parameters: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -91,6 +94,8 @@ class ModelHeader:
                 raise ValueError(f"{shortened(name)} cannot be a domain's name")
         if not {*self.classified} <= {*self.domains}:
             raise ValueError("the domain classifier has unknown domains")
+        if not {*self.ranges} <= {*self.domains}:
+            raise ValueError("ranges of unknown domains")
         level_db = self.level_db
         if level_db is not None and not QUIETEST_LEVEL_DB <= level_db <= LOUDEST_LEVEL_DB:
             raise ValueError(f"level_db = {level_db}: impossible")
@@ -289,8 +294,11 @@ def write_model(path: Path, tensors: Mapping[str, NDArray[np.generic]], header: 
 
 
 def _identify(header: ModelHeader) -> str:
-    """Return the id of a model: equal for equal configuration, domains and weights."""
-    text = json.dumps([header.config, header.domains, header.checksums], sort_keys=True)
+    """Return the id of a model: equal for equal configuration, domains, weights and ranges."""
+    content: list[Any] = [header.config, header.domains, header.checksums]
+    if header.ranges:  # files of earlier versions have none, and keep their id
+        content.append({name: str(own) for name, own in header.ranges.items()})
+    text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

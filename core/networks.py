@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from core.families.base import Decoder, Encoder, GenerationOptions
+    from core.key_range import KeyRange
 
 DEFAULT_LEVEL_DB = -20.0  # dBFS; the training level of a model that has seen no data
 
@@ -122,6 +123,7 @@ class Networks(nn.Module):
         stored_as: Parts that `save` writes with a type of their own: those that come from
             another file and are to stay the same bit for bit.
         level_db: Mean level of the prepared recordings, dBFS; None to leave inputs as they are.
+        ranges: Keys that domains have, as far as they are known; notes beyond them are moved.
         training_record: Where the weights come from; plain JSON types.
         id: Hash of configuration and weights, set by `save` and `load`.
         name: What it was loaded by: a path, or a bundled name; "" for one made here.
@@ -157,6 +159,7 @@ class Networks(nn.Module):
         )
         self.stored_as: dict[str, torch.dtype] = {}
         self.level_db: float | None = DEFAULT_LEVEL_DB
+        self.ranges: dict[str, KeyRange] = {}
         self.training_record: dict[str, Any] = {}
         self.id = "untrained"
         self.name = ""
@@ -224,6 +227,7 @@ class Networks(nn.Module):
             {name: torch.from_numpy(values).float() for name, values in stored.items()}
         )
         model.level_db = header.level_db
+        model.ranges = header.ranges
         model.training_record = header.training
         model.id = header.id
         model.name = os.fspath(source)
@@ -257,6 +261,7 @@ class Networks(nn.Module):
             training=self.training_record,
             checksums={},
             classified=self.classified,
+            ranges=self.ranges,
         )
         self.id = write_model(Path(path), tensors, header)
 

@@ -13,7 +13,7 @@ import logging
 from contextlib import ExitStack, closing
 from itertools import tee
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,23 +26,29 @@ from core.audio.loudness import RUNNING_SECONDS, LevelMatching, LoudnessMeter
 from core.audio.percussion import split_percussion
 from core.errors import LatentsError, UsageError
 from core.families.windows import side_by_side
+from core.key_range import N_MIDI_KEYS, KeyRange, best_octave, key_name
+from core.latents import LatentStore
 from core.model_file import find_domain, parse_target
 from core.networks import Networks
 from core.streams import AudioStream, CountedRecording, LatentStream, finish, match_to_recording
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from core.audio.levels import Recording
-    from core.families.base import GenerationOptions
+    from core.config import Config, ModelConfig
+    from core.families.base import GenerationOptions, NoteLatents
 
     Array = NDArray[np.float32]
 
 _logger = logging.getLogger(__name__)
 
+Transposition = float | Literal["fit"]
+
 WINDOW_SECONDS = 15.0  # worked on at a time; bounds the memory of a long piece
+LEAST_MOVED_SECONDS = 0.2  # of notes that were moved, before it is said
 LIVE_FRAMES = 2  # latent frames at a time; one by one they take twice the processor time
 
 
@@ -55,7 +61,17 @@ class StreamTranslator(Networks):
     """
 
     window_seconds = WINDOW_SECONDS
-    _reported_mono = False
+
+    def __init__(
+        self,
+        config: Config,
+        domains: Iterable[str],
+        built: Iterable[str],
+        *,
+        classified: Iterable[str] | None = None,
+    ) -> None:
+        super().__init__(config, domains, built, classified=classified)
+        self._warnings: set[str] = set()
 
     def encode_stream(
         self, recording: Recording, *, is_live: bool = False, drop_drums: bool = False
@@ -73,11 +89,7 @@ class StreamTranslator(Networks):
             drop_drums: Whether only the harmonic part is encoded; see `core.audio.percussion`.
         """
         if recording.is_stereo and not self.family_description.is_stereo:
-            if not self._reported_mono:
-                _logger.warning(
-                    "%s models are mono: stereo input is mixed", self.config.model.family
-                )
-            self._reported_mono = True
+            self._warn_once(f"{self.config.model.family} models are mono: stereo input is mixed")
             recording = MonoRecording(recording)
         loudness = LoudnessMeter()
         stream = LatentStream(
@@ -113,7 +125,8 @@ class StreamTranslator(Networks):
         mix: float = 1.0,
         keep_drums: bool = False,
         match_level: LevelMatching = "whole",
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> Generator[AudioStream]:
         """Decode several streams of latents: peaks lowered, cut to their audio's length.
 
@@ -131,7 +144,10 @@ class StreamTranslator(Networks):
                 that were encoded here: "whole" by one gain, for which the decoded waveform is
                 stored on the disk; "running" by a gain that follows, so that the first block can
                 be heard before the last one is made; "off" not. What is live never waits.
-            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents. "fit"
+                moves each stream by the octaves that put it best into the target's range, for
+                which it is read to its end first.
+            keep_octaves: As for `decode_all`.
 
         Yields:
             The waveform of each, to be taken before that of the next; errors as `decode_all`.
@@ -148,12 +164,20 @@ class StreamTranslator(Networks):
             raise UsageError(f"{what} needs a recording that can be read again: a file, not a pipe")
         if sample_rate is not None:
             check_sample_rate(sample_rate)
+        if transpose == "fit":
+            ranges = self._ranges_to_fit(to, options)
+            for stream in streams:
+                stream.blocks = self._fitted(stream, stream.blocks, ranges)
+        else:
+            for stream in streams:
+                stream.transpose = transpose
         made = self.decode_all(
             [stream.blocks for stream in streams],
             to=to,
             seed=seed,
             options=options,
-            transpose=transpose,
+            transpose=0.0 if transpose == "fit" else transpose,
+            keep_octaves=keep_octaves,
         )
         with closing(made):
             for stream, blocks in zip(streams, made, strict=True):
@@ -186,7 +210,8 @@ class StreamTranslator(Networks):
         keep_drums: bool = False,
         drop_drums: bool = False,
         match_level: LevelMatching = "whole",
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> Generator[AudioStream]:
         """Translate several recordings of any length as they arrive.
 
@@ -201,6 +226,7 @@ class StreamTranslator(Networks):
             drop_drums: As for `encode_stream`.
             match_level: As for `decode_streams`.
             transpose: As for `decode_streams`.
+            keep_octaves: As for `decode_all`.
 
         Yields:
             As `decode_streams`.
@@ -220,6 +246,7 @@ class StreamTranslator(Networks):
             keep_drums=keep_drums,
             match_level=match_level,
             transpose=transpose,
+            keep_octaves=keep_octaves,
         )
 
     @torch.inference_mode()
@@ -275,6 +302,7 @@ class StreamTranslator(Networks):
         seed: int = 0,
         options: GenerationOptions | None = None,
         transpose: float = 0.0,
+        keep_octaves: bool = False,
     ) -> Generator[Iterator[Array]]:
         """Decode several sequences of latents, each to the samples that it gets alone.
 
@@ -289,6 +317,9 @@ class StreamTranslator(Networks):
             seed: Seed of random draws, the same for each.
             options: From `generation_options`; None for the defaults.
             transpose: Semitones that notes are moved by; a fraction needs pitch latents.
+            keep_octaves: Whether notes stay where they are that a domain's instrument does not
+                have. Else each domain plays them in the nearest octave that it has, as far as its
+                range is known, and a warning is logged once.
 
         Yields:
             The waveform of each sequence in blocks, float32 [t] or [t, 2]; to be taken before that
@@ -308,6 +339,11 @@ class StreamTranslator(Networks):
         given = self.generation_options({}) if options is None else options
         window = LIVE_FRAMES if given.is_live else self._window(self.window_seconds)
         copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
+        if not keep_octaves:
+            copies = [
+                [self._in_range(blocks, name) for name, blocks in zip(shares, own, strict=True)]
+                for own in copies
+            ]
         with ExitStack() as stack:
             made = []
             for number, name in enumerate(shares):
@@ -340,10 +376,78 @@ class StreamTranslator(Networks):
         return [locked(own) for own in tee(latents, n_copies)]
 
     def _transposed(self, latents: Tensor, semitones: float) -> Tensor:
-        move = self.family_description.transpose
-        if move is None:
+        return self._notes().transpose(latents, self.config.model, semitones)
+
+    def _notes(self) -> NoteLatents[ModelConfig]:
+        notes = self.family_description.notes
+        if notes is None:
             raise UsageError(f"{self.config.model.family} models cannot transpose")
-        return move(latents, self.config.model, semitones)
+        return notes
+
+    def _in_range(self, blocks: Iterator[Tensor], name: str) -> Iterator[Tensor]:
+        """Return latents with their notes in the range of a domain, as far as it is known."""
+        keys = self.ranges.get(name)
+        if keys is None:
+            return blocks
+        fold = self._notes().fold(self.config.model, keys)
+        least = LEAST_MOVED_SECONDS * self.latent_rate
+
+        def folded() -> Iterator[Tensor]:
+            for block in blocks:
+                yield fold(block)
+                if fold.n_below > least:
+                    self._warn_once(
+                        f"notes below {key_name(keys.lowest)} are played octaves higher on {name}; "
+                        "--keep-octaves keeps them"
+                    )
+                if fold.n_above > least:
+                    self._warn_once(
+                        f"notes above {key_name(keys.highest)} are played octaves lower on {name}; "
+                        "--keep-octaves keeps them"
+                    )
+
+        return folded()
+
+    def _ranges_to_fit(self, to: str, options: GenerationOptions | None) -> dict[KeyRange, float]:
+        """Return the ranges of a target's domains, each with its share."""
+        self._notes()
+        if options is not None and options.is_live:
+            raise UsageError("transpose fit reads the whole piece first, which is_live cannot")
+        ranges: dict[KeyRange, float] = {}
+        for name, share in parse_target(to).items():
+            domain = find_domain(name, self.decoders.names)
+            if domain not in self.ranges:
+                raise UsageError(
+                    f"transpose fit: this model does not know the range of {domain}; give a "
+                    "number of semitones"
+                )
+            keys = self.ranges[domain]
+            ranges[keys] = ranges.get(keys, 0.0) + share
+        return ranges
+
+    def _fitted(
+        self, stream: LatentStream, blocks: Iterator[Array], ranges: Mapping[KeyRange, float]
+    ) -> Iterator[Array]:
+        """Yield latents in the octave that fits ranges best, and set the stream's `transpose`."""
+        notes, config = self._notes(), self.config.model
+        counts = torch.zeros(N_MIDI_KEYS)
+
+        def counted() -> Iterator[Array]:
+            for block in blocks:
+                counts.add_(notes.count(torch.from_numpy(block), config))
+                yield block
+
+        with LatentStore(self.latent_dim) as store:
+            kept = store.keep(counted())
+            stream.transpose = 12.0 * best_octave(counts.tolist(), ranges)
+            for block in kept.blocks():
+                moved = notes.transpose(torch.from_numpy(block), config, stream.transpose)
+                yield moved.numpy()
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warnings:
+            self._warnings.add(message)
+            _logger.warning("%s", message)
 
     def _window(self, seconds: float) -> int:
         """Return how many latent frames to work on at a time."""

@@ -42,6 +42,7 @@ class LatentStream:
         recording: What they stand for, where it can be read again.
         n_channels: 1 or 2.
         loudness: Of what was encoded so far; None for latents that come without their recording.
+        transpose: Semitones that its notes are moved by; known with the first decoded block.
     """
 
     blocks: Iterator[Array]
@@ -52,6 +53,7 @@ class LatentStream:
     recording: Recording | None = None
     n_channels: int = 1
     loudness: LoudnessMeter | None = None
+    transpose: float = 0.0
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,13 @@ import numpy as np
 
 import core
 from core.arrays import as_latents, as_waveform, to_array, to_frames
-from core.audio.provenance import Provenance, file_sha256
+from core.audio.provenance import Provenance, changed_settings, file_sha256
 from core.audio.reader import open_audio
 from core.audio.writer import open_writer, output_format
 from core.errors import AudioError
 from core.files import atomic_write
 from core.model_file import target_name
-from core.streaming import StreamTranslator
+from core.streaming import StreamTranslator, Transposition
 from core.streams import AudioStream, LatentStream, silence
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Translator(StreamTranslator):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> Array:
         """Decode latents into a domain; peaks above full scale are lowered.
 
@@ -78,7 +80,11 @@ class Translator(StreamTranslator):
             to: The domain, or several with their shares in a sum: "piano:0.7,strings:0.3".
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
-            transpose: Semitones that notes are moved by; a fraction needs pitch latents.
+            transpose: Semitones that notes are moved by; a fraction needs pitch latents. "fit" is
+                the number of octaves that puts the piece best into the target's range.
+            keep_octaves: Whether notes stay where they are that the target's instrument does not
+                have. Else they are played in the nearest octave that it has, as far as the model
+                knows its range, and a warning is logged once.
 
         Returns:
             Waveform, float32 [L * hop_length] or [2, L * hop_length], in -1..1, at the model's
@@ -90,7 +96,14 @@ class Translator(StreamTranslator):
         """
         stream = _stream_of(as_latents(latents))
         return _joined_waveform(
-            self.decode_streams([stream], to=to, seed=seed, options=options, transpose=transpose)
+            self.decode_streams(
+                [stream],
+                to=to,
+                seed=seed,
+                options=options,
+                transpose=transpose,
+                keep_octaves=keep_octaves,
+            )
         )
 
     def translate(
@@ -102,7 +115,8 @@ class Translator(StreamTranslator):
         seed: int = 0,
         options: GenerationOptions | None = None,
         match_level: bool = True,
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> Array:
         """Translate a waveform into a domain.
 
@@ -118,6 +132,7 @@ class Translator(StreamTranslator):
             match_level: Whether the result is brought to the loudness of the input (ITU-R
                 BS.1770), which latents do not keep.
             transpose: As for `decode`.
+            keep_octaves: As for `decode`.
 
         Returns:
             Waveform, float32 [T] or [2, T] in -1..1, at the model's rate; as long as the input.
@@ -135,6 +150,7 @@ class Translator(StreamTranslator):
                 options=options,
                 match_level="whole" if match_level else "off",
                 transpose=transpose,
+                keep_octaves=keep_octaves,
             )
         )
 
@@ -161,7 +177,8 @@ class Translator(StreamTranslator):
         to: str,
         seed: int = 0,
         options: GenerationOptions | None = None,
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> list[Array]:
         """Decode several arrays of latents of any lengths, each as `decode` does.
 
@@ -173,6 +190,7 @@ class Translator(StreamTranslator):
             seed: As for `decode`, the same for each.
             options: As for `decode`.
             transpose: As for `decode`.
+            keep_octaves: As for `decode`.
 
         Returns:
             Waveforms, float32 [L * hop_length] or [2, L * hop_length] each.
@@ -183,7 +201,14 @@ class Translator(StreamTranslator):
         """
         streams = [_stream_of(as_latents(own)) for own in latents]
         return _joined_waveforms(
-            self.decode_streams(streams, to=to, seed=seed, options=options, transpose=transpose)
+            self.decode_streams(
+                streams,
+                to=to,
+                seed=seed,
+                options=options,
+                transpose=transpose,
+                keep_octaves=keep_octaves,
+            )
         )
 
     def translate_batch(
@@ -195,7 +220,8 @@ class Translator(StreamTranslator):
         seed: int = 0,
         options: GenerationOptions | None = None,
         match_level: bool = True,
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
     ) -> list[Array]:
         """Translate several waveforms of any lengths, each as `translate` does.
 
@@ -209,6 +235,7 @@ class Translator(StreamTranslator):
             options: As for `decode`.
             match_level: As for `translate`.
             transpose: As for `decode`.
+            keep_octaves: As for `decode`.
 
         Returns:
             Waveforms, float32 [T] or [2, T] each, at the model's rate; as long as the inputs.
@@ -226,6 +253,7 @@ class Translator(StreamTranslator):
                 options=options,
                 match_level="whole" if match_level else "off",
                 transpose=transpose,
+                keep_octaves=keep_octaves,
             )
         )
 
@@ -239,8 +267,11 @@ class Translator(StreamTranslator):
         bits: Bits | None = None,
         mono: bool = False,
         match_level: bool = True,
-        transpose: float = 0.0,
+        transpose: Transposition = 0.0,
+        keep_octaves: bool = False,
         mix: float = 1.0,
+        keep_drums: bool = False,
+        drop_drums: bool = False,
         seed: int = 0,
         options: GenerationOptions | None = None,
         overwrite: bool = False,
@@ -258,7 +289,11 @@ class Translator(StreamTranslator):
             mono: Whether two channels are mixed; other numbers are anyway.
             match_level: As for `translate`.
             transpose: As for `decode`.
-            mix: As for `decode_streams`.
+            keep_octaves: As for `decode`.
+            mix: Share of the translation in the result, 0 to 1; the rest is the input.
+            keep_drums: Whether the input's percussive part stays in the result, and the rest is
+                translated.
+            drop_drums: Whether the percussive part is left out.
             seed: Seed of random draws.
             options: From `generation_options`; None for the defaults.
             overwrite: Whether an existing output is replaced.
@@ -281,23 +316,35 @@ class Translator(StreamTranslator):
                 sample_rate=sample_rate,
                 match_level="whole" if match_level else "off",
                 transpose=transpose,
+                keep_octaves=keep_octaves,
                 mix=mix,
-            )
-            provenance = Provenance(
-                tool=f"umt {core.__version__}",
-                model_id=self.id,
-                model=self.name,
-                domain=to,
-                seed=seed,
-                options=asdict(self.generation_options({}) if options is None else options),
-                start_seconds=0.0,
-                seconds=None,
-                source=os.fspath(path),
-                source_sha256=file_sha256(path) if Path(path).is_file() else None,
+                keep_drums=keep_drums,
+                drop_drums=drop_drums,
             )
             try:
                 with closing(made), atomic_write(target, overwrite=overwrite) as part:
                     audio = next(made)
+                    first = list(islice(audio.blocks, 1))  # from which on all is known
+                    how = changed_settings(
+                        mix=mix,
+                        transpose=audio.latents.transpose,
+                        keep_octaves=keep_octaves,
+                        keep_drums=keep_drums,
+                        drop_drums=drop_drums,
+                        match_level=match_level,
+                    )
+                    provenance = Provenance(
+                        tool=f"umt {core.__version__}",
+                        model_id=self.id,
+                        model=self.name,
+                        domain=to,
+                        seed=seed,
+                        options=asdict(options or self.generation_options({})) | how,
+                        start_seconds=0.0,
+                        seconds=None,
+                        source=os.fspath(path),
+                        source_sha256=file_sha256(path) if Path(path).is_file() else None,
+                    )
                     with open_writer(
                         part,
                         sample_rate=audio.sample_rate,
@@ -309,7 +356,7 @@ class Translator(StreamTranslator):
                         name=str(target),
                         bits=bits,
                     ) as writer:
-                        for block in audio.blocks:
+                        for block in chain(first, audio.blocks):
                             writer.write(block)
             except FileExistsError as error:
                 raise AudioError(f"{target} exists; pass overwrite=True to replace it") from error

@@ -68,6 +68,11 @@ def complete_bits(incomplete: str) -> list[str]:
     return [name for name in ("16", "24", "float") if name.startswith(incomplete)]
 
 
+def complete_transpositions(incomplete: str) -> list[str]:
+    """Offer what --transpose takes besides numbers."""
+    return [name for name in ("fit",) if name.startswith(incomplete)]
+
+
 def complete_rates(incomplete: str) -> list[str]:
     """Offer the usual sample rates."""
     usual = ("16000", "22050", "44100", "48000", "88200", "96000")

@@ -16,12 +16,14 @@ from umtcli.completion import (
     complete_engines,
     complete_models,
     complete_rates,
+    complete_transpositions,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.audio.wav import Bits
+    from core.streaming import Transposition
     from umtcli.console import Environment
 
 _CLOCK = re.compile(r"(?:(\d+):(?=\d\d:))?(\d+):([0-5]\d(?:\.\d*)?)")
@@ -49,12 +51,20 @@ To = Annotated[
     ),
 ]
 Transpose = Annotated[
-    float,
+    str,
     typer.Option(
         metavar="N",
-        min=-48,
-        max=48,
-        help="Spectral models: semitones up or down; fractions if the model has pitch latents.",
+        autocompletion=complete_transpositions,
+        help="Spectral models: semitones up or down, fractions if the model has pitch latents; fit "
+        "takes the octave that suits the target best.",
+    ),
+]
+KeepOctaves = Annotated[
+    bool,
+    typer.Option(
+        "--keep-octaves",
+        help="Leave notes where they are that the target's instrument does not have; they are "
+        "played in the nearest octave that it has.",
     ),
 ]
 Device = Annotated[
@@ -193,6 +203,20 @@ def split_domains(to: Sequence[str]) -> list[str]:
     """
     targets = ([own] if ":" in own else own.split(",") for own in to)
     return list(dict.fromkeys(name for own in targets for name in own))
+
+
+def parse_transposition(text: str) -> Transposition:
+    """Return what --transpose asks for: a number of semitones, or "fit".
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == "fit":
+        return "fit"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--transpose {text}: expected semitones from -48 to 48, or fit") from None
 
 
 def check_bits(bits: str | None) -> Bits | None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from core.audio.wav import Bits
     from core.latents import LatentsInput
     from core.model_file import FoundModel, ModelHeader
+    from core.streaming import Transposition
     from core.streams import AudioStream, LatentStream
     from core.translator import Translator
     from umtcli.console import Environment
@@ -78,6 +79,7 @@ class Request:
         drop_drums: The user's --drop-drums.
         match_level: Not the user's --no-match-level.
         transpose: The user's --transpose.
+        keep_octaves: The user's --keep-octaves.
         options: Generation options that the user gave, by name.
     """
 
@@ -101,7 +103,8 @@ class Request:
     keep_drums: bool = False
     drop_drums: bool = False
     match_level: bool = True
-    transpose: float = 0.0
+    transpose: Transposition = 0.0
+    keep_octaves: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -431,6 +434,7 @@ class _Work:
             keep_drums=self.request.keep_drums,
             match_level=self._level_matching([task for task, _ in work]),
             transpose=self.request.transpose,
+            keep_octaves=self.request.keep_octaves,
         )
         with closing(audios):
             for (task, _), audio in zip(work, audios, strict=True):
@@ -464,6 +468,8 @@ class _Work:
         audio.on_decoded = self.progress.advance
         first = [block for block in [next(audio.blocks, None)] if block is not None]
         path = None if task.destination.is_device else task.destination.path
+        if self.request.transpose == "fit":
+            self._report_fit(task, audio.latents.transpose)
         with (
             open_destination(self.env, task.destination, force=self.request.force) as stream,
             open_writer(
@@ -471,7 +477,7 @@ class _Work:
                 sample_rate=rate,
                 n_channels=audio.n_channels,
                 n_samples=audio.n_samples,
-                provenance=self._provenance(task),
+                provenance=self._provenance(task, audio),
                 tags=self._tags.get(task.input, NO_TAGS),
                 format=output_format(path) if path else "wav",
                 name=str(path) if path else None,
@@ -494,11 +500,18 @@ class _Work:
                 "domain": task.domain,
                 "output": str(task.destination),
                 "gain_db": audio.latents.gain_db,
+                "transpose": audio.latents.transpose,
                 "level_gain_db": audio.level_gain_db,
                 "peak_gain_db": audio.peak_gain_db,
                 "seconds": seconds,
             },
         )
+
+    def _report_fit(self, task: Task, semitones: float) -> None:
+        octaves = round(abs(semitones) / 12)
+        plural = "s" if octaves > 1 else ""
+        moved = f"{octaves} octave{plural} {'higher' if semitones > 0 else 'lower'}"
+        self.env.notice(f"{task.input.label} fits {task.domain} {moved if octaves else 'as it is'}")
 
     def _report(self, task: Task, result: dict[str, Any]) -> None:
         self.results.results.append(result)
@@ -511,18 +524,17 @@ class _Work:
             yield block
             self.progress.advance(len(block) / rate)
 
-    def _provenance(self, task: Task) -> Provenance:
-        from core.audio.provenance import Provenance, file_sha256
+    def _provenance(self, task: Task, audio: AudioStream) -> Provenance:
+        from core.audio.provenance import Provenance, changed_settings, file_sha256
 
-        how: dict[str, float | int | str | bool | None] = {}
-        if self.request.mix != 1:
-            how["mix"] = self.request.mix
-        if self.request.transpose:
-            how["transpose"] = self.request.transpose
-        for name in ("keep_drums", "drop_drums"):
-            how |= {name: True} if getattr(self.request, name) else {}
-        if self.request.command == "translate" and not self.request.match_level:
-            how["match_level"] = False
+        how = changed_settings(
+            mix=self.request.mix,
+            transpose=audio.latents.transpose,
+            keep_octaves=self.request.keep_octaves,
+            keep_drums=self.request.keep_drums,
+            drop_drums=self.request.drop_drums,
+            match_level=self.request.match_level or self.request.command != "translate",
+        )
         return Provenance(
             tool=f"umt {core.__version__}",
             model_id=self.translator.id,

@@ -25,6 +25,15 @@ _MAX_SECONDS = 366 * 86_400.0
 _MAX_CHARACTERS = 1 << 15  # paths end at 4,096 bytes, each of which may take six characters
 _MAX_OPTIONS = 100
 _SHA256 = re.compile("[0-9a-f]{64}")
+# Of a translation, as they are when nobody changes them.
+_USUAL_SETTINGS: dict[str, float | bool] = {
+    "mix": 1.0,
+    "transpose": 0.0,
+    "keep_octaves": False,
+    "keep_drums": False,
+    "drop_drums": False,
+    "match_level": True,
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,11 @@ class Provenance:
             return path if file_sha256(path) == self.source_sha256 else None
         except (OSError, ValueError):
             return None
+
+
+def changed_settings(**settings: float | bool) -> dict[str, float | int | str | bool | None]:
+    """Return what of a translation's settings is not as usual, for `Provenance.options`."""
+    return {name: value for name, value in settings.items() if value != _USUAL_SETTINGS[name]}
 
 
 def file_sha256(path: str | Path) -> str:

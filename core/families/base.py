@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from core.families.windows import run_in_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    from core.key_range import KeyRange
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,38 @@ class Decoder(nn.Module, ABC, Generic[OptionsT]):
             yield self.generate(blocks, window=window, seed=seed, options=options)
 
 
+class Fold(Protocol):
+    """Moves notes of one stream of latents by octaves into a range.
+
+    Attributes:
+        n_below: Frames of notes so far that were moved up.
+        n_above: Frames of notes so far that were moved down.
+    """
+
+    n_below: int
+    n_above: int
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Return the next frames, float [l, D] or [l, C, D]."""
+
+
+@dataclass(frozen=True)
+class NoteLatents(Generic[ConfigT]):
+    """What can be done with latents that hold notes.
+
+    Attributes:
+        transpose: Moves the notes of latents, float [..., D], by semitones; raises UsageError
+            where it cannot.
+        fold: Builds what moves notes into a range.
+        count: Returns in how many frames of latents, float [l, D] or [l, C, D], each key is a
+            note: float [128], by MIDI number.
+    """
+
+    transpose: Callable[[Tensor, ConfigT, float], Tensor]
+    fold: Callable[[ConfigT, KeyRange], Fold]
+    count: Callable[[Tensor, ConfigT], Tensor]
+
+
 @dataclass(frozen=True)
 class Family(Generic[ConfigT, OptionsT]):
     """Everything that the framework knows about a family.
@@ -193,8 +227,7 @@ class Family(Generic[ConfigT, OptionsT]):
         options: Frozen dataclass of the generation options with their defaults.
         figure: Name and unit of `Decoder.heldout_figure`.
         is_stereo: Whether its models can encode and play two channels.
-        transpose: Moves the notes of latents, float [..., D], by semitones, and raises UsageError
-            where it cannot; None for latents without notes.
+        notes: What can be done with the notes in latents; None for latents without notes.
     """
 
     encoder: Callable[[ConfigT], Encoder]
@@ -202,7 +235,7 @@ class Family(Generic[ConfigT, OptionsT]):
     options: type[OptionsT]
     figure: str
     is_stereo: bool = False
-    transpose: Callable[[Tensor, ConfigT, float], Tensor] | None = None
+    notes: NoteLatents[ConfigT] | None = None
 
     def build_options(self, given: Mapping[str, object]) -> OptionsT:
         """Return the generation options with some values given, the others at their defaults.

@@ -37,6 +37,7 @@ from core.training.logging import (
 )
 from core.training.model_card import CARD_FILE
 from core.training.optimizers import diverged, learning_rate
+from core.training.ranges import heard_ranges, score_range
 from core.training.run_directory import RunDirectory, RunProgress
 from core.training.step import Updater
 from core.training.trackers import TENSORBOARD, check_tracker, open_tracker
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from core.config import Config
     from core.data.domain import Domain
+    from core.key_range import KeyRange
     from core.training.warm_start import WarmStart
 
 LOG_STEPS = 10
@@ -164,7 +166,7 @@ class Trainer:
         self.lineage = lineage(warm_start)
         self.inherited_updates = inherited_updates(warm_start)
         # A frozen encoder must be trained with on the level that it will be used with.
-        level_db = self.model.level_db if "added" in self.lineage else None
+        level_db = self.level_db = self.model.level_db if "added" in self.lineage else None
         segments = [
             Segments(
                 domain,
@@ -190,7 +192,8 @@ class Trainer:
         self.recordings = {
             domain.name: {split: domain.n_tracks(split) for split in SPLITS} for domain in domains
         }
-        self.progress = RunProgress()
+        self.unscored: list[Domain] = []  # whose ranges the encoder has to find
+        self.progress = RunProgress(ranges=self._score_ranges(domains))
         self.saved_step = 0
         self.is_page_edited = False
         self.meter = Meter()
@@ -287,6 +290,7 @@ class Trainer:
         except _Stopped:
             return
         progress.figures, progress.is_due = figures, False
+        self._find_ranges()
         record = {"step": progress.step, **figures}
         log.write(record)
         self._save(is_best=progress.is_best())
@@ -296,6 +300,21 @@ class Trainer:
         log.write_sounds(sounds, step=progress.step, sample_rate=self.model.sample_rate)
         log.flush()
         self.validation_seconds = time.monotonic() - began
+
+    def _score_ranges(self, domains: Iterable[Domain]) -> dict[str, KeyRange]:
+        """Return the ranges that follow from scores, and remember the other domains."""
+        if self.model.family_description.notes is None:
+            return {}
+        found = {domain.name: score_range(domain) for domain in domains}
+        self.unscored = [domain for domain in domains if found[domain.name] is None]
+        return {name: keys for name, keys in found.items() if keys is not None}
+
+    def _find_ranges(self) -> None:
+        """Let the encoder find the other ranges: once, and again when it is trained."""
+        ranges = self.progress.ranges
+        is_last = self.progress.step == self.config.training.steps
+        lacking = [own for own in self.unscored if is_last or own.name not in ranges]
+        ranges |= heard_ranges(self.model, lacking, self.level_db)
 
     def _validation_estimate(self, update_seconds: float) -> float:
         """Return how long a validation will take: as the last one, or as training does."""
@@ -311,6 +330,7 @@ class Trainer:
         self._check_weights()
         progress.losses = self.meter.values
         self.model.training_record = self.training_record()
+        self.model.ranges = {**self.model.ranges, **progress.ranges}
         is_described = self.directory.save(self.model, progress, self.state_dict(), is_best=is_best)
         self.saved_step = progress.step
         if not is_described and not self.is_page_edited:
@@ -352,6 +372,8 @@ class Trainer:
         progress = RunProgress.from_checkpoint(state)
         self.model.load_state_dict(state["model"])
         self.updater.load_state_dict(state)
+        # Earlier versions stored no ranges; those of scores are known already.
+        progress.ranges = self.progress.ranges | progress.ranges
         self.progress, self.saved_step = progress, progress.step
         self.meter.values = progress.losses
 

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from core.config import Config
 from core.errors import TrainingError, UsageError, is_out_of_memory
 from core.files import atomic_write, exclusive_lock
+from core.key_range import KeyRange  # noqa: TC001 (`build` reads the annotations)
 from core.model_file import MODEL_FILE
 from core.parsing import build, parse_json
 from core.training.model_card import CARD_FILE, may_replace, model_card
@@ -59,6 +60,7 @@ class RunProgress:
         best: Step and mean held-out figure of the best validation; empty before the first.
         is_due: Whether a validation at this step was put off by a request to stop.
         losses: Of the updates since the last record of the log.
+        ranges: Keys of the trained domains, as far as they are known.
     """
 
     step: int = 0
@@ -67,6 +69,7 @@ class RunProgress:
     best: dict[str, int | float] = field(default_factory=dict)
     is_due: bool = False
     losses: dict[str, list[float]] = field(default_factory=dict)
+    ranges: dict[str, KeyRange] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.step < 0 or self.seconds < 0:

@@ -157,6 +157,7 @@ def _with_added_domain(warm_start: WarmStart, added: str, config: Config) -> Tra
     model.decoders.requires_grad_(requires_grad=False)
     model.decoders[added].requires_grad_(requires_grad=True)
     model.level_db = base.level_db
+    model.ranges = base.ranges
     model.stored_as = _stored_types(path)
     return model
 

@@ -25,7 +25,8 @@ import soundfile as sf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "starter"))
 
 import instruments
-from instruments import DOMAINS, FIRST, Domain, banks_of, prepare_banks
+from domains import DOMAINS, FIRST, Domain
+from instruments import banks_of, prepare_banks
 from performing import EVEN, cut, perform
 from plan import FLAT_RMS_DB
 from scores import Score, find_sources, is_held_out, load_scores

@@ -24,7 +24,8 @@ import soundfile as sf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "starter"))
 
 import sampler
-from instruments import DOMAINS, FIRST, banks_of, open_bank, prepare_banks
+from domains import DOMAINS, FIRST
+from instruments import banks_of, open_bank, prepare_banks
 from performing import excerpt, fit_to_range, perform
 from scores import Score, find_sources, is_held_out, load_scores, melody_key, rank, select_sources
 from sound import FONTS, SAMPLE_RATE, Room, n_samples, place, set_level, synthesize

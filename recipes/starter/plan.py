@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from beside import KITS, Beside
-from instruments import DOMAINS, RECORDED, Domain
+from domains import DOMAINS, Domain
+from instruments import RECORDED
 from performing import (
     LANES,
     channel_of,

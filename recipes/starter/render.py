@@ -24,10 +24,8 @@ from typing import TYPE_CHECKING, Any
 import sampler
 import soundfile as sf
 from beside import make
+from domains import DOMAINS, FIRST, NEWCOMER
 from instruments import (
-    DOMAINS,
-    FIRST,
-    NEWCOMER,
     RECORDED,
     SOURCES,
     banks_of,

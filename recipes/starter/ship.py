@@ -2,7 +2,8 @@
 
     python recipes/starter/ship.py runs/starter
 
-Writes `core/pretrained/starter.safetensors` in half precision. The classifier of `umt eval` is
+Writes `core/pretrained/starter.safetensors` in half precision, with the keys that the instruments
+have, beyond which no recording plays. The classifier of `umt eval` is
 trained by `recipes/calibration/train.py`.
 """
 
@@ -10,11 +11,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from domains import DOMAINS
 
+from core.key_range import KeyRange
 from core.model_file import MODEL_FILE
 from core.translator import Translator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PRETRAINED = Path(__file__).resolve().parents[2] / "core" / "pretrained"
 
@@ -24,9 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the bundled model from a run.")
     parser.add_argument("run", type=Path)
     options = parser.parse_args()
-    Translator.load(options.run / MODEL_FILE).save(
-        PRETRAINED / "starter.safetensors", dtype=torch.float16
-    )
+    model = Translator.load(options.run / MODEL_FILE)
+    model.ranges = instrument_ranges(model.domains)
+    model.save(PRETRAINED / "starter.safetensors", dtype=torch.float16)
+
+
+def instrument_ranges(domains: Iterable[str]) -> dict[str, KeyRange]:
+    """Return the keys of domains that `domains.py` lists."""
+    return {name: KeyRange(DOMAINS[name].low, DOMAINS[name].high) for name in domains}
 
 
 if __name__ == "__main__":

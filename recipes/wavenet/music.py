@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "starter"))
 
 import numpy as np
 import plan
-from instruments import Domain, Zone
+from domains import Domain, Zone
 from performing import EVEN, excerpt, fit_to_range, perform
 from render import render_all
 from scores import (

@@ -17,6 +17,7 @@ import torch
 
 from core.config import Config
 from core.errors import ModelError, UsageError
+from core.key_range import KeyRange
 from core.model_file import FORMAT_VERSION, read_header
 from core.translator import Translator
 
@@ -126,6 +127,34 @@ def test_decoders_not_asked_for_are_not_even_read(path):
 def test_loading_an_unknown_domain_lists_the_known_ones(path):
     with pytest.raises(UsageError, match=r"unknown domain 'flute'.*bach, piano, winds"):
         Translator.load(path, domains=["piano", "flute"])
+
+
+def test_ranges_are_stored_and_part_of_the_id(tiny_spectral, tmp_path):
+    model = Translator.create(tiny_spectral, ["organ", "piano"])
+    model.save(tmp_path / "m.safetensors")
+    plain = model.id
+    model.ranges = {"piano": KeyRange(21, 108)}
+    model.save(tmp_path / "m.safetensors")
+    header = read_header(tmp_path / "m.safetensors")
+    assert header.ranges == model.ranges
+    assert header.id == model.id != plain
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        {"flute": {"lowest": 60, "highest": 84}},  # no domain of the model
+        {"piano": {"lowest": 60, "highest": 70}},  # less than an octave
+        {"piano": [60, 84]},
+    ],
+)
+def test_ranges_that_cannot_be_are_a_damaged_file(path, ranges):
+    data = path.read_bytes()
+    header, _ = split(data)
+    values = json.loads(header["__metadata__"]["header"]) | {"ranges": ranges}
+    path.write_bytes(with_metadata(data, header=json.dumps(values)))
+    with pytest.raises(ModelError, match="damaged"):
+        read_header(path)
 
 
 def test_id_is_that_of_the_weights_configuration_and_domains(tiny_spectral, tmp_path):

@@ -13,6 +13,7 @@ from core.arrays import as_waveform
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
 from core.families.spectral.transposition import transpose
+from core.key_range import KeyRange
 from core.streaming import LIVE_FRAMES
 from core.streams import LatentStream
 from core.translator import Translator
@@ -303,3 +304,104 @@ def test_transposing_is_decoding_moved_latents(spectral):
 def test_wavenets_cannot_transpose(wavenet):
     with pytest.raises(UsageError, match="wavenet models cannot transpose"):
         wavenet.decode(np.zeros((2, wavenet.latent_dim)), to="piano", transpose=1)
+
+
+@pytest.fixture
+def ranged(tiny_spectral):
+    """A spectral model whose organ has two octaves, and whose piano has all keys."""
+    model = Translator.create(tiny_spectral, DOMAINS).eval()
+    model.ranges = {"organ": KeyRange(60, 84), "piano": KeyRange(21, 108)}
+    return model
+
+
+def latents_of_a_note(model, key, *, n_frames=60, level=0.9):
+    """Return latents in which nothing sounds but one key."""
+    latents = np.full((n_frames, model.latent_dim), np.tanh(-1), np.float32)
+    latents[:, 176:] = 0
+    latents[:, key - 21] = level
+    return latents
+
+
+@pytest.mark.parametrize(("low", "high"), [(45, 69), (93, 81)])
+def test_notes_that_the_target_lacks_are_played_in_another_octave(ranged, caplog, low, high):
+    note = latents_of_a_note(ranged, low)
+    made = ranged.decode(note, to="organ")
+    where = (
+        "below C4 are played octaves higher" if low < 60 else "above C6 are played octaves lower"
+    )
+    message = f"notes {where} on organ; --keep-octaves keeps them"
+    assert caplog.messages == [message]
+    np.testing.assert_array_equal(
+        made, ranged.decode(latents_of_a_note(ranged, high), to="organ", keep_octaves=True)
+    )
+    assert not np.array_equal(made, ranged.decode(note, to="organ", keep_octaves=True))
+    ranged.decode(note, to="organ")
+    assert caplog.messages == [message]  # once
+
+
+def test_of_several_targets_each_keeps_to_its_own_range(ranged):
+    low, high = (latents_of_a_note(ranged, key) for key in (45, 69))
+    both = ranged.decode(low, to="piano:0.02,organ:0.03", seed=3)
+    piano = ranged.decode(low, to="piano:0.02", seed=3)
+    organ = ranged.decode(high, to="organ:0.03", seed=3)
+    np.testing.assert_allclose(both, piano + organ, atol=1e-6)
+
+
+def test_a_transposition_comes_before_the_range(ranged, caplog):
+    made = ranged.decode(latents_of_a_note(ranged, 45), to="organ", transpose=24)
+    np.testing.assert_array_equal(made, ranged.decode(latents_of_a_note(ranged, 69), to="organ"))
+    assert caplog.messages == []
+
+
+def test_models_without_ranges_move_nothing(ranged, caplog):
+    note = latents_of_a_note(ranged, 45)
+    ranged.ranges = {}
+    np.testing.assert_array_equal(
+        ranged.decode(note, to="organ"), ranged.decode(note, to="organ", keep_octaves=True)
+    )
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_to_fit_is_to_transpose_by_octaves(ranged, n_channels):
+    latents = latents_of_a_note(ranged, 38)
+    if n_channels == 2:
+        latents = np.stack([latents, latents_of_a_note(ranged, 38, level=0.5)])
+    frames = latents if n_channels == 1 else np.moveaxis(latents, 0, 1)
+    stream = LatentStream(iter(np.split(frames, [7, 30])), n_channels=n_channels)
+    (made,) = [
+        np.concatenate(list(own.blocks))
+        for own in ranged.decode_streams([stream], to="organ", transpose="fit")
+    ]
+    assert stream.transpose == 24
+    np.testing.assert_array_equal(made.T, ranged.decode(latents, to="organ", transpose=24))
+
+
+def test_of_several_pieces_each_fits_by_itself(ranged):
+    pieces = [latents_of_a_note(ranged, key) for key in (38, 70, 98)]
+    fitted = ranged.decode_batch(pieces, to="organ", transpose="fit")
+    for piece, made, semitones in zip(pieces, fitted, (24, 0, -24), strict=True):
+        expected = ranged.decode(piece, to="organ", transpose=semitones)
+        np.testing.assert_array_equal(made, expected)
+
+
+def test_what_cannot_fit_is_named(ranged, wavenet):
+    note = latents_of_a_note(ranged, 38)
+    del ranged.ranges["piano"]
+    with pytest.raises(UsageError, match="does not know the range of piano; give a number"):
+        ranged.decode(note, to="piano:0.5,organ:0.5", transpose="fit")
+    live = ranged.generation_options({"is_live": True})
+    with pytest.raises(UsageError, match="reads the whole piece first"):
+        ranged.decode(note, to="organ", transpose="fit", options=live)
+    with pytest.raises(UsageError, match="wavenet models cannot transpose"):
+        wavenet.decode(np.zeros((2, wavenet.latent_dim)), to="organ", transpose="fit")
+
+
+def test_what_is_live_keeps_to_the_range_frame_by_frame(ranged):
+    live = ranged.generation_options({"is_live": True})
+    low, high = (latents_of_a_note(ranged, key) for key in (45, 69))
+    made = ranged.decode_blocks(np.split(low, 30), to="organ", options=live)
+    expected = ranged.decode_blocks([high], to="organ", options=live)
+    np.testing.assert_allclose(
+        np.concatenate(list(made)), np.concatenate(list(expected)), atol=1e-5
+    )

@@ -14,6 +14,7 @@ from core.audio.levels import measure_level_db
 from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resampled_length
 from core.errors import AudioError, LatentsError, UsageError
+from core.key_range import KeyRange
 from core.streams import LatentStream
 
 from .conftest import DOMAINS, loudness_db, noise
@@ -231,3 +232,28 @@ def test_a_file_that_cannot_be_made_leaves_nothing(spectral, song, options, erro
     with pytest.raises(error, match=reason):
         spectral.translate_file(song, **options)
     assert [path.name for path in Path().iterdir()] == ["song.wav"]
+
+
+@pytest.mark.parametrize("drums", ["keep_drums", "drop_drums"])
+def test_a_file_keeps_or_drops_its_drums_as_its_stream_does(spectral, song, drums):
+    made = spectral.translate_file(song, to="organ", bits="float", **{drums: True})
+    with open_audio(song, mono=False) as recording:
+        (audio,) = spectral.translate_streams([recording], to="organ", **{drums: True})
+        expected = np.concatenate(list(audio.blocks))
+    np.testing.assert_array_equal(soundfile.read(made, dtype="float32")[0], expected)
+    with open_audio(made) as recording:
+        assert recording.provenance is not None
+        assert recording.provenance.options[drums] is True
+
+
+def test_a_file_says_how_it_was_made(spectral, song):
+    spectral.ranges = {"organ": KeyRange(60, 84)}
+    spectral.translate_file(
+        song, to="organ", transpose="fit", keep_octaves=True, mix=0.5, match_level=False
+    )
+    with open_audio("song.organ.wav") as audio:
+        assert audio.provenance is not None
+        options = audio.provenance.options
+    assert options["keep_octaves"] is True
+    assert (options["mix"], options["match_level"]) == (0.5, False)
+    assert options.get("transpose", 0.0) % 12 == 0  # by how much it was, and not "fit"

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RATE = 44_100
-MODULES = ("sound", "sampler", "scores", "performing", "instruments", "programs", "beside", "plan")
+MODULES = (
+    "sound",
+    "sampler",
+    "scores",
+    "performing",
+    "domains",
+    "instruments",
+    "programs",
+    "beside",
+    "plan",
+)
 
 
 @pytest.fixture

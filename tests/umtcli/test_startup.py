@@ -12,7 +12,12 @@ import pytest
 
 import core
 from umtcli.app import COMMANDS
-from umtcli.completion import complete_bits, complete_devices, complete_engines
+from umtcli.completion import (
+    complete_bits,
+    complete_devices,
+    complete_engines,
+    complete_transpositions,
+)
 from umtcli.models import check_device
 
 from .conftest import ROOT, write_song
@@ -162,6 +167,11 @@ def test_all_bits_are_offered():
     from core.audio.wav import BITS
 
     assert tuple(complete_bits("")) == BITS
+
+
+def test_fit_is_offered_and_numbers_are_not():
+    assert complete_transpositions("") == ["fit"]
+    assert complete_transpositions("1") == []
 
 
 def test_completion_offers_the_domains_of_every_model_that_the_lookup_could_take(

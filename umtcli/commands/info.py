@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 import core
 from core.errors import ModelError
+from core.key_range import KeyRange
 from umtcli import options
 from umtcli.completion import complete_models
 from umtcli.models import find
@@ -67,6 +69,7 @@ def _describe_model(found: FoundModel) -> dict[str, Any]:
         "family": header.family,
         "preset": header.preset,
         "domains": list(header.domains),
+        "ranges": {name: asdict(keys) for name, keys in header.ranges.items()},
         "sample_rate": header.sample_rate,
         "hop_length": header.hop_length,
         "latent_dim": header.latent_dim,
@@ -128,6 +131,9 @@ def _rows(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             for model in value:
                 domains = ", ".join(model.get("domains", ())) or model.get("error", "")
                 yield f"{model['found']} {model['model']}", domains
+        elif key == "ranges":
+            for name, keys in value.items():
+                yield f"range of {name}", str(KeyRange(**keys))
         elif isinstance(value, dict):
             yield from _rows(value, f"{prefix}{key}.")
         elif isinstance(value, list):

@@ -29,7 +29,8 @@ def run(
         list[str] | None,
         typer.Argument(metavar="IN", help="Audio files or directories; - is stdin."),
     ] = None,
-    transpose: options.Transpose = 0.0,
+    transpose: options.Transpose = "0",
+    keep_octaves: options.KeepOctaves = False,
     temperature: options.Temperature = None,
     tuning: options.Tuning = None,
     engine: options.Engine = None,
@@ -108,6 +109,12 @@ def run(
             "--mix and --keep-drums read the input twice, which --live cannot; leave them out, or "
             "mix what is played"
         )
+    is_fitted = transpose == "fit"
+    if is_live and is_fitted:
+        raise UsageError(
+            "--transpose fit reads the whole input first, which --live cannot; give a number of "
+            "semitones"
+        )
     results = ItemResults(env)
     request = Request(
         command="translate",
@@ -116,7 +123,7 @@ def run(
             open_audio_input,
             env,
             mono=mono,
-            is_reread=is_mixed,
+            is_reread=is_mixed or is_fitted,
             start_seconds=start,
             seconds=seconds,
         ),
@@ -126,7 +133,8 @@ def run(
         model=model,
         device=device,
         seed=seed,
-        transpose=transpose,
+        transpose=options.parse_transposition(transpose),
+        keep_octaves=keep_octaves,
         force=force,
         is_json=is_json,
         is_live=is_live,

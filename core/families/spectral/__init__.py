@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.families.base import Family
+from core.families.base import Family, NoteLatents
 from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
-from core.families.spectral.transposition import transpose
+from core.families.spectral.transposition import OctaveFold, count_notes, transpose
 
 FAMILY = Family(
     encoder=SpectralEncoder,
@@ -13,5 +13,5 @@ FAMILY = Family(
     options=SpectralOptions,
     figure="STFT distance",
     is_stereo=True,
-    transpose=transpose,
+    notes=NoteLatents(transpose=transpose, fold=OctaveFold, count=count_notes),
 )

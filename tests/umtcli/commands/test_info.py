@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import core
 from core.model_file import read_header
@@ -50,3 +51,15 @@ def test_unknown_and_damaged_models_are_one_line(umt, tmp_path):
     assert umt("info", "nowhere").code == 2
     ran = umt("info", "bad.safetensors")
     assert (ran.code, ran.stdout, len(ran.errors)) == (1, b"", 1)
+
+
+def test_ranges_are_shown_as_keys(umt, spectral_model):
+    from core.key_range import KeyRange
+    from core.translator import Translator
+
+    model = Translator.load(spectral_model)
+    model.ranges = {"piano": KeyRange(21, 108)}
+    model.save("m.safetensors")
+    assert re.search("range of piano +A0 to C8", umt("info", "m.safetensors").stdout.decode())
+    told = json.loads(umt("info", "m.safetensors", "--json").stdout)
+    assert told["ranges"] == {"piano": {"lowest": 21, "highest": 108}}

@@ -652,3 +652,84 @@ def test_transposed_is_another_translation_and_decode_does_the_same(umt, song):
     assert provenance_of("c.wav").options["transpose"] == 3
     assert umt("translate", song, "--to", "piano", "--no-match-level", "-o", "d.wav").code == 0
     assert not np.array_equal(soundfile.read("d.wav")[0], made)
+
+
+@pytest.fixture
+def ranged(umt, spectral_model, tmp_path, monkeypatch):
+    """A model whose piano has all keys, and whose organ has none of the song's, A4."""
+    from core.key_range import KeyRange
+    from core.translator import Translator
+
+    model = Translator.load(spectral_model)
+    model.ranges = {"piano": KeyRange(21, 108), "organ": KeyRange(36, 60)}
+    model.save(tmp_path / "ranged.safetensors")
+    monkeypatch.setenv("UMT_MODEL", str(tmp_path / "ranged.safetensors"))
+
+
+@pytest.mark.usefixtures("ranged")
+def test_notes_that_the_target_lacks_are_moved_which_is_said_once(umt, song):
+    (song.parent / "again.wav").write_bytes(song.read_bytes())
+    ran = umt("translate", song, "again.wav", "--to", "organ,piano", "-o", "out")
+    assert (ran.code, ran.errors) == (0, [])
+    line = "umt: notes above C4 are played octaves lower on organ; --keep-octaves keeps them"
+    assert ran.stderr.splitlines().count(line) == 1
+    assert "on piano" not in ran.stderr
+    kept = umt("translate", song, "--to", "organ", "--keep-octaves", "-o", "kept.wav")
+    assert (kept.code, "octave" in kept.stderr) == (0, False)
+    assert provenance_of("kept.wav").options["keep_octaves"] is True
+    moved, stayed = (soundfile.read(name)[0] for name in ("out/song.organ.wav", "kept.wav"))
+    assert not np.array_equal(moved, stayed)
+    quiet = umt("translate", song, "--to", "organ", "-q", "-o", "quiet.wav")
+    assert (quiet.code, quiet.stderr) == (0, "")
+    np.testing.assert_array_equal(soundfile.read("quiet.wav")[0], moved)
+
+
+@pytest.mark.usefixtures("ranged")
+def test_latents_keep_all_keys_and_decode_moves_them(umt, song):
+    latents = umt("encode", song, stdout_kind="data").stdout
+    ran = umt("decode", "--to", "organ", "-o", "a.wav", stdin=latents)
+    assert "octaves lower on organ" in ran.stderr
+    made = umt("translate", song, "--to", "organ", "--no-match-level", "-o", "b.wav")
+    assert made.code == 0
+    decoded, whole = (soundfile.read(name)[0] for name in ("a.wav", "b.wav"))
+    np.testing.assert_array_equal(decoded[: len(whole)], whole)
+
+
+@pytest.mark.usefixtures("ranged")
+@pytest.mark.parametrize("to", ["organ", "organ,piano"])
+def test_a_song_is_transposed_to_fit(umt, song, to):
+    ran = umt("translate", song, "--to", to, "--transpose", "fit", "-o", "out/", "--json")
+    assert ran.code == 0
+    assert "fits organ 1 octave lower" in ran.stderr
+    shifts = {own["domain"]: own["transpose"] for own in json.loads(ran.stdout)["results"]}
+    assert shifts == {name: {"organ": -12, "piano": 0}[name] for name in to.split(",")}
+    assert provenance_of("out/song.organ.wav").options["transpose"] == -12
+    by_hand = umt("translate", song, "--to", "organ", "--transpose", "-12", "-o", "same.wav")
+    assert by_hand.code == 0
+    np.testing.assert_array_equal(
+        soundfile.read("out/song.organ.wav")[0], soundfile.read("same.wav")[0]
+    )
+
+
+@pytest.mark.usefixtures("ranged")
+def test_a_pipe_is_read_to_its_end_to_fit(umt, song):
+    arguments = ("--to", "organ", "--transpose", "fit")
+    piped = umt("translate", *arguments, "-o", "a.wav", stdin=song.read_bytes())
+    assert piped.code == 0
+    assert umt("translate", song, *arguments, "-o", "b.wav").code == 0
+    np.testing.assert_array_equal(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--transpose", "x"), 2, "--transpose x: expected semitones from -48 to 48, or fit"),
+        (("--transpose", "49"), 2, "expected semitones from -48 to 48"),
+        (("--transpose", "fit", "--live"), 2, "--transpose fit reads the whole input first"),
+        (("--transpose", "fit"), 2, "this model does not know the range of piano"),
+    ],
+)
+def test_transpositions_that_cannot_be_are_named(umt, song, options, code, reason):
+    ran = umt("translate", song, "--to", "piano", *options, "-o", "a.wav")
+    assert (ran.code, len(ran.errors)) == (code, 1)
+    assert reason in ran.errors[0]
