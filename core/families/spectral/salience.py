@@ -9,6 +9,7 @@ each key separately, and in the first hour on a laptop it learns none.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ N_KEYS = 88
 TOP_KEY = 132  # the grid goes on above the keys, for their harmonics
 BINS_PER_KEY = 3
 BINS_PER_OCTAVE = 12 * BINS_PER_KEY
+N_BINS = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
 HARMONICS = (1, 2, 3, 4, 5, 6, 1 / 2, 1 / 3)  # stacked as the channels of a key
 # Where notes would lie of which a key is an overtone: 2nd to 16th harmonic, in semitones.
 BELOW = tuple(-round(12 * math.log2(harmonic)) for harmonic in range(2, 17))
@@ -64,21 +66,13 @@ class PitchGrid(nn.Module):
     ) -> None:
         super().__init__()
         self.hop_length = hop_length
-        self.n_bins = (TOP_KEY - LOWEST_KEY + 1) * BINS_PER_KEY
-        # On the CPU also where networks are built without data to look at their shapes.
-        bins = torch.arange(self.n_bins, device="cpu")
-        keys = LOWEST_KEY + (bins - BINS_PER_KEY // 2) / BINS_PER_KEY
-        hertz = key_to_hz(keys)
+        self.n_bins = N_BINS
         self.n_ffts: list[int] = []
         lowest = 0.0
         for index, (seconds, highest) in enumerate(windows):
             n_fft = fft_length(seconds, sample_rate, hop_length)
-            own = (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))
-            filters = _log_frequency_filters(hertz, n_fft, sample_rate) * own
-            n_used = int((filters.sum(1) > 1e-6).nonzero().max()) + 1
-            # Each window has grid bins of its own.
-            used = filters[:n_used, own].contiguous()
-            self.register_buffer(f"filters{index}", used, persistent=False)
+            filters = _log_frequency_filters(n_fft, sample_rate, lowest, highest)
+            self.register_buffer(f"filters{index}", filters.clone(), persistent=False)
             self.n_ffts.append(n_fft)
             lowest = highest
 
@@ -106,14 +100,26 @@ def compress(power: Tensor) -> Tensor:
     return (2 * power.clamp(min=1e-12).sqrt() + FLOOR).log10() / 2 + 1
 
 
-def _log_frequency_filters(hertz: Tensor, n_fft: int, sample_rate: int) -> Tensor:
-    """Return weights [FFT bins, grid bins]: Gaussians as wide as the grid or the FFT's bins."""
+# Remembered, because loading a model builds its networks twice, and this took most of the time.
+@lru_cache(maxsize=16)
+def _log_frequency_filters(n_fft: int, sample_rate: int, lowest: float, highest: float) -> Tensor:
+    """Return weights [FFT bins, grid bins]: Gaussians as wide as the grid or the FFT's bins.
+
+    The grid's bins are those from `lowest` up to `highest` Hz, which are this window's own; FFT
+    bins above the last that serves one are left out.
+    """
+    # On the CPU also where networks are built without data to look at their shapes.
+    keys = LOWEST_KEY + (torch.arange(N_BINS, device="cpu") - BINS_PER_KEY // 2) / BINS_PER_KEY
+    hertz = key_to_hz(keys)
     spacing = sample_rate / n_fft
-    bins = torch.arange(n_fft // 2 + 1, device=hertz.device)
+    bins = torch.arange(n_fft // 2 + 1, device="cpu")
     distance = bins.unsqueeze(1) * spacing - hertz
     width = (hertz * (2 ** (0.5 / BINS_PER_OCTAVE) - 1)).clamp(min=0.6 * spacing)
     weights = torch.exp(-0.5 * (distance / width).square())
-    return weights / weights.sum(0).clamp(min=1e-6)
+    weights = weights / weights.sum(0).clamp(min=1e-6)
+    weights = weights[:, (lowest <= hertz) & (hertz < min(highest, sample_rate / 2))]
+    n_used = int((weights.sum(1) > 1e-6).nonzero().max()) + 1
+    return weights[:n_used].clone()
 
 
 class Salience(nn.Module):
