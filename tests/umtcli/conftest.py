@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from core.presets import get_preset
 from umtcli.app import main
@@ -37,8 +39,10 @@ SPECTRAL = get_preset("fast").updated(
     encoder_layers=1,
     decoder_layers=1,
 )
+# Short frames: sampling takes a millisecond a sample, and tests need several chunks of frames.
 WAVENET = get_preset("tiny").updated(
     "model",
+    hop_length=160,
     encoder_channels=4,
     encoder_layers=2,
     latent_dim=5,
@@ -108,6 +112,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_built_once() -> Iterator[None]:
+    """Typer builds the commands from their signatures in each run, a fifth of a short one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path, monkeypatch, spectral_model) -> None:
     monkeypatch.chdir(tmp_path)
@@ -132,19 +144,24 @@ def write_song(path: Path, seconds: float, *, sample_rate: int = 44100, level: f
 
 @pytest.fixture
 def umt() -> Callable[..., Ran]:
-    """Run the program in this process, with streams of the kinds asked for."""
+    """Run the program in this process, with streams of the kinds asked for.
+
+    stdin is bytes, or a file that is read; what goes to a file given as stdout is not returned.
+    """
 
     def run(
         *args: object,
-        stdin: bytes | None = None,
+        stdin: bytes | BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
         stdout_kind: StreamKind = "terminal",
         stdin_kind: StreamKind | None = None,
         stderr_is_terminal: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> Ran:
-        stdout, stderr = Pipe(), io.StringIO()
+        stdout = stdout or Pipe()
+        stderr = io.StringIO()
         env = Environment(
-            stdin=Pipe(stdin or b""),
+            stdin=Pipe(stdin or b"") if stdin is None or isinstance(stdin, bytes) else stdin,
             stdout=stdout,
             stderr=stderr,
             stdin_kind=stdin_kind or ("terminal" if stdin is None else "data"),
@@ -159,9 +176,24 @@ def umt() -> Callable[..., Ran]:
             code = main([str(arg) for arg in args], env)
             text.flush()
         text.detach()
-        return Ran(code, stdout.getvalue(), stderr.getvalue())
+        made = stdout.getvalue() if isinstance(stdout, Pipe) else b""
+        return Ran(code, made, stderr.getvalue())
 
     return run
+
+
+@pytest.fixture
+def completions(umt, monkeypatch) -> Callable[[str], list[str]]:
+    """Return what TAB offers at the end of a line, as bash is told."""
+
+    def offered(line: str) -> list[str]:
+        with monkeypatch.context() as patch:
+            patch.setenv("_UMT_COMPLETE", "complete_bash")
+            patch.setenv("COMP_WORDS", line)
+            patch.setenv("COMP_CWORD", str(line.count(" ")))
+            return umt().stdout.decode().split()
+
+    return offered
 
 
 def umt_command(*args: object) -> list[str]:
@@ -247,5 +279,5 @@ def paired_music(tmp_path) -> Path:
         for domain, decay in (("organ", 0), ("piano", 4)):
             for rendering, offset in (("loud", 0), ("soft", 0.5)):
                 path = tmp_path / "pairs" / piece / f"{domain}--{rendering}.wav"
-                write_tune(path, hertz=hertz, decay=decay + offset)
+                write_tune(path, seconds=2, hertz=hertz, decay=decay + offset)
     return tmp_path / "pairs"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import doctest
 import io
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,33 @@ def env() -> Environment:
         stdout_kind="data",
         stderr_is_terminal=False,
     )
+
+
+@pytest.fixture
+def streams(tmp_path):
+    """A stream of each kind to write to."""
+    ours, terminal = os.openpty()
+    pipe, written = os.pipe()
+    opened = {
+        "terminal": os.fdopen(terminal, "w"),
+        "pipe": os.fdopen(written, "w"),
+        "file": (tmp_path / "out.wav").open("w"),
+        "null": Path(os.devnull).open("w"),  # noqa: SIM115 - closed below
+    }
+    yield opened
+    for stream in opened.values():
+        stream.close()
+    for descriptor in (ours, pipe):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("terminal", "terminal"), ("pipe", "data"), ("file", "data"), ("null", "other")],
+)
+def test_pipes_and_files_take_data(monkeypatch, streams, name, kind):
+    monkeypatch.setattr(sys, "stdout", streams[name])
+    assert Environment.from_process().stdout_kind == kind
 
 
 @pytest.mark.parametrize(

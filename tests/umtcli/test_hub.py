@@ -51,23 +51,13 @@ def test_a_failed_download_shows_no_token_with_its_traceback(umt, hub, song, sta
     assert hub.token not in ran.stderr
 
 
-def complete(monkeypatch, umt, line: str) -> list[str]:
-    words = line.split(" ")
-    monkeypatch.setenv("_UMT_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", line)
-    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
-    offered = umt().stdout.decode().split()
-    monkeypatch.delenv("_UMT_COMPLETE")
-    return offered
-
-
-def test_tab_offers_the_domains_of_a_cached_model_and_downloads_none(umt, hub, monkeypatch):
+def test_tab_offers_the_domains_of_a_cached_model_and_downloads_none(umt, hub, completions):
     line = "umt translate -m hf:me/duo --to "
-    assert "organ" not in complete(monkeypatch, umt, line)
+    assert "organ" not in completions(line)
     assert hub.requests == []
     assert umt("info", "hf:me/duo").code == 0
     n_requests = len(hub.requests)
-    assert "organ" in complete(monkeypatch, umt, line)
+    assert "organ" in completions(line)
     assert len(hub.requests) == n_requests
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from .conftest import WIDTH, umt_command, write_song
 
+N_FILES = 24
 UNREADABLE = {"too long": "n" * 300 + ".wav", "not UTF-8": "gone\udcff.wav", "null": "a\0b.wav"}
 
 
@@ -35,11 +36,11 @@ def test_a_name_that_is_not_utf8_is_read_and_written(umt, song):
 
 @pytest.mark.parametrize("command", [("encode",), ("translate", "--to", "piano", "--to", "organ")])
 def test_files_are_not_held_open(umt, tmp_path, command):
-    names = [write_song(tmp_path / f"{n}.wav", 0.05) for n in range(60)]
+    names = [write_song(tmp_path / f"{n}.wav", 0.05) for n in range(N_FILES)]
     assert umt(command[0], names[0], *command[1:], "-o", "first/").code == 0  # loads libraries
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     n_open = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 15, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + N_FILES // 2, limits[1]))
     try:
         ran = umt(command[0], *names, *command[1:], "-o", "out/")
     finally:
@@ -48,13 +49,13 @@ def test_files_are_not_held_open(umt, tmp_path, command):
 
 
 def test_latents_files_are_not_held_open(umt, tmp_path):
-    for n in range(60):
+    for n in range(N_FILES):
         np.save(f"{n}.npy", np.zeros((3, WIDTH), np.float32))
-    names = [f"{n}.npy" for n in range(60)]
+    names = [f"{n}.npy" for n in range(N_FILES)]
     assert umt("decode", names[0], "--to", "piano", "-o", "first/").code == 0
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     n_open = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 15, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + N_FILES // 2, limits[1]))
     try:
         ran = umt("decode", *names, "--to", "piano", "-o", "out/")
     finally:

@@ -158,7 +158,7 @@ class RecordingReporter(Reporter):
 def _quick(monkeypatch):
     """Keep training to one thread, and validation to a glance."""
     count_updates(monkeypatch.setattr)
-    monkeypatch.setattr(validation, "EXAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr(validation, "EXAMPLE_SECONDS", HOP / RATE)
     monkeypatch.setattr(loop, "LOG_STEPS", 4)
     torch.set_num_threads(1)
     yield

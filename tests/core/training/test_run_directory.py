@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,30 +25,30 @@ from core.training.run_directory import (
 
 from .conftest import RATE, store_music, tiny_config
 
-ROOT = Path(__file__).resolve().parents[3]
-# A child stays behind, as a loader's worker does for some seconds.
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-from core.training.run_directory import RunDirectory
-with RunDirectory(Path(sys.argv[1])).locked():
-    if not os.fork():
-        print(os.getpid(), flush=True)
-    time.sleep(60)
-"""
+FORK = multiprocessing.get_context("fork")  # a fresh process would load torch for seconds
+
+
+def hold(run, told):
+    """Hold the lock; a child stays behind, as a loader's worker does for some seconds."""
+    with RunDirectory(run).locked():
+        if child := os.fork():
+            told.send(child)
+        time.sleep(60)
 
 
 @contextmanager
 def another_process_training(run):
-    """Hold the lock from another process; yields it and its child's id."""
-    command = [sys.executable, "-c", HOLDER, str(run)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
-        child = int(holder.stdout.readline())
-        try:
-            yield holder
-        finally:
-            holder.kill()
-            os.kill(child, signal.SIGKILL)
+    """Hold the lock from another process; yields it."""
+    receiver, sender = FORK.Pipe(duplex=False)
+    holder = FORK.Process(target=hold, args=(run, sender))
+    holder.start()
+    child = receiver.recv()
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        holder.join()
+        os.kill(child, signal.SIGKILL)
 
 
 def test_run_that_another_process_trains_is_refused(tmp_path):
@@ -64,7 +63,7 @@ def test_run_that_another_process_trains_is_refused(tmp_path):
 def test_lock_ends_with_a_killed_process_even_if_its_workers_live_on(tmp_path):
     with another_process_training(tmp_path / "run") as holder:
         holder.kill()
-        holder.wait()
+        holder.join()
         with RunDirectory(tmp_path / "run").locked():
             pass
 

@@ -19,7 +19,7 @@ def test_paired_pieces_are_compared_with_the_true_rendering(umt, tmp_path, spect
             for rendering in ("loud", "soft"):
                 path = tmp_path / "pairs" / piece / f"{domain}--{rendering}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, melody(base_hz=base_hz, decay=decay, seconds=4), RATE)
+                soundfile.write(path, melody(base_hz=base_hz, decay=decay, seconds=2), RATE)
     ran = umt("eval", "--model", spectral_model, "--paired", "pairs", "--json")
     assert ran.code == 0, ran.stderr
     content = json.loads(ran.stdout)
