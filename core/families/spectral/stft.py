@@ -158,6 +158,9 @@ class _Magnitudes(torch.autograd.Function):
         share = gradients[0] / size
         # The inverse FFT counts the bins between the first and the last twice.
         share[..., 1 : n_fft // 2] *= 0.5
-        scaled = torch.complex(spectrum.real * share, spectrum.imag * share)
-        frames = torch.fft.irfft(scaled, n_fft, norm="forward") * window
+        # Into place: `complex` would copy both parts again.
+        scaled = torch.empty_like(spectrum)
+        torch.mul(spectrum.real, share, out=scaled.real)
+        torch.mul(spectrum.imag, share, out=scaled.imag)
+        frames = torch.fft.irfft(scaled, n_fft, norm="forward").mul_(window)
         return overlap_add(frames, ctx.hop)[:, : ctx.length], None, None, None
