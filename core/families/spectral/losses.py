@@ -91,7 +91,8 @@ class _Distance(torch.autograd.Function):
             gradient = difference.sign().mul_(weights / nepers.numel()).div_(shifted)
             by_norm = 1 / (len(norm) * scale * norm.clamp(min=1e-20))  # where it is 0 there is none
             ctx.save_for_backward(gradient.addcmul_(difference, by_norm.view(-1, 1, 1)))
-        return nepers.mean() + (norm / scale).mean()
+        distance: Tensor = nepers.mean() + (norm / scale).mean()
+        return distance
 
     @staticmethod
     @once_differentiable
