@@ -22,10 +22,12 @@ from torch import Tensor
 from core.arrays import check_sample_rate, to_array
 from core.audio.downmix import MonoRecording
 from core.audio.levels import level_input
+from core.audio.live_level import LiveLevel
 from core.audio.loudness import RUNNING_SECONDS, LevelMatching, LoudnessMeter
 from core.audio.percussion import split_percussion
+from core.audio.resampling import resample_blocks
+from core.blocks import add_up
 from core.errors import LatentsError, UsageError
-from core.families.windows import side_by_side
 from core.key_range import N_MIDI_KEYS, KeyRange, best_octave, key_name
 from core.latents import LatentStore
 from core.model_file import find_domain, parse_target
@@ -91,6 +93,7 @@ class StreamTranslator(Networks):
         if recording.is_stereo and not self.family_description.is_stereo:
             self._warn_once(f"{self.config.model.family} models are mono: stereo input is mixed")
             recording = MonoRecording(recording)
+        live = LiveLevel(self.sample_rate)
         loudness = LoudnessMeter()
         stream = LatentStream(
             iter(()),
@@ -98,17 +101,27 @@ class StreamTranslator(Networks):
             recording.n_samples,
             recording=None if recording.is_live else recording,
             n_channels=2 if recording.is_stereo else 1,
-            loudness=loudness,
+            loudness=live if is_live else loudness,
         )
-        counted = CountedRecording(recording, stream, None if drop_drums else loudness)
+        is_measured_here = not (drop_drums or is_live)
+        counted = CountedRecording(recording, stream, loudness if is_measured_here else None)
 
         def encoded() -> Iterator[Array]:
-            levelled = level_input(counted, self.sample_rate, self.level_db, follows=is_live)
-            stream.gain_db, stream.n_samples = levelled.gain_db, recording.n_samples
-            blocks = levelled.blocks
+            stream.n_samples = recording.n_samples
+            if is_live:
+                stream.gain_db = None
+                blocks = resample_blocks(counted.blocks(), recording.sample_rate, self.sample_rate)
+                if self.level_db is not None:
+                    blocks = live.raise_input(blocks, self.level_db)
+            else:
+                levelled = level_input(counted, self.sample_rate, self.level_db)
+                stream.gain_db, blocks = levelled.gain_db, levelled.blocks
             if drop_drums:
                 blocks = (own for own, _ in split_percussion(blocks, self.sample_rate))
-                blocks = _measured(blocks, self.sample_rate, loudness, levelled.gain_db or 0.0)
+            if is_live:
+                blocks = live.listen(blocks)
+            elif drop_drums:
+                blocks = _measured(blocks, self.sample_rate, loudness, stream.gain_db or 0.0)
             yield from self.encode_blocks(blocks, is_live=is_live)
 
         stream.blocks = encoded()
@@ -171,7 +184,8 @@ class StreamTranslator(Networks):
         else:
             for stream in streams:
                 stream.transpose = transpose
-        made = self.decode_all(
+        shares = list(self._shares(to).values())
+        made = self.decode_parts(
             [stream.blocks for stream in streams],
             to=to,
             seed=seed,
@@ -180,18 +194,18 @@ class StreamTranslator(Networks):
             keep_octaves=keep_octaves,
         )
         with closing(made):
-            for stream, blocks in zip(streams, made, strict=True):
+            for stream, parts in zip(streams, made, strict=True):
                 audio = AudioStream(iter(()), stream, sample_rate or self.sample_rate)
                 matching = "off" if stream.loudness is None else match_level
                 is_live = options is not None and options.is_live
                 audio.is_matched = matching != "off"
                 matched = match_to_recording(
-                    blocks,
+                    parts,
+                    shares,
                     self.sample_rate,
                     audio,
                     matching,
                     seconds=min(self.window_seconds, RUNNING_SECONDS),
-                    is_live=is_live,
                 )
                 audio.blocks = finish(
                     matched, self.sample_rate, audio, mix, keep_drums=keep_drums, is_live=is_live
@@ -330,12 +344,44 @@ class StreamTranslator(Networks):
             UsageError: The domain is unknown or was not loaded.
             LatentsError: Where a waveform is taken: its latents have another number of channels.
         """
-        if transpose:
-            self._transposed(torch.zeros(1, self.latent_dim), transpose)
-        shares = {
+        shares = list(self._shares(to).values())
+        made = self.decode_parts(
+            sequences,
+            to=to,
+            seed=seed,
+            options=options,
+            transpose=transpose,
+            keep_octaves=keep_octaves,
+        )
+        with closing(made):
+            for parts in made:
+                yield add_up(parts, shares)
+
+    def _shares(self, to: str) -> dict[str, float]:
+        """Return the domains of a target, each with its share."""
+        return {
             find_domain(name, self.decoders.names): share
             for name, share in parse_target(to).items()
         }
+
+    def decode_parts(
+        self,
+        sequences: Iterable[Iterable[Array]],
+        *,
+        to: str,
+        seed: int,
+        options: GenerationOptions | None,
+        transpose: float,
+        keep_octaves: bool,
+    ) -> Generator[list[Iterator[Array]]]:
+        """Decode as `decode_all` does; yield the waveforms of each domain before they are summed.
+
+        Those of one sequence are to be taken side by side: what one has taken of the latents and
+        another has not is kept in memory.
+        """
+        if transpose:
+            self._transposed(torch.zeros(1, self.latent_dim), transpose)
+        shares = self._shares(to)
         given = self.generation_options({}) if options is None else options
         window = LIVE_FRAMES if given.is_live else self._window(self.window_seconds)
         copies = [self._copies(blocks, len(shares), transpose) for blocks in sequences]
@@ -352,7 +398,7 @@ class StreamTranslator(Networks):
                 )
                 made.append(stack.enter_context(closing(waveforms)))
             for parts in zip(*made, strict=True):
-                yield _arrays(_sum(parts, tuple(shares.values())))
+                yield [_arrays(own) for own in parts]
 
     def _copies(
         self, blocks: Iterable[Array], n_copies: int, transpose: float
@@ -491,17 +537,6 @@ def _measured(
     for block in blocks:
         loudness.push(block * np.float32(10 ** (-gain_db / 20)), sample_rate)
         yield block
-
-
-def _sum(parts: Sequence[Iterator[Tensor]], shares: Sequence[float]) -> Iterator[Tensor]:
-    """Add waveforms of one length up, each times its share; one alone passes unchanged."""
-    if len(parts) == 1 and shares[0] == 1:
-        yield from parts[0]
-        return
-    for blocks in side_by_side(*parts):
-        yield torch.stack([share * block for share, block in zip(shares, blocks, strict=True)]).sum(
-            0
-        )
 
 
 @torch.inference_mode()

@@ -7,18 +7,21 @@ through until they are a result. `core.streaming` makes them, the command line w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.audio.levels import GUARD_SECONDS, LIVE_GUARD_SECONDS, RecordingView, guard_peaks
-from core.audio.loudness import LevelMatching, LoudnessMeter, match_live, match_running, match_whole
+from core.audio.live_level import LiveLevel
+from core.audio.loudness import LevelMatching, LoudnessMeter, match_running, match_whole
 from core.audio.percussion import split_percussion
 from core.audio.resampling import resample_blocks, resampled_length
+from core.blocks import add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,7 +55,7 @@ class LatentStream:
     gain_db: float | None = 0.0
     recording: Recording | None = None
     n_channels: int = 1
-    loudness: LoudnessMeter | None = None
+    loudness: LoudnessMeter | LiveLevel | None = None
     transpose: float = 0.0
 
 
@@ -125,23 +128,27 @@ class CountedRecording(RecordingView):
 
 
 def match_to_recording(
-    blocks: Iterator[Array],
+    parts: Sequence[Iterator[Array]],
+    shares: Sequence[float],
     sample_rate: int,
     audio: AudioStream,
     match_level: LevelMatching,
     *,
     seconds: float,
-    is_live: bool,
 ) -> Iterator[Array]:
-    """Bring decoded blocks to the loudness of what was encoded.
+    """Add decoded blocks up, and bring them to the loudness of what was encoded.
+
+    Several parts are brought to that loudness each before they are added up, so that their shares
+    tell how loud they are in the sum, whatever the decoders make of the music by themselves.
 
     Args:
-        blocks: Decoded, float32 [t] or [t, 2] each.
+        parts: Decoded by one decoder each, float32 [t] or [t, 2] each.
+        shares: Of each in the sum.
         sample_rate: Theirs, Hz.
         audio: What they belong to; gets the gain.
-        match_level: "whole", "running" or "off"; see `core.audio.loudness`.
+        match_level: "whole", "running" or "off"; see `core.audio.loudness`. What is live is
+            matched at once.
         seconds: After how much a gain that runs is moved.
-        is_live: Whether nothing may wait.
 
     Yields:
         The same number of samples.
@@ -150,19 +157,27 @@ def match_to_recording(
     def report(gain_db: float) -> None:
         audio.level_gain_db = gain_db
 
-    def counted() -> Iterator[Array]:
+    def counted(blocks: Iterator[Array]) -> Iterator[Array]:
         for block in blocks:
             audio.on_decoded(len(block) / sample_rate)
             yield block
 
+    parts = [counted(parts[0]), *parts[1:]]
     source = audio.latents.loudness
     if source is None or match_level == "off":
-        return counted()
-    if is_live:
-        return match_live(counted(), sample_rate, source, report)
-    if match_level == "whole":
-        return match_whole(counted(), sample_rate, source, report)
-    return match_running(counted(), sample_rate, source, report, seconds=seconds)
+        return add_up(parts, shares)
+    # As loud as one part, if they are added up like different sounds.
+    shares = [share / math.hypot(*shares) for share in shares]
+    if isinstance(source, LoudnessMeter) and match_level == "whole":
+        return match_whole(parts, shares, sample_rate, source, report)
+
+    def matched(blocks: Iterator[Array], *, is_raised: bool) -> Iterator[Array]:
+        if isinstance(source, LiveLevel):
+            return source.match_output(blocks, report, is_raised=is_raised)
+        return match_running(blocks, sample_rate, source, report, seconds=seconds)
+
+    own = [matched(blocks, is_raised=True) for blocks in parts]
+    return own[0] if len(own) == 1 else matched(add_up(own, shares), is_raised=False)
 
 
 def finish(

@@ -29,7 +29,6 @@ MIN_GAIN_DB = 3.0  # less is not worth touching the input
 MAX_GAIN_DB = 40.0  # more would raise mostly noise
 LIVE_SECONDS = 5.0  # what a live stream is measured on, from its first sound
 MAX_LIVE_SILENCE_SECONDS = 60.0  # a live stream that begins with more is left as it is
-FOLLOWED_SECONDS = 0.1  # in which a gain that follows the input moves on
 GUARD_SECONDS = 0.05
 LIVE_GUARD_SECONDS = 0.005  # for who plays along, and waits twice as long
 GUARD_STEPS = 20  # in that time, at whose ends the gain is set
@@ -124,13 +123,12 @@ class LevelledInput:
 
     Attributes:
         blocks: float32 (T,) or (T, 2) each at the target rate; can be read once.
-        gain_db: What was added to the input's level, in dB; 0 when it was left alone, None when
-            it follows what is heard.
+        gain_db: What was added to the input's level, in dB; 0 when it was left alone.
         n_samples: Samples in all at the target rate; None when not known in advance.
     """
 
     blocks: Iterator[NDArray[np.float32]]
-    gain_db: float | None
+    gain_db: float
     n_samples: int | None
 
 
@@ -158,22 +156,18 @@ def measure_level_db(blocks: Iterable[NDArray[np.float32]], sample_rate: int) ->
     return _gated_db(np.array(powers))
 
 
-def level_input(
-    audio: Recording, sample_rate: int, target_db: float | None, *, follows: bool = False
-) -> LevelledInput:
+def level_input(audio: Recording, sample_rate: int, target_db: float | None) -> LevelledInput:
     """Resample an input, and raise it to a level if it is quiet; it is never lowered.
 
     A file is measured whole, in a first pass; a live stream on its first 5 s of sound, which
-    are read here (after a minute of silence it is left as it is). Either is measured as it goes
-    on for who plays along. A gain under 3 dB is not applied, and none is over 40 dB. A constant
-    offset that is not far below the sound is taken out.
+    are read here (after a minute of silence it is left as it is). A gain under 3 dB is not applied,
+    and none is over 40 dB. A constant offset that is not far below the sound is taken out.
 
     Args:
         audio: The input; a live one is consumed.
         sample_rate: The wanted rate in Hz.
         target_db: The wanted level in dBFS, as `measure_level_db` defines it; None to leave the
             level as it is.
-        follows: Whether nothing may wait, as for who plays along; see `follow_level`.
 
     Returns:
         The blocks with what is known of them.
@@ -187,8 +181,6 @@ def level_input(
         n_samples = resampled_length(n_samples, audio.sample_rate, sample_rate)
     if target_db is None:
         return LevelledInput(blocks, 0.0, n_samples)
-    if follows:
-        return LevelledInput(follow_level(blocks, sample_rate, target_db), None, n_samples)
     offset = _Offset()
     if audio.is_live:
         opening, measured = _read_opening(blocks, sample_rate)
@@ -199,71 +191,6 @@ def level_input(
         blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)
     gain_db = matching_gain_db(level_db, target_db)
     return LevelledInput(_scaled(blocks, gain_db, offset.beside(level_db)), gain_db, n_samples)
-
-
-def follow_level(
-    blocks: Iterable[NDArray[np.float32]], sample_rate: int, target_db: float
-) -> Iterator[NDArray[np.float32]]:
-    """Raise a stream to a level by the gain that all of it so far asks for.
-
-    The gain is measured every 0.1 s, and reached 0.1 s later, so that no sample has to wait for
-    those after it. It begins with 0 dB.
-
-    Args:
-        blocks: float32 (T,) or (T, C) each.
-        sample_rate: Hz.
-        target_db: The wanted level in dBFS, of gated blocks as in `measure_level_db`.
-
-    Yields:
-        The same, each block at once; the result does not depend on how they are cut.
-    """
-    powers: list[float] = []
-    offset = _Offset()
-    offsets = [np.zeros(()), np.zeros(())]  # before and after the ramp
-
-    def gain_after(whole: NDArray[np.float32]) -> float:
-        for own in offset.passed([whole]):
-            powers.append(_power(own))
-        level_db = _gated_db(np.array(powers))
-        offsets[:] = [offsets[1], offset.beside(level_db)]
-        return float(10 ** (matching_gain_db(level_db, target_db) / 20))
-
-    length = max(1, round(FOLLOWED_SECONDS * sample_rate))
-    for block, gains, share in ramped(blocks, length, gain_after):
-        moving = offsets[0] + _on_channels(share, block) * (offsets[1] - offsets[0])
-        yield (block - moving.astype(np.float32)) * _on_channels(gains, block)
-
-
-def ramped(
-    blocks: Iterable[NDArray[np.float32]],
-    length: int,
-    gain_after: Callable[[NDArray[np.float32]], float],
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
-    """Pass a stream on with gains that follow it, and wait for nothing.
-
-    Args:
-        blocks: float32 (T,) or (T, C) each.
-        length: Samples between two gains; a new one is reached that much later.
-        gain_after: Returns the gain that is wanted after so many samples more.
-
-    Yields:
-        Samples, their gains (T,), and how far they are on the way from gain to gain, 0..1 (T,).
-        The first gain is 1.
-    """
-    before = now = 1.0
-    heard: list[NDArray[np.float32]] = []
-    place = 0
-    for block in blocks:
-        rest = block
-        while len(rest):
-            part, rest = rest[: length - place], rest[length - place :]
-            share = np.arange(place, place + len(part), dtype=np.float32) / np.float32(length)
-            yield part, np.float32(before) + share * np.float32(now - before), share
-            heard.append(part)
-            place += len(part)
-            if place == length:
-                before, now = now, gain_after(np.concatenate(heard))
-                heard, place = [], 0
 
 
 def matching_gain_db(level_db: float, target_db: float) -> float:
@@ -347,12 +274,12 @@ def _faded(
         return block
     ends = np.linspace(0, length, len(gains))
     all_gains = np.interp(np.arange(len(block)) + 0.5, ends, gains).astype(np.float32)
-    faded: NDArray[np.float32] = np.clip(block * _on_channels(all_gains, block), -1, 1)
+    faded: NDArray[np.float32] = np.clip(block * on_channels(all_gains, block), -1, 1)
     return faded
 
 
-def _on_channels(gains: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return gains (T,) in a shape that multiplies each channel of a block (T,) or (T, C)."""
+def on_channels(gains: NDArray[np.float32], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return gains (T,) in a shape that multiplies each channel of a block, (T,) or (T, C)."""
     return gains if block.ndim == 1 else gains[:, None]
 
 
@@ -372,9 +299,13 @@ class _Offset:
 
     def beside(self, level_db: float) -> NDArray[np.float64]:
         """Return the means that matter beside sound of this level, else 0: () or (C,)."""
-        mean = np.asarray(self._total / max(self._n_samples, 1))
-        limit = 10 ** ((max(level_db, ABSOLUTE_GATE_DB) + SMALL_OFFSET_DB) / 20)
-        return np.where(np.abs(mean) < limit, 0.0, mean)
+        return constant_offset(np.asarray(self._total / max(self._n_samples, 1)), level_db)
+
+
+def constant_offset(mean: NDArray[np.float64], level_db: float) -> NDArray[np.float64]:
+    """Return the means of channels, () or (C,), that matter beside sound of a level, else 0."""
+    limit = 10 ** ((max(level_db, ABSOLUTE_GATE_DB) + SMALL_OFFSET_DB) / 20)
+    return np.where(np.abs(mean) < limit, 0.0, mean)
 
 
 def _scaled(

@@ -6,7 +6,8 @@ not count. Unlike there, blocks do not overlap, and the power of channels is the
 that are the same are as loud as one.
 
 A stream that is written to a file is matched as a whole, by one gain. What is heard while it is
-made cannot wait for its end: its gain is that of all of it so far.
+made cannot wait for its end: its gain is that of all of it so far. What is played along with is in
+`core.audio.live_level`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, ramped
-from core.blocks import regroup
+from core.audio.levels import ABSOLUTE_GATE_DB, RELATIVE_GATE_DB, on_channels
+from core.blocks import regroup, side_by_side, weighted_sum
 from core.errors import AudioError
 from core.files import temporary_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,12 +48,16 @@ EAR = (1.0, -2.0, 1.0), (-1.99004745483398, 0.99007225036621)
 class LoudnessMeter:
     """The loudness of a stream that passes by.
 
+    Args:
+        block_seconds: Of a block; 0.4 s in the standard.
+
     Attributes:
-        powers: Weighted mean square of each whole block of 0.4 s so far.
+        powers: Weighted mean square of each whole block so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block_seconds: float = BLOCK_SECONDS) -> None:
         self.powers: list[float] = []
+        self._block_seconds = block_seconds
         self._rest: Array | None = None
         self._length = 0  # of a block, in samples
         self._weights = np.zeros(0)
@@ -70,7 +75,7 @@ class LoudnessMeter:
             sample_rate: Hz, the same for all blocks.
         """
         if not self._length:
-            self._length = round(BLOCK_SECONDS * sample_rate)
+            self._length = round(self._block_seconds * sample_rate)
             self._weights = _weights(self._length, sample_rate)
         length = self._length
         samples = block if self._rest is None else np.concatenate([self._rest, block])
@@ -120,37 +125,55 @@ def gated_loudness_db(powers: NDArray[np.float64]) -> float:
 
 
 def match_whole(
-    blocks: Iterable[Array],
+    parts: Sequence[Iterator[Array]],
+    shares: Sequence[float],
     sample_rate: int,
     source: LoudnessMeter,
     report: Callable[[float], None],
 ) -> Iterator[Array]:
-    """Bring a stream to the loudness of another by one gain; it is stored on the disk meanwhile.
+    """Bring a sum of streams to the loudness of another; they are stored on the disk meanwhile.
+
+    Each stream is brought to that loudness by one gain, and so is their sum.
 
     Args:
-        blocks: float32 (T,) or (T, C) each.
+        parts: Streams of one length, blocks of float32 (T,) or (T, C) each.
+        shares: Of each in the sum.
         sample_rate: Hz.
-        source: The other; complete when the blocks are.
-        report: Called with the gain in dB.
+        source: The other; complete when the streams are.
+        report: Called with the last gain in dB.
 
     Yields:
-        The same blocks. Where the other is silent, they are.
+        The sum, float32 (T,) or (T, C) each. Where the other is silent, it is.
 
     Raises:
         AudioError: The directory of temporary files is full.
     """
-    meter = LoudnessMeter()
+    meters = [LoudnessMeter() for _ in parts]
     shapes = []
     with temporary_file(error=AudioError) as file:
-        for block in blocks:
-            meter.push(block, sample_rate)
-            file.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
-            shapes.append(block.shape)
-        file.rewind()
-        gain = _gain(source.loudness_db(), meter.loudness_db(), report)
-        for shape in shapes:
-            data = file.stream.read(4 * math.prod(shape))
-            yield np.frombuffer(data, np.float32).reshape(shape) * np.float32(gain)
+        for blocks in side_by_side(*parts):
+            for meter, block in zip(meters, blocks, strict=True):
+                meter.push(block, sample_rate)
+                file.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())
+            shapes.append(blocks[0].shape)
+
+        def mixed(gains: Sequence[float]) -> Iterator[Array]:
+            file.rewind()
+            for shape in shapes:
+                data = [file.stream.read(4 * math.prod(shape)) for _ in gains]
+                stored = [np.frombuffer(own, np.float32).reshape(shape) for own in data]
+                yield weighted_sum(stored, gains)
+
+        wanted_db = source.loudness_db()
+        gains = [_gain(wanted_db, meter.loudness_db(), report) for meter in meters]
+        if len(parts) > 1:
+            gains = [share * gain for share, gain in zip(shares, gains, strict=True)]
+            total = LoudnessMeter()
+            for block in mixed(gains):
+                total.push(block, sample_rate)
+            last = _gain(wanted_db, total.loudness_db(), report)
+            gains = [last * gain for gain in gains]
+        yield from mixed(gains)
 
 
 def match_running(
@@ -183,41 +206,8 @@ def match_running(
         n_moving = min(len(block), round(RAMP_SECONDS * sample_rate))
         # The first sound begins with its own gain.
         ramp[:n_moving] = np.linspace(gain or now, now, n_moving)
-        yield block * (ramp if block.ndim == 1 else ramp[:, None])
+        yield block * on_channels(ramp, block)
         gain = now
-
-
-def match_live(
-    blocks: Iterable[Array],
-    sample_rate: int,
-    source: LoudnessMeter,
-    report: Callable[[float], None],
-) -> Iterator[Array]:
-    """Bring a stream to the loudness of another without waiting for either.
-
-    The gain is measured every 0.4 s, and reached 0.4 s later. It begins with 0 dB.
-
-    Args:
-        blocks: float32 (T,) or (T, C) each.
-        sample_rate: Hz.
-        source: The other, which is ahead of the blocks.
-        report: Called with each gain in dB.
-
-    Yields:
-        The same, each block at once; the result does not depend on how they are cut.
-    """
-    meter = LoudnessMeter()
-
-    def gain_after(whole: Array) -> float:
-        meter.push(whole, sample_rate)
-        n_blocks = min(len(source.powers), len(meter.powers)) or None
-        wanted_db = source.loudness_db(n_blocks)
-        if wanted_db == -math.inf:
-            return 1.0
-        return _gain(wanted_db, meter.loudness_db(n_blocks), report)
-
-    for block, gains, _ in ramped(blocks, round(BLOCK_SECONDS * sample_rate), gain_after):
-        yield block * (gains if block.ndim == 1 else gains[:, None])
 
 
 def _gain(wanted_db: float, found_db: float, report: Callable[[float], None]) -> float:

@@ -15,7 +15,7 @@ import torch
 from core.blocks import regroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -95,26 +95,3 @@ def run_in_context(
             pending, done = pending[keep_from:], ready - keep_from
     if pending is not None and len(pending) > done:
         yield run(pending, slice(done // ratio, len(pending) // ratio))
-
-
-def side_by_side(*streams: Iterator[Tensor]) -> Iterator[Sequence[Tensor]]:
-    """Cut streams of equal length, of which some lag behind, into blocks that belong together.
-
-    Args:
-        streams: float [l, ...] each.
-
-    Yields:
-        A block of each stream, all of the same number of frames.
-    """
-    held: list[Tensor | None] = [None] * len(streams)
-    while True:
-        for index, stream in enumerate(streams):
-            block = held[index]
-            if block is None or not len(block):
-                held[index] = next(stream, None)
-        blocks = [block for block in held if block is not None]
-        if len(blocks) < len(streams):
-            return
-        n_frames = min(len(block) for block in blocks)
-        yield [block[:n_frames] for block in blocks]
-        held = [block[n_frames:] for block in blocks]

@@ -84,9 +84,9 @@ def test_an_impulse_stays_where_it_was(spectral, monkeypatch, rate):
     """Through both changes of rate, with networks that pass the waveform on."""
 
     def pass_on(sequences, **_):
-        yield iter([block.reshape(-1) for block in next(iter(sequences))])
+        yield [iter([block.reshape(-1) for block in next(iter(sequences))])]
 
-    monkeypatch.setattr(spectral, "decode_all", pass_on)
+    monkeypatch.setattr(spectral, "decode_parts", pass_on)
     monkeypatch.setattr(spectral, "encode_blocks", lambda blocks, **_: blocks)
     impulse = np.zeros(2 * rate, np.float32)
     impulse[rate] = 0.5
@@ -137,9 +137,9 @@ def test_decoding_lowers_peaks_above_full_scale(spectral, monkeypatch):
     latents = np.zeros((4, spectral.latent_dim), np.float32)
 
     def loud(*_, **__):
-        yield iter([np.full(512, 4.0, np.float32)])
+        yield [iter([np.full(512, 4.0, np.float32)])]
 
-    monkeypatch.setattr(spectral, "decode_all", loud)
+    monkeypatch.setattr(spectral, "decode_parts", loud)
     (audio,) = [
         (np.concatenate(list(own.blocks)), own.peak_gain_db)
         for own in spectral.decode_streams([LatentStream(iter([latents]))], to="piano")

@@ -188,13 +188,13 @@ def test_force_replaces_an_existing_file_and_follows_a_link(umt, song, tmp_path)
 
 
 def decoding_with(decode):
-    """Return a `Translator.decode_all` that makes of each input's latents what `decode` does."""
+    """Return a `Translator.decode_parts` that makes of each input's latents what `decode` does."""
 
-    def decode_all(self, sequences, **options):
+    def decode_parts(self, sequences, **options):
         for latents in sequences:
-            yield decode(latents)
+            yield [decode(latents)]
 
-    return decode_all
+    return decode_parts
 
 
 def test_file_that_appears_meanwhile_is_kept(umt, song, monkeypatch):
@@ -205,7 +205,7 @@ def test_file_that_appears_meanwhile_is_kept(umt, song, monkeypatch):
         yield np.zeros((10, 2), np.float32)
         Path("out.wav").write_bytes(b"somebody else's")
 
-    monkeypatch.setattr(Translator, "decode_all", decoding_with(decode))
+    monkeypatch.setattr(Translator, "decode_parts", decoding_with(decode))
     ran = umt("translate", song, "--to", "piano", "-o", "out.wav")
     assert (ran.code, leftovers(Path())) == (1, [])
     assert Path("out.wav").read_bytes() == b"somebody else's"
@@ -223,7 +223,7 @@ def test_file_is_complete_or_absent(umt, song, monkeypatch):
         seen.append((Path("out.wav").exists(), len(leftovers(Path()))))
         raise AudioError("song.wav: broken in the middle")
 
-    monkeypatch.setattr(Translator, "decode_all", decoding_with(decode))
+    monkeypatch.setattr(Translator, "decode_parts", decoding_with(decode))
     ran = umt("translate", "song.wav", "--to", "piano", "--no-match-level", "-o", "out.wav")
     assert seen == [(False, 1)]
     assert (ran.code, ran.errors) == (1, ["umt: error: song.wav: broken in the middle"])

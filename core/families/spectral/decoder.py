@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.blocks import regroup
+from core.blocks import regroup, side_by_side
 from core.errors import UsageError
 from core.families.base import Decoder, GenerationOptions
 from core.families.noise import noise_of_items, uniform_like
@@ -43,7 +43,7 @@ from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
 from core.families.spectral.stereo import excite_channels, share_oscillators, to_mean
 from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
 from core.families.spectral.vibrato import Vibrato
-from core.families.windows import run_in_context, side_by_side
+from core.families.windows import run_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

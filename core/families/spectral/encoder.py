@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.blocks import regroup
+from core.blocks import regroup, side_by_side
 from core.families.base import Encoder
 from core.families.noise import normal_like
 from core.families.spectral.layers import ConvNeXtBlock
@@ -28,7 +28,7 @@ from core.families.spectral.salience import (
 )
 from core.families.spectral.stereo import to_channels
 from core.families.spectral.stft import ALL, frame_spectrum, power_of, reach_of
-from core.families.windows import run_in_context, side_by_side
+from core.families.windows import run_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

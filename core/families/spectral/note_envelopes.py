@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from core.blocks import side_by_side
 from core.families.spectral.pitch import share_of_key
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, harmonics_of, key_to_hz
 from core.families.spectral.stft import ALL
-from core.families.windows import run_in_context, side_by_side
+from core.families.windows import run_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,6 @@ import soundfile
 from core.audio import levels
 from core.audio.levels import (
     ArrayRecording,
-    follow_level,
     guard_peaks,
     level_input,
     matching_gain_db,
@@ -235,62 +234,3 @@ def test_resampling_keeps_a_tone(generator):
     resampled = join(resample_blocks([np.sin(2 * np.pi * 440 * t).astype("f4")], 44_100, RATE))
     expected = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     np.testing.assert_allclose(resampled[500:-500], expected[500:-500], atol=1e-3)
-
-
-def followed(sound: np.ndarray) -> np.ndarray:
-    return join(follow_level(iter([sound]), RATE, -20))
-
-
-def test_a_level_that_is_followed_is_reached_after_two_tenths_of_a_second():
-    raised = followed(tone(2, -40))
-    assert measure_level_db([raised[RATE // 5 :]], RATE) == pytest.approx(-20, abs=0.05)
-    np.testing.assert_array_equal(raised[: RATE // 10], tone(0.1, -40))
-
-
-def test_an_offset_is_taken_out_where_the_level_is_followed():
-    raised = followed(tone(2, -40) + np.float32(0.1))
-    np.testing.assert_allclose(raised[RATE // 5 :], 10 * tone(2, -40)[RATE // 5 :], atol=0.02)
-
-
-@pytest.mark.parametrize("longest", LONGEST)
-def test_following_does_not_depend_on_the_cutting(generator, longest):
-    sound = np.concatenate([tone(0.5, -50), tone(0.5, -25)])
-    pieces = join(follow_level(cut(sound, generator, longest), RATE, -20))
-    np.testing.assert_array_equal(pieces, followed(sound))
-
-
-def test_loud_sound_is_left_alone_where_the_level_is_followed():
-    np.testing.assert_array_equal(followed(tone(2, -18)), tone(2, -18))
-
-
-def test_a_gain_that_follows_falls_when_the_music_grows_louder():
-    """The loud part counts for all: what is 10 dB below it is no longer measured."""
-    raised = followed(np.concatenate([tone(2, -50), tone(2, -30)]))
-    quiet = raised[RATE // 5 : 2 * RATE]  # once the gain is reached
-    assert measure_level_db([quiet], RATE) == pytest.approx(-20, abs=0.1)
-    assert measure_level_db([raised[-RATE:]], RATE) == pytest.approx(-20, abs=0.1)
-    sound = np.concatenate([tone(2, -50), tone(2, -30)])[RATE // 5 :]
-    raised = raised[RATE // 5 :]
-    gains = raised[np.abs(raised) > 0.01] / sound[np.abs(raised) > 0.01]
-    assert np.abs(np.diff(np.log(gains))).max() < 0.02  # no step that could be heard
-
-
-def test_silence_before_the_music_is_not_raised():
-    raised = followed(np.concatenate([tone(1, -90), tone(1, -40)]))
-    np.testing.assert_array_equal(raised[:RATE], tone(1, -90))
-    assert measure_level_db([raised[-RATE // 2 :]], RATE) == pytest.approx(-20, abs=0.05)
-
-
-def test_a_level_is_followed_without_waiting(pipe):
-    """What has come in comes out, however little it is."""
-    consumed = []
-
-    def blocks():
-        for _ in range(5):
-            consumed.append(True)
-            yield tone(0.01, -40)
-
-    stream = follow_level(blocks(), RATE, -20)
-    for number in range(1, 6):
-        assert len(next(stream)) == RATE // 100
-        assert len(consumed) == number

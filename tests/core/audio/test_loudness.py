@@ -68,7 +68,7 @@ def test_a_stream_is_brought_to_the_loudness_of_another(found_db, how):
     source, gains = measured(tone(25, -20, hertz=440)), []
     blocks = np.array_split(tone(25, found_db, hertz=1500), 11)
     if how == "whole":
-        made = list(match_whole(blocks, RATE, source, gains.append))
+        made = list(match_whole([iter(blocks)], [1], RATE, source, gains.append))
         assert [len(own) for own in made] == [len(own) for own in blocks]
         assert len(gains) == 1
     else:
@@ -88,10 +88,28 @@ def test_a_running_gain_moves_without_steps_and_after_what_was_heard():
     assert np.abs(np.diff(np.log(gains))).max() < 0.01
 
 
+def matched_whole(stream, source, report=lambda _: None):
+    return match_whole([iter([stream])], [1], RATE, source, report)
+
+
+def test_parts_of_a_sum_are_as_loud_as_their_shares_tell():
+    """Whatever their own levels, and the sum is as loud as the source."""
+    source, gains = measured(tone(4, -20)), []
+    parts = [tone(4, -35, hertz=440), tone(4, -12, hertz=1500)]
+    cut = [iter(np.array_split(own, n)) for own, n in zip(parts, (7, 3), strict=True)]
+    made = np.concatenate(list(match_whole(cut, [0.7, 0.3], RATE, source, gains.append)))
+    assert loudness(made) == pytest.approx(source.loudness_db(), abs=0.1)
+    levels = [
+        loudness(own / np.dot(own, own) * np.dot(made, own))
+        for own in parts  # apart again
+    ]
+    assert levels[0] - levels[1] == pytest.approx(20 * np.log10(7 / 3), abs=0.1)
+
+
 def test_a_silent_source_has_a_silent_translation():
     noise = tone(2, -60)
     for made in (
-        match_whole([noise], RATE, measured(np.zeros(2 * RATE, np.float32)), lambda _: None),
+        matched_whole(noise, measured(np.zeros(2 * RATE, np.float32))),
         match_running(
             [noise], RATE, measured(np.zeros(2 * RATE, np.float32)), lambda _: None, seconds=1
         ),
@@ -101,7 +119,7 @@ def test_a_silent_source_has_a_silent_translation():
 
 def test_what_is_hardly_there_is_not_raised_to_noise():
     gains = []
-    list(match_whole([tone(2, -75)], RATE, measured(tone(2, -10)), gains.append))
+    list(matched_whole(tone(2, -75), measured(tone(2, -10)), gains.append))
     assert gains == [24.0]
 
 
@@ -109,4 +127,4 @@ def test_a_full_temporary_directory_is_named_as_such(full_disk):
     from core.errors import AudioError
 
     with full_disk(10_000), pytest.raises(AudioError, match="TMPDIR"):
-        list(match_whole([tone(2, -20)], RATE, measured(tone(2, -20)), lambda _: None))
+        list(matched_whole(tone(2, -20), measured(tone(2, -20))))

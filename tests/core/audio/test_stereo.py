@@ -10,11 +10,11 @@ import soundfile
 
 from core.audio.levels import (
     ArrayRecording,
-    follow_level,
     guard_peaks,
     level_input,
     measure_level_db,
 )
+from core.audio.live_level import LiveLevel
 from core.audio.reader import open_audio, read_audio
 from core.audio.resampling import resample_blocks
 from core.audio.writer import open_writer
@@ -87,8 +87,8 @@ def test_both_channels_are_raised_alike(stereo):
     assert measure_level_db([raised], RATE) == pytest.approx(-20, abs=0.05)
     gain = 10 ** (levelled.gain_db / 20)
     np.testing.assert_allclose(raised, gain * 0.05 * stereo, atol=1e-5)
-    followed = join(follow_level([0.05 * stereo], RATE, -20))
-    np.testing.assert_allclose(4 * followed[100:, 1], followed[:-100, 0], rtol=0.2, atol=0.05)
+    followed = join(LiveLevel(RATE).raise_input([0.05 * stereo], -20))
+    np.testing.assert_allclose(4 * followed[1100:, 1], followed[1000:-100, 0], rtol=0.2, atol=0.05)
     assert measure_level_db([followed], RATE) == pytest.approx(-20, abs=0.5)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from core.blocks import regroup
 from core.families import get_family
 from core.families.spectral.salience import N_KEYS
-from core.families.windows import run_in_context, run_in_windows, side_by_side
+from core.families.windows import run_in_windows
 from core.presets import get_preset
 from core.translator import Translator
 
@@ -184,20 +184,6 @@ def test_layer_by_layer_the_spectral_networks_give_what_they_give_at_once(
         blocks = regroup(iter([whole]), window, join=torch.cat)
         streamed = torch.cat(list(decoder.stream(blocks)))
         torch.testing.assert_close(streamed, values, atol=1e-4, rtol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("lengths", [[1] * 40, [40], [3, 5, 32]])
-def test_streams_that_lag_behind_are_cut_alike(lengths):
-    sequence = torch.arange(40.0).unsqueeze(1)
-
-    def moved(frames, kept):
-        return F.pad(frames, (0, 0, 0, 7))[kept.start + 7 : kept.stop + 7]
-
-    late = run_in_context(iter(sequence.split(lengths)), moved, before=0, after=7)
-    pairs = list(side_by_side(iter(sequence.split(lengths)), late))
-    assert all(len(one) == len(other) > 0 for one, other in pairs)
-    for place, wanted in enumerate((sequence, F.pad(sequence, (0, 0, 0, 7))[7:])):
-        assert torch.equal(torch.cat([pair[place] for pair in pairs]), wanted)
 
 
 @pytest.mark.parametrize("sizes", [{}, {"hop_length": 100}, {"encoder_layers": 8}])
