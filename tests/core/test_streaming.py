@@ -275,6 +275,41 @@ def test_several_targets_are_played_together_with_their_shares(translator):
     assert len(made[0]) == 9 * translator.hop_length
 
 
+@pytest.mark.parametrize("how", ["whole", "running", "live"])
+def test_shares_tell_how_loud_each_target_is(spectral, monkeypatch, how):
+    """However much louder one decoder is by itself."""
+    decode_parts = Translator.decode_parts
+
+    def uneven(self, *args, **kwargs):
+        for parts in decode_parts(self, *args, **kwargs):
+            yield [
+                (own * np.float32(0.4 + number) for own in part)
+                for number, part in enumerate(parts)
+            ]
+
+    rate, waveform = spectral.sample_rate, noise(4 * spectral.sample_rate, level=0.1)
+    spectral.window_seconds = 1.0
+    options = spectral.generation_options({"is_live": how == "live"})
+
+    def translated(to):
+        audios = spectral.translate_streams(
+            [as_waveform(waveform, rate)],
+            to=to,
+            options=options,
+            match_level="running" if how == "live" else how,
+        )
+        return np.concatenate(list(next(audios).blocks))
+
+    alone = np.stack([translated(to) for to in ("piano", "organ")])
+    monkeypatch.setattr(Translator, "decode_parts", uneven)
+    both = translated("piano:0.7,organ:0.3")
+    later = slice(2 * rate, None)  # once gains that run have settled
+    assert loudness_db(both[later], rate) == pytest.approx(loudness_db(waveform, rate), abs=1)
+    shares, *_ = np.linalg.lstsq(alone[:, later].T, both[later], rcond=None)
+    levels = [loudness_db(x[later], rate) for x in alone] + 20 * np.log10(shares)
+    assert levels[0] - levels[1] == pytest.approx(20 * np.log10(7 / 3), abs=1)
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
