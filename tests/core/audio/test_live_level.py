@@ -156,11 +156,3 @@ def test_following_does_not_depend_on_the_cutting(generator, longest):
     whole = made([sound])
     assert np.abs(whole).max() > 0.01
     np.testing.assert_allclose(made(cut(sound, generator, longest)), whole, atol=1e-6)
-
-
-def test_a_sum_of_matched_streams_is_matched():
-    level = LiveLevel(RATE)
-    list(level.listen(level.raise_input([tone(4, -40)], TARGET_DB)))
-    doubled = tone(4, -34)
-    made = join(level.match_output([doubled], lambda _: None, is_raised=False))
-    assert loudness_db(made[-RATE:]) == pytest.approx(loudness_db(tone(1, -40)), abs=0.1)
