@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 RAISED_SECONDS = 0.02  # in which the gain of the input moves on
 MATCHED_SECONDS = 0.05  # in which that of the output does
 OFFSET_SECONDS = 0.2  # less of a bass note has a mean that is no offset
-# What a spectral model plays before anything could be measured: `EXPECTED_DB` less than it gets, and
-# of what is above the level that it was trained at `EXPECTED_SLOPE` less. A little less than the
-# medians over two models, three domains, and four sources at three levels: 3.8 dB and 0.41.
+# What a spectral model plays before anything could be measured: `EXPECTED_DB` less than it gets,
+# and of what is above its training level `EXPECTED_SLOPE` less. Somewhat below the medians over two
+# models, three domains, and four sources at three levels: 3.8 dB and 0.41.
 EXPECTED_DB = 3.0
 EXPECTED_SLOPE = 0.35
 CREST_DB = 3.0  # of the loudest 0.05 s above the level of the music
