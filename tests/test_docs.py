@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -70,15 +71,21 @@ def test_every_page_opens_with_what_it_is_for(name: str) -> None:
     assert opening.startswith("This page ")
 
 
+@cache
+def commands() -> dict[str, Any]:
+    """Return the commands of umt as Typer builds them, by name."""
+    built: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return built
+
+
 def parse(arguments: tuple[str, ...]) -> None:
     """Parse a call of umt as the program itself does, without running it."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     command, *rest = arguments
     if command in ("--version", "--help"):
         return
     assert command in COMMANDS, command
     if rest not in (["--help"], ["-h"]):
-        commands[command].make_context(command, rest)
+        commands()[command].make_context(command, rest)
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
@@ -109,7 +116,7 @@ def test_calls_of_umt_named_in_prose_are_understood() -> None:
                 command, *options = words.split()
                 known = {
                     flag
-                    for parameter in typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+                    for parameter in commands()[command].params
                     for flag in (*parameter.opts, *parameter.secondary_opts)
                 }
                 given = {word for word in options if word.startswith("-")}

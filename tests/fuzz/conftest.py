@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 asked = os.environ.get("UMT_FUZZ_EXAMPLES")
 settings.register_profile(
     "fuzz",
-    max_examples=int(asked or 100),
+    max_examples=int(asked or 40),
     derandomize=asked is None,
     database=None,
     deadline=None,  # other processes may have the cores
