@@ -32,37 +32,27 @@ class Analysis:
         waveform: float32 [T].
         sample_rate: In Hz.
         classifier: Of its timbre.
-        transpose: Semitones by which its notes are moved before they are compared; a translation
-            may be in another key than its source.
         resampled: float32 [T'], the waveform at 16 kHz.
     """
 
     def __init__(
-        self,
-        waveform: NDArray[np.float32],
-        sample_rate: int,
-        classifier: TimbreClassifier,
-        *,
-        transpose: int = 0,
+        self, waveform: NDArray[np.float32], sample_rate: int, classifier: TimbreClassifier
     ) -> None:
         self.waveform = waveform
         self.sample_rate = sample_rate
         self.classifier = classifier
-        self.transpose = transpose
         self.resampled = at_analysis_rate(waveform, sample_rate, name="audio")
         self._decibels: dict[int, torch.Tensor] = {}
 
     @cached_property
     def content(self) -> content.ContentFeatures:
         """Its pitch classes and onsets."""
-        return content.extract(self.resampled).transposed(self.transpose)
+        return content.extract(self.resampled)
 
     @cached_property
     def notes(self) -> transcription.Transcription | None:
         """Its notes; None without the optional extra."""
-        if not transcription.is_available():
-            return None
-        return transcription.transcribe(self.resampled).transposed(self.transpose)
+        return transcription.transcribe(self.resampled) if transcription.is_available() else None
 
     @cached_property
     def embeddings(self) -> torch.Tensor:

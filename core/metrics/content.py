@@ -91,10 +91,6 @@ class ContentFeatures:
     chroma: Frames
     onsets: Frames
 
-    def transposed(self, semitones: int) -> ContentFeatures:
-        """Return the features of the same music some semitones higher."""
-        return ContentFeatures(np.roll(self.chroma, semitones, axis=1), self.onsets)
-
     def part(self, first_second: int, n_seconds: int) -> ContentFeatures:
         """Return the features of a stretch of the file."""
         last_second = first_second + n_seconds

@@ -46,7 +46,7 @@ WINDOW_SAMPLES = 2 * MODEL_RATE - HOP  # what the network takes, 172 frames
 MARGIN_FRAMES = 15  # at each end of a window, where the network lacks context
 WINDOW_FRAMES = 172
 STEP_FRAMES = WINDOW_FRAMES - 2 * MARGIN_FRAMES
-LOWEST_KEY, N_KEYS = 21, 88  # MIDI number of the first
+LOWEST_KEY = 21  # MIDI number of the first of 88
 
 # A note begins where a key is struck, and lasts while it sounds.
 STRUCK, SOUNDS = 0.5, 0.3
@@ -74,14 +74,6 @@ class Transcription:
 
     sounding: Posteriors
     notes: Notes
-
-    def transposed(self, semitones: int) -> Transcription:
-        """Return the transcription of the same music some semitones higher, in the same keys."""
-        sounding = np.zeros_like(self.sounding)
-        kept = slice(max(semitones, 0), N_KEYS + min(semitones, 0))
-        sounding[:, kept] = self.sounding[:, kept.start - semitones : kept.stop - semitones]
-        notes = Notes(self.notes.intervals, self.notes.hertz * 2 ** (semitones / 12))
-        return Transcription(sounding, notes)
 
     def part(self, first_second: int, n_seconds: int) -> Transcription:
         """Return the transcription of a stretch of the file, with the notes that begin in it."""

@@ -95,8 +95,8 @@ def _evaluate(env: Environment, own: EvalInput, classifier: TimbreClassifier) ->
     from core.evaluation.analysis import Analysis
     from core.evaluation.song import evaluate_song
 
-    def analysis(waveform: NDArray[np.float32], transpose: int = 0) -> Analysis:
-        return Analysis(waveform, EVALUATION_RATE, classifier, transpose=transpose)
+    def analysis(waveform: NDArray[np.float32]) -> Analysis:
+        return Analysis(waveform, EVALUATION_RATE, classifier)
 
     if own.target is not None and own.target not in classifier.domains:
         known = ", ".join(classifier.domains)
@@ -106,7 +106,7 @@ def _evaluate(env: Environment, own: EvalInput, classifier: TimbreClassifier) ->
         )
     return evaluate_song(
         analysis(own.waveform),
-        source=None if own.source is None else analysis(own.source, own.transpose),
+        source=None if own.source is None else analysis(own.source),
         target=own.target,
         references=[analysis(waveform) for waveform in own.references],
     )

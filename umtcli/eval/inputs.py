@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from umtcli.errors import ItemResults
     from umtcli.eval.options import EvalOptions
 
-LARGEST_TRANSPOSITION = 48  # semitones; more is not what umt wrote
-
 
 @dataclass(frozen=True)
 class EvalInput:
@@ -36,7 +34,6 @@ class EvalInput:
         target: The domain it should be in.
         reference_names: True renderings.
         references: Their waveforms.
-        transpose: Semitones by which the source was moved, rounded.
     """
 
     name: str
@@ -46,7 +43,6 @@ class EvalInput:
     target: str | None
     reference_names: tuple[str, ...] = ()
     references: tuple[NDArray[np.float32], ...] = ()
-    transpose: int = 0
 
     @property
     def label(self) -> str:
@@ -80,11 +76,6 @@ def read_input(env: Environment, name: str, options: EvalOptions) -> EvalInput:
         provenance = audio.provenance
         waveform = _read(audio)
     source_name, source = _read_source(env, name, provenance, options)
-    if provenance is not None and _holds_source(provenance):
-        env.notice(
-            f"{input_label(name)} was made with --mix or --keep-drums: the figures are of the "
-            "translation and of what it keeps of its source, together"
-        )
     return EvalInput(
         name=name,
         waveform=waveform,
@@ -93,21 +84,7 @@ def read_input(env: Environment, name: str, options: EvalOptions) -> EvalInput:
         target=options.target or (provenance.domain if provenance else None),
         reference_names=tuple(str(path) for path in options.references),
         references=tuple(read_audio(path, EVALUATION_RATE) for path in options.references),
-        transpose=_transposition(provenance) if provenance else 0,
     )
-
-
-def _holds_source(provenance: Provenance) -> bool:
-    """Tell whether what was made has its source in it."""
-    return provenance.options.get("mix", 1.0) != 1.0 or bool(provenance.options.get("keep_drums"))
-
-
-def _transposition(provenance: Provenance) -> int:
-    """Return by how many semitones the source was moved; anybody may have written it."""
-    semitones = provenance.options.get("transpose", 0)
-    if not isinstance(semitones, int | float) or not abs(semitones) <= LARGEST_TRANSPOSITION:
-        return 0
-    return round(semitones)
 
 
 def _read_source(

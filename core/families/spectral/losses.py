@@ -13,12 +13,15 @@ from core.families.spectral.stft import spectrogram
 
 # Long windows see pitch, short ones attacks (Yamamoto et al. 2020, arXiv 1910.11480).
 FFT_LENGTHS = (4096, 2048, 1024, 256)
-FLOOR = 1e-4  # differences below -80 dB of full scale do not count
+# Differences below -100 dB of full scale do not count. Between partials music is about there, and
+# over a thousand bins that is heard.
+FLOOR = 1e-5
 
 ATTACK_WINDOW = 1024  # one of the above
 ATTACK_FRAMES = 3  # of a quarter of the window each: a rise is measured over 17 ms
 ATTACK_BANDS = 24
 ATTACK_RANGE_HZ = (60.0, 10_000.0)
+ATTACK_SILENCE = 1e-4  # mean level of a target in which rises do not count
 ATTACK_FLOOR = 0.01  # amplitude below which rises do not count, relative to the target's mean
 
 # Presences in units of 40 dB before the tanh, where -1 is -80 dB and +1 full scale.
@@ -123,7 +126,7 @@ def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
     filters = attack_bands(wanted.shape[2], sample_rate).to(wanted)
     powers = found.square() @ filters, wanted.square() @ filters
     # Bounded, so that rises in a target near silence do not count.
-    mean = powers[1].mean(dim=(1, 2), keepdim=True).clamp(min=FLOOR**2)
+    mean = powers[1].mean(dim=(1, 2), keepdim=True).clamp(min=ATTACK_SILENCE**2)
     found, wanted = (_rises(0.5 * (power + ATTACK_FLOOR**2 * mean).log()) for power in powers)
     each = _distance_of_sorted(found, wanted).mean(dim=1)
     return (each + _distance_of_sorted(found.mean(2), wanted.mean(2))).mean()
@@ -137,7 +140,7 @@ def _rises(levels: Tensor) -> Tensor:
 def _distance_of_sorted(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the root mean square difference over sorted frames: [B, N, ...] to [B, ...]."""
     difference = found.sort(dim=1).values - wanted.sort(dim=1).values
-    return (difference.square().mean(dim=1) + FLOOR**2).sqrt()
+    return (difference.square().mean(dim=1) + ATTACK_SILENCE**2).sqrt()
 
 
 def attack_bands(n_bins: int, sample_rate: int) -> Tensor:
