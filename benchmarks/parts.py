@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from benchmarks.training import write_noise
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
-from core.families.spectral.decoder import SpectralDecoder
+from core.families.spectral.decoder import VIBRATO_SHARE, SpectralDecoder
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
 from core.presets import get_preset
@@ -98,7 +98,9 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
                 output, target, sample_rate, attack_weight=weight
             ).backward()
         ),
-        "vibrato, measured": groups * milliseconds(lambda: decoder.vibrato_loss(values, target)),
+        "vibrato, measured": VIBRATO_SHARE
+        * groups
+        * milliseconds(lambda: decoder.vibrato_loss(values, target)),
     }
 
 

@@ -38,6 +38,24 @@ def noise_of_items(keys: Sequence[Sequence[int]], device: torch.device) -> Itera
         _generators.reset(token)
 
 
+@contextmanager
+def noise_of_some(is_chosen: Tensor) -> Iterator[None]:
+    """Draw for some items of the batch only; the others' generators stay where they are.
+
+    Args:
+        is_chosen: Which items the batch within has, bool [B].
+    """
+    generators = _generators.get()
+    if generators is not None:
+        kept = zip(generators, is_chosen.tolist(), strict=True)
+        generators = [generator for generator, is_kept in kept if is_kept]
+    token = _generators.set(generators)
+    try:
+        yield
+    finally:
+        _generators.reset(token)
+
+
 def uniform_like(tensor: Tensor) -> Tensor:
     """Return numbers from 0 to 1 in the shape of a batch, float [B, ...]."""
     return _draw(torch.rand, tensor)

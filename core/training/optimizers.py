@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from accelerate import Accelerator
 
@@ -81,16 +81,24 @@ def apply_gradients(
         sizes = [parameter.numel() for parameter in with_gradient]
         for parameter, mean in zip(with_gradient, flat.split(sizes), strict=True):
             parameter.grad = mean.view_as(parameter)
+    norm = _norm(with_gradient)
     # Adam would carry it into every later step, and into the checkpoints.
-    if not nn.utils.get_total_norm([parameter.grad for parameter in with_gradient]).isfinite():
+    if not norm.isfinite():
         raise diverged("gradients are not finite")
     if training.clip_value:
         nn.utils.clip_grad_value_(with_gradient, training.clip_value)
+        norm = _norm(with_gradient)
     if training.clip_norm:
-        nn.utils.clip_grad_norm_(with_gradient, training.clip_norm)
+        nn.utils.clip_grads_with_norm_(with_gradient, training.clip_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(training, step)
     optimizer.step()
+
+
+def _norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the norm of all gradients together, a scalar."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:

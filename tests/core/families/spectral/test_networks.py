@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.families.spectral.decoder import SpectralDecoder, SpectralOptions
+from core.config import PRETRAINED_SALIENCE
+from core.families.noise import noise_of_items
+from core.families.spectral.decoder import VIBRATO_SHARE, SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.spectral.salience import N_KEYS
@@ -198,3 +200,43 @@ def test_heldout_figure_is_the_same_at_every_call(decoder, config):
     waveform = torch.randn(2, 20 * config.hop_length) / 10
     first, second = (decoder.heldout_figure(latents, waveform) for _ in range(2))
     assert first == second
+
+
+def test_vibrato_is_learnt_from_items_that_their_keys_choose(decoder, config, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        decoder, "vibrato_loss", lambda own, *_: measured.append(own) or decoder.vibrato.power.sum()
+    )
+    latents = torch.zeros(40, 8, config.latent_dim)
+    waveform = torch.zeros(40, 8 * config.hop_length)
+    latents += torch.arange(40).view(-1, 1, 1) / 40
+    keys = [[item] for item in range(40)]
+
+    def chosen(*parts):
+        measured.clear()
+        for part in parts:
+            decoder.zero_grad()
+            with noise_of_items(keys[part], latents.device):
+                decoder.reconstruction_loss(latents[part], waveform[part]).backward()
+            assert decoder.vibrato.power.grad is not None  # also where none is chosen
+        return torch.cat(measured)
+
+    whole = chosen(slice(None))
+    assert 0.5 * VIBRATO_SHARE < len(whole) / 40 < 2 * VIBRATO_SHARE
+    apart = chosen(*(slice(item, item + 1) for item in range(40)))
+    torch.testing.assert_close(apart, whole)
+
+
+def test_an_encoder_with_a_pretrained_salience_learns_as_if_keys_had_gradients(config):
+    config = replace(config, **PRETRAINED_SALIENCE, pretrained_salience=True)
+    encoder, decoder = SpectralEncoder(config).eval(), SpectralDecoder(config)
+    whole = SpectralDecoder(replace(config, pretrained_salience=False))
+    whole.load_state_dict(decoder.state_dict())
+    waveform = torch.rand(1, 4 * config.hop_length) - 0.5
+    gradients = []
+    for own in (decoder, whole):
+        encoder.zero_grad()
+        own.predict(encoder(waveform)).nan_to_num().square().sum().backward()
+        gradients.append(encoder.output.weight.grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(*gradients)
