@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from core.data import score
-from core.data.score import RejectedScore, find_score, read_notes, score_roll, store_score
+from core.data.score import (
+    RejectedScore,
+    find_score,
+    misfit,
+    read_notes,
+    score_roll,
+    store_score,
+)
 from core.errors import DataError
 from core.families.spectral import salience
 
@@ -28,6 +35,7 @@ def test_a_score_has_the_stem_of_its_recording(tmp_path, name):
 def store(directory, content, seconds=5.0):
     path = directory / "x.mid"
     path.write_bytes(content)
+    np.save(directory / "x-0123456789.npy", np.zeros(round(8000 * seconds), np.int16))
     return store_score(path, "x-0123456789.npy", seconds, directory, Event())
 
 
@@ -59,6 +67,64 @@ def test_the_score_of_a_longer_recording_is_refused(tmp_path):
     assert isinstance(rejected, RejectedScore)
     assert "a note at 6.0 s of a recording of 5.0 s" in rejected.reason
     assert isinstance(store(tmp_path, content, seconds=6.5), str)
+
+
+RATE = 16_000
+
+
+def played(*keys, seconds=0.5, cents=0):
+    """Return a melody of tones with harmonics, int16, and its notes."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    tones = [
+        sum(
+            np.sin(2 * np.pi * h * 440 * 2 ** ((key + cents / 100 - 69) / 12) * t) / h
+            for h in range(1, 6)
+        )
+        * np.exp(-3 * t)
+        for key in keys
+    ]
+    starts = seconds * np.arange(len(keys))
+    notes = np.stack([starts, starts + seconds, keys, 0 * starts + 0.5, 0 * starts + 1], axis=1)
+    return (6000 * np.concatenate(tones)).astype(np.int16), notes.astype(np.float32)
+
+
+MELODY = (60, 64, 67, 72, 71, 67, 62, 55, 57, 60)
+
+
+@pytest.mark.parametrize("cents", [0, 35, -35])
+def test_the_score_of_a_recording_is_kept(cents):
+    """If it is a little out of tune, too."""
+    samples, notes = played(*MELODY, cents=cents)
+    assert misfit(notes, samples, len(samples) / RATE) is None
+    drone, notes = played(*[60] * 10)
+    assert misfit(notes, drone, len(drone) / RATE) is None
+
+
+def test_the_score_of_something_else_is_refused():
+    samples, notes = played(*MELODY)
+    seconds = len(samples) / RATE
+    for moved in (-1, 1, 5):
+        other = notes + np.float32([0, 0, moved, 0, 0])
+        assert f"moved by {-moved:+d} semitones" in misfit(other, samples, seconds)
+    early = notes * np.float32([0.2, 0.2, 1, 1, 1])
+    assert "% of what sounds, so it is not its score" in misfit(early, samples, seconds)
+
+
+def test_of_silence_or_too_little_sound_no_score_is_refused():
+    samples, notes = played(*MELODY)
+    other = notes + np.float32([0, 0, 1, 0, 0])
+    assert misfit(other, 0 * samples, len(samples) / RATE) is None
+    assert misfit(other, samples[:3000], 3000 / RATE) is None
+
+
+def test_a_score_that_does_not_fit_is_not_stored(tmp_path):
+    samples, _ = played(*MELODY)
+    path = tmp_path / "x.mid"
+    path.write_bytes(midi(on(0, 60), off(1, 60)))
+    np.save(tmp_path / "x-0123456789.npy", samples)
+    rejected = store_score(path, "x-0123456789.npy", len(samples) / RATE, tmp_path, Event())
+    assert isinstance(rejected, RejectedScore)
+    assert not list(tmp_path.glob("*.notes.npy"))
 
 
 def roll_of(*notes, n_frames=100):

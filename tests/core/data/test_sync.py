@@ -164,9 +164,10 @@ def test_another_rate_is_refused_and_says_what_to_do(bach):
     assert tree(data) == before
 
 
-def write_score(path, key=60):
+def write_score(path, key=58):  # that of 3.wav
     file = mido.MidiFile(ticks_per_beat=500)
-    on, off = (mido.Message(f"note_{end}", note=key, time=500) for end in ("on", "off"))
+    on = mido.Message("note_on", note=key)
+    off = mido.Message("note_off", note=key, time=2000)  # 2 s
     file.tracks.append(mido.MidiTrack([on, off]))
     file.save(path)
 
@@ -189,7 +190,7 @@ def test_a_midi_file_beside_a_recording_becomes_its_score(bach, monkeypatch):
     with no_reading(monkeypatch):  # the recordings are as they were
         log = prep(directory, data)
     assert log.notices == ["bach: 1 of 6 recordings have a score"]
-    assert keys_of(data) == {"3.wav": 60}
+    assert keys_of(data) == {"3.wav": 58}
     assert prep(directory, data).notices == []
 
 
@@ -197,9 +198,9 @@ def test_changed_and_removed_scores_are_noticed_and_old_notes_go(bach):
     directory, data = bach
     write_score(directory / "3.mid")
     prep(directory, data)
-    write_score(directory / "3.mid", key=72)
+    write_score(directory / "3.mid", key=70)
     prep(directory, data)
-    assert keys_of(data) == {"3.wav": 72}
+    assert keys_of(data) == {"3.wav": 70}
     assert len(list((data / "bach").glob("*.notes.npy"))) == 1
     (directory / "3.mid").unlink()
     prep(directory, data)
@@ -216,7 +217,7 @@ def test_lost_notes_are_an_error_that_prep_mends(bach):
     with pytest.raises(DataError, match=r"notes\.npy is missing; run the same `umt prep` again"):
         load_domain(data / "bach")
     prep(directory, data)
-    assert keys_of(data) == {"3.wav": 60}
+    assert keys_of(data) == {"3.wav": 58}
 
 
 def test_a_broken_score_is_one_line_and_its_recording_stays(bach):
