@@ -54,7 +54,7 @@ def row(found: dict, metric: str, name: str = "translation") -> dict:
 def prepare(tmp_path, name: str) -> None:
     directory = tmp_path / "data" / name
     directory.mkdir(parents=True)
-    samples = (melody(base_hz=262, decay=3) * 32767).astype(np.int16)
+    samples = (melody(base_hz=262, decay=3, seconds=6) * 32767).astype(np.int16)
     np.save(directory / "a.npy", np.repeat(samples, 2))
     half = len(samples)
     parts = (Part("train", 0, half), Part("validation", half, 2 * half))

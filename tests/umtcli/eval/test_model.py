@@ -13,7 +13,7 @@ from .conftest import prepare
 
 @pytest.fixture
 def _few_segments(monkeypatch):
-    monkeypatch.setattr("core.evaluation.model.MAX_SEGMENTS", 8)
+    monkeypatch.setattr("core.evaluation.model.MAX_SEGMENTS", 4)
 
 
 @pytest.mark.usefixtures("_few_segments")

@@ -97,6 +97,8 @@ def test_engines_fed_the_same_history_find_the_teacher_forced_logits_and_the_sam
     fed, monkeypatch
 ):
     network, latents, codes = fed
+    latents = latents[:, :10]  # step by step, thrice
+    codes = codes[:, : latents.shape[1] * network.hop_length]
     with torch.no_grad():
         whole = network(codes, latents).transpose(1, 2)
     assert whole.std() > 100 * 1e-4
