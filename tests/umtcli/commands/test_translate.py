@@ -261,7 +261,7 @@ def test_provenance_says_that_the_level_was_not_matched(umt, song):
 @pytest.mark.parametrize("level", [0.3, 0.005])
 def test_what_is_live_has_the_loudness_of_its_input(umt, tmp_path, level):
     """After a second: an untrained model is not as loud as models are known to be."""
-    song = write_song(tmp_path / "a.wav", 2.0, level=level)
+    song = write_song(tmp_path / "a.wav", 3.0, level=level)
     ran = umt("translate", song, "--to", "piano", "--bits", "float", "--live", "-o", "b.wav")
     assert ran.code == 0, ran.stderr
     levels = []
