@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from core.arrays import as_waveform
 from core.metrics.spectra import ANALYSIS_RATE
 from core.metrics.tones import synthesize
+from core.translator import Translator
 from tests.pages import ROOT
 
 if TYPE_CHECKING:
@@ -98,3 +100,21 @@ def test_no_training_uses_what_the_benchmark_holds_back(training_and_sources: li
     for name in sources.HELD_OUT_NOTES:
         assert not [package for package in used if f"-{name}-" in package]
     assert sources.HELD_OUT_FONT not in {source.font for source in instruments.SOURCES.values()}
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_live_figures_are_of_what_live_plays(monkeypatch, small_model, n_targets) -> None:
+    """A source is encoded once, and each target gets the samples that it gets alone."""
+    for measure, live in recipe_modules(monkeypatch, "measure", "live"):
+        model = Translator.create(small_model, ("organ", "piano")).eval()
+        rate = model.sample_rate
+        translations = live.LiveTranslations()
+        options = model.generation_options({"is_live": True})
+        for source in (plucked(NOTES[:3]), plucked(NOTES[3:5])):
+            for target in ("piano", "organ")[:n_targets]:
+                made = translations(model, measure.Audio(source, rate, None), target)
+                recording = as_waveform(source, rate)
+                alone = model.translate_streams([recording], to=target, options=options)
+                expected = np.concatenate(list(next(alone).blocks))
+                np.testing.assert_array_equal(made.waveform, expected)
+                assert made.sample_rate == rate
