@@ -243,9 +243,10 @@ def guard_peaks(
 
 def _limits(block: NDArray[np.float32], length: int) -> NDArray[np.float64]:
     """Return the gains that the steps of a block can stand, at most 1."""
-    peaks = np.zeros(length, np.float32)
-    peaks[: len(block)] = np.abs(block.reshape(len(block), -1).T).max(axis=0)
-    limits: NDArray[np.float64] = 1 / np.maximum(peaks.reshape(GUARD_STEPS, -1).max(axis=1), 1.0)
+    heights = np.zeros((length, *block.shape[1:]), np.float32)
+    np.abs(block, out=heights[: len(block)])
+    peaks = heights.reshape(GUARD_STEPS, -1).max(axis=1)
+    limits: NDArray[np.float64] = 1 / np.maximum(peaks, 1.0)
     return limits
 
 

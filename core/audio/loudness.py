@@ -99,8 +99,9 @@ class LoudnessMeter:
 
     def _power(self, block: Array) -> float:
         channels = np.ascontiguousarray(block.reshape(len(block), -1).T)
-        spectra = np.abs(np.fft.rfft(channels)) ** 2
-        return float(np.mean(spectra @ self._weights))
+        spectra = np.fft.rfft(channels)
+        # Twice as fast as squares of `np.abs`, which takes roots.
+        return float(np.mean((spectra.real**2 + spectra.imag**2) @ self._weights))
 
 
 def _weights(length: int, sample_rate: int) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+import torch.nn.functional as F
 
 from core.blocks import regroup
 
@@ -95,3 +96,20 @@ def run_in_context(
             pending, done = pending[keep_from:], ready - keep_from
     if pending is not None and len(pending) > done:
         yield run(pending, slice(done // ratio, len(pending) // ratio))
+
+
+def frames_for(frames: Tensor, kept: slice, *, before: int, after: int) -> Tensor:
+    """Return the frames that a layer needs for those that are kept; beyond the ends they are zero.
+
+    Args:
+        frames: float [B, N, ...].
+        kept: Frames of the result.
+        before: Frames before a frame that it depends on.
+        after: Frames after it.
+    """
+    start, stop, _ = kept.indices(frames.shape[1])
+    missing = (max(before - start, 0), max(stop + after - frames.shape[1], 0))
+    needed = frames[:, max(start - before, 0) : stop + after]
+    if not any(missing):
+        return needed
+    return F.pad(needed, (*[0] * (2 * (frames.dim() - 2)), *missing))

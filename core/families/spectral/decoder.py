@@ -60,6 +60,7 @@ N_ENVELOPE_VALUES = 2 * N_TIMBRES * N_KEYS  # the last of the networks' values
 N_TUNING_VALUES = 2
 STEPS_PER_SEMITONE = 12  # at which notes' harmonics are assigned to oscillators anew
 VIBRATO_SHARE = 0.25  # of items whose vibrato is measured in training
+PART_LATENTS = 256  # of a window that are turned into sound at a time
 INITIAL_NOISE = -7.0  # of an untrained decoder, natural logarithm of the amplitude
 
 
@@ -386,24 +387,25 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             [N, S] each.
         """
         steps = (played * STEPS_PER_SEMITONE).round()
-        is_heard = (levels.detach() > FLOOR_AMPLITUDE).any(1)
+        # Frame by frame, so that no frame depends on which notes others are played with.
+        levels = levels * (levels.detach() > FLOOR_AMPLITUDE)
         furthest = int(steps.abs().amax()) if steps.numel() else 0
-        used = torch.zeros(N_KEYS, 2 * furthest + 1, dtype=torch.bool, device=played.device)
-        index = (steps + furthest).long()
-        keys = torch.arange(N_KEYS, device=played.device).expand_as(index)
-        used[keys[is_heard], index[is_heard]] = True
-        keys, place = used.nonzero().unbind(1)
-        own = place - furthest
-        spectra, offsets, frequencies = self.spectra(keys, own / STEPS_PER_SEMITONE)
-        level = levels[:, :, keys] * (steps[:, keys] == own).unsqueeze(1)
+        used = torch.zeros(
+            N_TIMBRES, N_KEYS, 2 * furthest + 1, dtype=torch.bool, device=played.device
+        )
+        frames, timbres, keys = levels.detach().nonzero().unbind(1)
+        used[timbres, keys, (steps[frames, keys] + furthest).long()] = True
+        keys, place = used.any(0).nonzero().unbind(1)
+        spectra, offsets, frequencies = self.spectra(keys, (place - furthest) / STEPS_PER_SEMITONE)
+        timbres, rows = used[:, keys, place].nonzero().unbind(1)
+        spectra, keys, own = spectra[timbres, rows], keys[rows], place[rows] - furthest
+        level = levels[:, timbres, keys] * (steps[:, keys] == own)
         swing = 2 ** ((played[:, keys] - own / STEPS_PER_SEMITONE) / 12) - 1
         if vibrato is not None:
             swing = swing + vibrato[:, keys]
-        moved = level * swing.unsqueeze(1)
-        level, moved = level.flatten(1), moved.flatten(1)
-        offset = level @ (spectra * offsets).flatten(0, 1)
-        offset = offset + moved @ (spectra * frequencies).flatten(0, 1)
-        return level @ spectra.flatten(0, 1), offset
+        offset = level @ (spectra * offsets[rows])
+        offset = offset + (level * swing) @ (spectra * frequencies[rows])
+        return level @ spectra, offset
 
     def _band_filters(self, like: Tensor) -> Tensor:
         """Return weights [bands, bins] that interpolate between bands on the mel scale."""
@@ -527,10 +529,10 @@ class SpectralDecoder(Decoder[SpectralOptions]):
 
         ahead = self.least_after if options.is_live else self.frames_after
         latents = regroup(gate.listen(blocks), window, join=torch.cat, first=window + ahead)
-        means, beside = tee(map(split, latents))
+        means, others = tee(map(split, latents))
         windows = side_by_side(
             self.stream((mean for mean, _ in means), is_live=options.is_live),
-            (sides for _, sides in beside),
+            (sides for _, sides in others),
         )
         state: NoteState | None = None
         tuning = None
@@ -542,15 +544,20 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 )
             tuning = torch.tensor(12 * math.log2(options.tuning / 440), device=phases.device)
         is_wide = False  # whether the channels have differed
-        for kept in (torch.cat(list(both), dim=1) for both in windows):
-            is_wide = is_wide or bool(self._split_sides(kept, n_channels)[1].any())
-            # In parts: channels take more memory, and are slower where it is not reused.
-            for part in torch.split(kept, max(1, window // n_channels) if is_wide else window):
-                values, sides = self._split_sides(part, n_channels)
+        for window_values, window_sides in windows:
+            is_wide = is_wide or bool(window_sides.any())
+            # Small enough to stay in the processor's cache.
+            n_together = PART_LATENTS // (n_channels if is_wide else 1)
+            for own, beside in zip(
+                torch.split(window_values, n_together),
+                torch.split(window_sides, n_together),
+                strict=True,
+            ):
+                values = own.reshape(1, len(own) * self.config.downsampling, -1)
                 played, state = self.play(values, state or self.silence(values), tuning)
                 vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1]).unsqueeze(0)
                 if is_wide:
-                    values = excite_channels(values, sides)
+                    values = excite_channels(values, self._sides_of_frames(beside))
                     played, vibrato = (x.expand(len(values), -1, -1) for x in (played, vibrato))
                 controls, amplitudes = self.controls(values, state.amplitudes, played, vibrato)
                 state = state._replace(amplitudes=amplitudes)
@@ -559,18 +566,10 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 yield _time_first(synthesizer.advance(gate.apply(controls)), n_channels)
         yield _time_first(synthesizer.finish(), n_channels)
 
-    def _split_sides(self, kept: Tensor, n_channels: int) -> tuple[Tensor, Tensor]:
-        """Take apart what `generate` makes of a window.
-
-        Returns:
-            Values, float [1, N, values], and levels of keys in several channels, float
-            [C, N, keys]; [0, N, keys] for one channel.
-        """
-        n_latents, n_repeats = len(kept), self.config.downsampling
-        n_sides = N_KEYS * n_channels if n_channels > 1 else 0
-        values, sides = torch.split(kept, [kept.shape[1] - n_sides, n_sides], dim=1)
-        sides = sides.view(n_latents, -1, N_KEYS).repeat_interleave(n_repeats, dim=0)
-        return values.reshape(1, n_latents * n_repeats, -1), sides.transpose(0, 1)
+    def _sides_of_frames(self, sides: Tensor) -> Tensor:
+        """Turn levels of keys, float [l, C * keys], into those of frames, float [C, N, keys]."""
+        levels = sides.view(len(sides), -1, N_KEYS)
+        return levels.repeat_interleave(self.config.downsampling, dim=0).transpose(0, 1)
 
 
 def _time_first(waveform: Tensor, n_channels: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.families.spectral.stft import ALL
-from core.families.windows import run_in_context
+from core.families.windows import frames_for, run_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +52,17 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, kept: slice = ALL) -> Tensor:
         """Map float [B, N, C] to float [B, N, C], or as many frames as are kept."""
-        padded = F.pad(x.transpose(1, 2), self.padding)
-        if kept != ALL:
-            padded = padded[..., kept.start : kept.stop + sum(self.padding)]
-        y = self.depthwise(padded).transpose(1, 2)
+        before, after = self.padding
+        needed = frames_for(x, kept, before=before, after=after)
+        # As an image of one row with the channels last: several times faster than a Conv1d.
+        y = F.conv2d(
+            needed.mT.unsqueeze(2),
+            self.depthwise.weight.unsqueeze(2),
+            self.depthwise.bias,
+            dilation=(1, *self.depthwise.dilation),
+            groups=self.depthwise.groups,
+        )
+        y = y.squeeze(2).mT
         y = self.project(F.gelu(self.expand(self.norm(y))))
         result: Tensor = x[:, kept] + self.scale * y
         return result

@@ -27,7 +27,7 @@ from core.blocks import side_by_side
 from core.families.spectral.pitch import share_of_key
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, harmonics_of, key_to_hz
 from core.families.spectral.stft import ALL
-from core.families.windows import run_in_context
+from core.families.windows import frames_for, run_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ class NoteEnvelopes(nn.Module):
         def begin(frames: Tensor, kept: slice) -> Tensor:
             own, rest = frames[:, :n_keys], frames[:, n_keys:]
             x = self._begin(own.view(1, len(own), -1, N_KEYS), rest.unsqueeze(0))
-            return x[0, :, kept].transpose(0, 1)
+            return x[0, :, kept].permute(1, 2, 0)
 
         x = run_in_context(both, begin, before=1, after=self.frames_after)
         for layer, dilation in zip(self.past, DILATIONS, strict=True):
@@ -142,15 +142,16 @@ class NoteEnvelopes(nn.Module):
                 x, partial(_in_context, layer), before=(TAPS - 1) * dilation, after=0
             )
         for own, hidden in side_by_side(keys, x):
-            yield self._finish(hidden.transpose(0, 1).unsqueeze(0), own.unsqueeze(0))[0].view(
+            yield self._finish(hidden.permute(2, 0, 1).unsqueeze(0), own.unsqueeze(0))[0].view(
                 len(own), -1
             )
 
     def _begin(self, keys: Tensor, others: Tensor) -> Tensor:
         """Return the convolutions' input, float [B, channels, L, keys]."""
         x = keys.transpose(1, 2).contiguous(memory_format=torch.channels_last)
-        common = self.others(others).transpose(1, 2).unsqueeze(3)
-        return F.gelu(self.input(x) + self.key_bias + common)
+        # Added in the order in which the convolution's result lies in memory.
+        x = self.input(x).permute(0, 2, 3, 1) + self.key_bias.permute(1, 2, 0)
+        return F.gelu(x + self.others(others).unsqueeze(2)).permute(0, 3, 1, 2)
 
     def _finish(self, x: Tensor, keys: Tensor) -> Tensor:
         """Turn their output, float [B, channels, L, keys], into that of `forward`."""
@@ -162,12 +163,17 @@ class NoteEnvelopes(nn.Module):
             level = level + share_of_key(keys[:, :, 2]).clamp(min=SMALLEST_SHARE).log()
             # All keys at the floor together would be heard as a hum.
             level = level - EXPANSION * (SILENT_PRESENCE - presence).relu()
-        missing = self.struck.view(-1, 1, 1) * (onset - 1).clamp(max=0).unsqueeze(1)
-        shape = (batch, self.frames_per_latent, 2, N_TIMBRES, n_latents, N_KEYS)
-        values = STEP * (self.output(x).view(shape) + self.own.unsqueeze(2))
-        excitation = values[:, :, 0] + (level.unsqueeze(1) + STEP * missing).unsqueeze(1)
-        both = torch.stack([excitation, values[:, :, 1]], dim=2).permute(0, 4, 1, 2, 3, 5)
-        return both.reshape(batch, n_latents * self.frames_per_latent, -1)
+        missing = self.struck.unsqueeze(1) * (onset - 1).clamp(max=0).unsqueeze(2)
+        # A product instead of a convolution of one tap: keys come last in the result.
+        assert self.output.bias is not None
+        products = (STEP * self.output.weight.flatten(1)) @ x.transpose(1, 2)
+        shape = (self.frames_per_latent, 2, N_TIMBRES, -1)
+        own = STEP * (self.own + self.output.bias.view(shape))
+        excitation, decay = (products.view(batch, n_latents, *shape) + own).unbind(3)
+        excitation = excitation + (level.unsqueeze(2) + STEP * missing).unsqueeze(2)
+        return torch.stack([excitation, decay], dim=3).view(
+            batch, n_latents * self.frames_per_latent, -1
+        )
 
     def silence(self, values: Tensor) -> Tensor:
         """Return the amplitudes before the first note, float32 [B, timbres * keys]."""
@@ -178,16 +184,14 @@ class NoteEnvelopes(nn.Module):
 def _with_past(layer: nn.Module, x: Tensor, kept: slice = ALL) -> Tensor:
     """Apply a convolution over the past, float [B, channels, L, keys] to as many kept frames."""
     assert isinstance(layer, nn.Conv2d)
-    reach = (TAPS - 1) * layer.dilation[0]
-    padded = F.pad(x, (0, 0, reach, 0))
-    if kept != ALL:
-        padded = padded[:, :, kept.start : kept.stop + reach]
-    return x[:, :, kept] + F.gelu(layer(padded))
+    frames = x.permute(0, 2, 3, 1)  # as they lie in memory
+    needed = frames_for(frames, kept, before=(TAPS - 1) * layer.dilation[0], after=0)
+    return x[:, :, kept] + F.gelu(layer(needed.permute(0, 3, 1, 2)))
 
 
 def _in_context(layer: nn.Module, frames: Tensor, kept: slice) -> Tensor:
-    """Apply it to float [l, channels, keys]."""
-    return _with_past(layer, frames.transpose(0, 1).unsqueeze(0), kept)[0].transpose(0, 1)
+    """Apply it to float [l, keys, channels]."""
+    return _with_past(layer, frames.permute(2, 0, 1).unsqueeze(0), kept)[0].permute(1, 2, 0)
 
 
 class NoteSpectra(nn.Module):

@@ -45,9 +45,9 @@ def sum_lobes(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
 def _sum(phasors: Tensor, deviation: Tensor, width_bins: float) -> Tensor:
     n_partials = phasors.shape[-1]
     total = phasors.new_zeros(*phasors.shape[:-1], n_partials + 2 * REACH)
-    for offset, weights in _weights(deviation, width_bins):
+    for offset, weights, factor in _weights(deviation, width_bins):
         place = REACH + offset
-        total[..., place : place + n_partials].addcmul_(phasors, weights)
+        total[..., place : place + n_partials].addcmul_(phasors, weights, value=factor)
     return total
 
 
@@ -69,24 +69,27 @@ class _Lobes(torch.autograd.Function):
         (gradient,) = gradients
         n_partials = phasors.shape[-1]
         of_phasors, moment = torch.zeros_like(phasors), torch.zeros_like(phasors)
-        for offset, weights in _weights(deviation, ctx.width_bins):
+        for offset, weights, factor in _weights(deviation, ctx.width_bins):
             place = REACH + offset
             weighted = gradient[..., place : place + n_partials] * weights
-            of_phasors += weighted
-            moment.add_(weighted, alpha=offset)
+            of_phasors.add_(weighted, alpha=factor)
+            moment.add_(weighted, alpha=offset * factor)
         # A lobe's weight at an offset grows by (offset - deviation) / width^2 of itself.
         pull = phasors * moment.addcmul_(of_phasors, deviation, value=-1)
         return of_phasors, pull.sum(0) / ctx.width_bins**2, None
 
 
-def _weights(deviation: Tensor, width_bins: float) -> Iterator[tuple[int, Tensor]]:
-    """Yield the bins that a lobe extends to, and its signed values there, float [..., S].
+def _weights(deviation: Tensor, width_bins: float) -> Iterator[tuple[int, Tensor, float]]:
+    """Yield the bins that a lobe extends to, and its signed values there.
 
     exp(-(j - d)^2 / 2w^2) is a product of powers: two exponentials serve all bins j.
+
+    Yields:
+        j, and two factors of the value: float [..., S], overwritten by the next, and a number.
     """
     variance = width_bins**2
     step = torch.exp(deviation / variance)
     power = torch.exp(-deviation * (deviation / 2 + REACH) / variance)
     for offset in range(-REACH, REACH + 1):
-        yield offset, power * ((-1) ** offset * math.exp(-(offset**2) / (2 * variance)))
-        power = power * step
+        yield offset, power, (-1) ** offset * math.exp(-(offset**2) / (2 * variance))
+        power.mul_(step)
