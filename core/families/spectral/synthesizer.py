@@ -100,7 +100,7 @@ class Synthesizer:
         bins = torch.arange(1, self.n_partials + 1, device=deviation.device)
         below, above = _margins(loudness, amplitude, bins + earlier, bins + deviation)
         # Partials seldom move: only frames in which some do are looked at more closely.
-        has_moved = torch.maximum(below.amax(-1), above.amax(-1)) > 0
+        has_moved = (torch.maximum(below, above) > 0).any(-1)
         frames = has_moved.view(-1, has_moved.shape[-1]).any(0).nonzero().flatten()
         moved = _moved(below[..., frames, :], above[..., frames, :])
         sources = bins - 1 + moved
