@@ -54,15 +54,15 @@ class ConvNeXtBlock(nn.Module):
         """Map float [B, N, C] to float [B, N, C], or as many frames as are kept."""
         before, after = self.padding
         needed = frames_for(x, kept, before=before, after=after)
-        # As an image of one row with the channels last: several times faster than a Conv1d.
-        y = F.conv2d(
-            needed.mT.unsqueeze(2),
-            self.depthwise.weight.unsqueeze(2),
-            self.depthwise.bias,
-            dilation=(1, *self.depthwise.dilation),
-            groups=self.depthwise.groups,
-        )
-        y = y.squeeze(2).mT
+        # The convolution tap by tap, which keeps the channels last: faster than a Conv1d, most of
+        # all backwards.
+        step = self.depthwise.dilation[0]
+        taps = self.depthwise.weight[:, 0].T
+        n_frames = needed.shape[1] - before - after
+        assert self.depthwise.bias is not None
+        y = torch.addcmul(self.depthwise.bias, needed[:, :n_frames], taps[0])
+        for number, tap in enumerate(taps[1:], start=1):
+            y.addcmul_(needed[:, number * step : number * step + n_frames], tap)
         y = self.project(F.gelu(self.expand(self.norm(y))))
         result: Tensor = x[:, kept] + self.scale * y
         return result
