@@ -98,6 +98,7 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
                 output, target, sample_rate, attack_weight=weight
             ).backward()
         ),
+        "pitches of the recording": groups * milliseconds(lambda: decoder.key_pitch(target)),
         "vibrato, measured": VIBRATO_SHARE
         * groups
         * milliseconds(lambda: decoder.vibrato_loss(values, target)),
