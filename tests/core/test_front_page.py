@@ -11,7 +11,7 @@ import core
 
 
 def test_every_name_is_listed_and_there():
-    assert set(core.__all__) <= set(dir(core))
+    assert dir(core) == sorted(core.__all__)
     for name in core.__all__:
         assert getattr(core, name) is not None
 
