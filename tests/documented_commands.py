@@ -37,6 +37,7 @@ NOT_RUN = {
     r"^apt-get ": "installs on the machine",
     r"^pip install -r": "installs on the machine",
     r"^pip install demucs": "installs on the machine",
+    r"--format neutone": "needs an extra; tests/core/export/test_neutone.py",
     r"^demucs ": "a separator, whose weights it loads from the net",
     r"-m hf:": "needs a network; tests/umtcli/test_hub.py has a server of its own",
     r"^hf upload": "needs a network; tests/core/training/test_model_card.py reads the folder",

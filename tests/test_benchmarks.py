@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.exported import measure
 from benchmarks.precision import PARTS, batch_draws, reference_draws, rounded_logits
 from benchmarks.products import n_rounds
 from benchmarks.sampling import chain
 from benchmarks.textbook import TextbookLoop
+from core.export.nn_tilde import write_nn_tilde
 from core.families.wavenet.decoder import WaveNetDecoder
 from core.families.wavenet.sampling.engine import choose
 from core.families.wavenet.sampling.weights import prepare_weights
+from core.translator import Translator
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,6 +67,15 @@ def test_a_song_is_measured_to_its_end(generator):
     row = chain("tiny", 0.1, engine="cpu")
     assert row.sound_seconds == pytest.approx(0.1)
     assert 0 < row.first_sound_seconds < row.work_seconds
+
+
+def test_blocks_of_an_exported_model_are_timed(tiny_spectral, tmp_path):
+    model = Translator.create(tiny_spectral, ["piano"])
+    write_nn_tilde(model, ["piano"], tmp_path / "piano.ts")
+    shares, busy = measure(str(tmp_path / "piano.ts"), 1 << 14, 2)
+    assert len(shares) in (2, 3)
+    assert (shares > 0).all()
+    assert busy > 0
 
 
 @pytest.mark.slow

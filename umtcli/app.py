@@ -30,7 +30,10 @@ _OPTION_WITH_HOME = re.compile(r"(--[\w-]+=|-[a-z])(~(?:/.*)?)", re.DOTALL)
 # In the order of `umt --help`. Each is `run` of the module of that name in umtcli.commands,
 # with EXAMPLES below its help; torch and the like are imported inside functions there, never
 # at the top, because every `umt --help` and every TAB imports them all.
-COMMANDS = ("translate", "encode", "decode", "blend", "prep", "train", "eval", "info", "import")
+COMMANDS = (
+    *("translate", "encode", "decode", "blend", "prep", "train", "eval", "info"),
+    *("import", "export"),
+)
 
 app = typer.Typer(
     name="umt",

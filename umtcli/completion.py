@@ -91,6 +91,11 @@ def complete_trackers(incomplete: str) -> list[str]:
     return [name for name in ("tensorboard", "wandb", "trackio") if name.startswith(incomplete)]
 
 
+def complete_hosts(incomplete: str) -> list[str]:
+    """Offer what --format of `umt export` takes."""
+    return [name for name in ("nn~", "neutone") if name.startswith(incomplete)]
+
+
 def complete_engines(incomplete: str) -> list[str]:
     """Offer the engines of WaveNet models."""
     return [name for name in ("auto", "cpu", "cuda", "reference") if name.startswith(incomplete)]

@@ -63,8 +63,11 @@ class ConvNeXtBlock(nn.Module):
         y = torch.addcmul(self.depthwise.bias, needed[:, :n_frames], taps[0])
         for number, tap in enumerate(taps[1:], start=1):
             y.addcmul_(needed[:, number * step : number * step + n_frames], tap)
-        y = self.project(F.gelu(self.expand(self.norm(y))))
-        result: Tensor = x[:, kept] + self.scale * y
+        return x[:, kept] + self.per_frame(y)
+
+    def per_frame(self, y: Tensor) -> Tensor:
+        """Apply what follows the convolution: float [B, N, C] to what is added to the input."""
+        result: Tensor = self.scale * self.project(F.gelu(self.expand(self.norm(y))))
         return result
 
     def stream(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
