@@ -187,7 +187,11 @@ class LiveTranslator(nn.Module):
         self.inwards.configure(self.host_rate, self.model_rate, batch)
         self.outwards.configure(self.model_rate, self.host_rate, batch)
         self.pending = torch.zeros(batch, 0)
-        self.ready = torch.zeros(batch, 0)
+        # Blocks at another rate are no whole frames: up to one waits for its rest.
+        n_waiting = 0
+        if self.host_rate != self.model_rate:
+            n_waiting = self.hop_length * self.host_rate // self.model_rate + 2
+        self.ready = torch.zeros(batch, n_waiting)
         self.dry = torch.zeros(batch, self.delay)
 
 
