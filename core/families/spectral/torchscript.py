@@ -492,30 +492,31 @@ class _Notes(nn.Module):
             played: In semitones, float [N, keys].
             swings: Of the vibrato, relative, float [N, keys].
         """
-        is_heard = (levels > self.floor).any(1)
+        levels = levels * (levels > self.floor)
         if not self.has_pitch:
-            levels = levels * is_heard.any(0)
-            moved = levels * swings.unsqueeze(1)
-            spectra, level = self.spectra.flatten(0, 1), levels.flatten(1)
+            moved = (levels * swings.unsqueeze(1)).flatten(1)
+            level = levels.flatten(1)
             offset = level @ (self.spectra * self.offsets).flatten(0, 1)
-            offset = offset + moved.flatten(1) @ (self.spectra * self.frequencies).flatten(0, 1)
-            return level @ spectra, offset
+            offset = offset + moved @ (self.spectra * self.frequencies).flatten(0, 1)
+            return level @ self.spectra.flatten(0, 1), offset
         steps = (played * self.n_steps).round()
         furthest = int(steps.abs().max())
-        used = torch.zeros(self.n_keys, 2 * furthest + 1, dtype=torch.bool)
-        index = (steps + furthest).long()
-        all_keys = torch.arange(self.n_keys).expand_as(index)
-        used[all_keys[is_heard], index[is_heard]] = torch.tensor(True)
-        found = used.nonzero()
-        keys, own = found[:, 0], found[:, 1] - furthest
-        spectra, offsets, frequencies = self.find_spectra(keys, own / self.n_steps)
-        level = levels[:, :, keys] * (steps[:, keys] == own).unsqueeze(1)
+        used = torch.zeros(self.n_timbres, self.n_keys, 2 * furthest + 1, dtype=torch.bool)
+        heard = levels.nonzero()
+        frames, timbres, keys = heard[:, 0], heard[:, 1], heard[:, 2]
+        index = (steps[frames, keys] + furthest).long()
+        used[timbres, keys, index] = torch.ones_like(index, dtype=torch.bool)
+        found = used.any(0).nonzero()
+        keys, place = found[:, 0], found[:, 1]
+        spectra, offsets, frequencies = self.find_spectra(keys, (place - furthest) / self.n_steps)
+        pairs = used[:, keys, place].nonzero()
+        timbres, rows = pairs[:, 0], pairs[:, 1]
+        spectra, keys, own = spectra[timbres, rows], keys[rows], place[rows] - furthest
+        level = levels[:, timbres, keys] * (steps[:, keys] == own)
         swing = 2 ** ((played[:, keys] - own / self.n_steps) / 12) - 1 + swings[:, keys]
-        moved = (level * swing.unsqueeze(1)).flatten(1)
-        level = level.flatten(1)
-        offset = level @ (spectra * offsets).flatten(0, 1)
-        offset = offset + moved @ (spectra * frequencies).flatten(0, 1)
-        return level @ spectra.flatten(0, 1), offset
+        offset = level @ (spectra * offsets[rows])
+        offset = offset + (level * swing) @ (spectra * frequencies[rows])
+        return level @ spectra, offset
 
     def _gate(self, presence: Tensor) -> Tensor:
         """Return the gains of everything, and of the bass besides, float [B, 2]."""
