@@ -140,7 +140,8 @@ def test_items_of_a_batch_are_alone(config, networks, notes):
     together = translate(both)
     alone = translate(both[1:2])
     torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=0)
-    torch.testing.assert_close(together[0], together[2], atol=0, rtol=0)
+    # Products of several rows may be added up in another order for the last of them.
+    torch.testing.assert_close(together[0], together[2], atol=1e-4, rtol=0)
     assert (together[0] - together[1]).abs().max() > 0.01
 
 
