@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing
+from functools import cached_property
 from itertools import tee
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.audio.levels import Recording
-    from core.config import Config, ModelConfig
+    from core.config import ModelConfig
     from core.families.base import GenerationOptions, NoteLatents
 
     Array = NDArray[np.float32]
@@ -64,16 +65,10 @@ class StreamTranslator(Networks):
 
     window_seconds = WINDOW_SECONDS
 
-    def __init__(
-        self,
-        config: Config,
-        domains: Iterable[str],
-        built: Iterable[str],
-        *,
-        classified: Iterable[str] | None = None,
-    ) -> None:
-        super().__init__(config, domains, built, classified=classified)
-        self._warnings: set[str] = set()
+    @cached_property
+    def _warnings(self) -> set[str]:
+        """What was said already."""
+        return set()
 
     def encode_stream(
         self, recording: Recording, *, is_live: bool = False, drop_drums: bool = False

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from core.families.spectral.stft import spectrogram
 
@@ -21,7 +18,8 @@ ATTACK_WINDOW = 1024  # one of the above
 ATTACK_FRAMES = 3  # of a quarter of the window each: a rise is measured over 17 ms
 ATTACK_BANDS = 24
 ATTACK_RANGE_HZ = (60.0, 10_000.0)
-ATTACK_SILENCE = 1e-4  # mean level of a target in which rises do not count
+ATTACK_SILENCE = 1e-4  # amplitude of a target in which rises do not count
+NO_DIFFERENCE = 1e-4  # nepers, below which a root's gradient is no longer followed
 ATTACK_FLOOR = 0.01  # amplitude below which rises do not count, relative to the target's mean
 
 # Presences in units of 40 dB before the tanh, where -1 is -80 dB and +1 full scale.
@@ -60,49 +58,34 @@ def multi_resolution_loss(
         found = spectrogram(output[:, :length], n_fft, hop)
         wanted = spectrogram(target[:, :length], n_fft, hop)
         weights = mel_density(wanted.shape[2], sample_rate).to(output)
-        distance: Tensor = _Distance.apply(  # type: ignore[no-untyped-call]
-            found, wanted, weights
-        )
-        total = total + distance
+        total = total + _distance(found, wanted, weights)
         if attack_weight and n_fft == ATTACK_WINDOW:
             attacks = attack_distance(found, wanted, sample_rate)
             total = total + len(FFT_LENGTHS) * attack_weight * attacks
     return total / len(FFT_LENGTHS)
 
 
-class _Distance(torch.autograd.Function):
-    """The distance of magnitudes at one window length, with its gradient in closed form.
+def _distance(found: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Return the distance of magnitudes at one window length, a scalar.
 
-    Autograd would go through the magnitudes twice as often. Each item's convergence is normalised
-    by itself, so that a loud one does not dominate and the result does not depend on how a batch is
-    divided among processes. The output's norm bounds the divisor, because a target that has died
-    away while the source still sounds, as a piano's last chord beside an organ's, would dominate
-    the batch otherwise.
+    Each item's convergence is normalised by itself, so that a loud one does not dominate and the
+    result does not depend on how a batch is divided among processes. The output's norm bounds the
+    divisor, because a target that has died away while the source still sounds, as a piano's last
+    chord beside an organ's, would dominate the batch otherwise.
+
+    Args:
+        found: Of the output, float [B, N, bins].
+        wanted: Of the target, alike.
+        weights: Of bins, float [bins].
     """
-
-    @staticmethod
-    def forward(ctx: Any, found: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-        """Map magnitudes [B, N, bins] of output and target, and weights [bins], to a scalar."""
-        shifted = found + FLOOR
-        nepers = (shifted / (wanted + FLOOR)).log_().abs_().mul_(weights)
-        difference = found - wanted
-        norm, own, target = (
-            torch.linalg.vector_norm(one, dim=(1, 2)) for one in (difference, found, wanted)
-        )
-        scale = torch.maximum(target, own / 2).clamp(min=1e-3)
-        if ctx.needs_input_grad[0]:
-            gradient = difference.sign().mul_(weights / nepers.numel()).div_(shifted)
-            by_norm = 1 / (len(norm) * scale * norm.clamp(min=1e-20))  # where it is 0 there is none
-            ctx.save_for_backward(gradient.addcmul_(difference, by_norm.view(-1, 1, 1)))
-        distance: Tensor = nepers.mean() + (norm / scale).mean()
-        return distance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient of the output's magnitudes."""
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None
+    nepers = ((found + FLOOR) / (wanted + FLOOR)).log().abs()
+    norm, own, target = (
+        torch.linalg.vector_norm(one, dim=(1, 2))
+        for one in (found - wanted, found.detach(), wanted)
+    )
+    convergence = norm / torch.maximum(target, own / 2).clamp(min=1e-3)
+    distance: Tensor = (nepers * weights).mean() + convergence.mean()
+    return distance
 
 
 def attack_distance(found: Tensor, wanted: Tensor, sample_rate: int) -> Tensor:
@@ -140,7 +123,7 @@ def _rises(levels: Tensor) -> Tensor:
 def _distance_of_sorted(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the root mean square difference over sorted frames: [B, N, ...] to [B, ...]."""
     difference = found.sort(dim=1).values - wanted.sort(dim=1).values
-    return (difference.square().mean(dim=1) + ATTACK_SILENCE**2).sqrt()
+    return (difference.square().mean(dim=1) + NO_DIFFERENCE**2).sqrt()
 
 
 def attack_bands(n_bins: int, sample_rate: int) -> Tensor:

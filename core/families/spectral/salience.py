@@ -40,8 +40,8 @@ WINDOWS = ((8192 / 44100, 330.0), (4096 / 44100, 1000.0), (2048 / 44100, math.in
 SHARP_WINDOWS = ((2048 / 44100, math.inf),)
 FLOOR = 1e-4  # magnitudes are compressed above -80 dB of full scale
 SILENT_LEVEL = -0.95  # on the compressed scale: no sinusoid above -92 dB of full scale
-PRETRAINED_FILE = "salience.safetensors"
 SILENT_PRESENCE = -0.98  # no key is more present than this where the input is silent
+PRETRAINED_FILE = "salience.safetensors"  # of `core.pretrained`
 
 
 def key_to_hz(key: Tensor) -> Tensor:
@@ -161,8 +161,8 @@ class Salience(nn.Module):
     def load_pretrained(self) -> None:
         """Load the weights that `recipes/starter/pretrain.py` made, and freeze them.
 
-        Where decoders trained them further, a note's overtones came back: they make up for what
-        a decoder cannot play yet.
+        Trained on together with decoders they let overtones back in: of recorded single notes 58 %
+        instead of 75 % had every other key 25 dB below their own, after 640 updates.
         """
         path = files("core.pretrained") / PRETRAINED_FILE
         stored = safetensors.torch.load(path.read_bytes())
