@@ -51,6 +51,7 @@ AUDIO_NAME = "{stem}.{domain}.wav"
 ALL = "all"  # of --to: every domain of the model
 LATENTS_NAME = "{stem}.npy"
 INPUTS_TOGETHER = 100  # with several targets, the latents of so many are kept at once
+SMALLEST_CUT_DB = 0.05  # of peaks: less is written as 0.0 dB
 
 
 @dataclass(frozen=True)
@@ -488,7 +489,7 @@ class _Work:
                 writer.write(block)
                 stream.flush()
             seconds = writer.n_written / rate
-        if audio.peak_gain_db:
+        if audio.peak_gain_db <= -SMALLEST_CUT_DB:
             where = "output" if task.destination.path is None else task.destination
             self.env.notice(
                 f"{where}: peaks above full scale; lowered by {-audio.peak_gain_db:.1f} dB"

@@ -235,6 +235,20 @@ def test_peaks_above_full_scale_are_lowered_alike_and_said_so(umt, song, monkeyp
     assert "peaks above full scale; lowered by" in whole.stderr
 
 
+def test_a_peak_that_is_lowered_by_nothing_to_speak_of_is_not_mentioned(umt, song, monkeypatch):
+    decode_parts = Translator.decode_parts
+
+    def just_above(self, sequences, **options):
+        for (blocks,) in decode_parts(self, sequences, **options):
+            yield [(np.full_like(block, 1.002) for block in blocks)]  # 0.02 dB
+
+    monkeypatch.setattr(Translator, "decode_parts", just_above)
+    whole = umt("translate", song, "--to", "piano", "--no-match-level", stdout_kind="data")
+    assert whole.code == 0
+    assert np.abs(read_wav(whole.stdout)).max() > 0.99
+    assert "peaks" not in whole.stderr
+
+
 LOUD_AND_QUIET = [(level, how) for level in (0.3, 0.005) for how in (("-o", "b.wav"), ("-o", "-"))]
 
 
