@@ -9,6 +9,7 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_ADVICE = "; free some space, or write elsewhere with -o"
+TORCH = {"torch": "2.11.0", "torchaudio": "2.11.0"}  # built for one another; as pyproject.toml
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 class ExitCode(IntEnum):
@@ -56,11 +59,47 @@ def describe(error: BaseException) -> str:
         return "out of GPU memory; add --device cpu, or close other programs that use the GPU"
     if is_out_of_memory(error):
         return "out of memory; close other programs, or do a part at a time with --seconds"
+    if is_torch_broken(error):
+        return _torch_advice(error)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         advice = FULL_ADVICE if error.errno in DISK_FULL else ""
         return f"{place}{error.strerror or error}{advice}"
     return f"unexpected {type(error).__name__}: {error}; run with -v for the traceback"
+
+
+def is_torch_broken(error: BaseException) -> bool:
+    """Return whether torch or torchaudio could not be loaded; they raise errors of many kinds."""
+    if isinstance(error, ModuleNotFoundError) and error.name in TORCH:
+        return True
+    return any(
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") in TORCH
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+
+
+def _torch_advice(error: BaseException) -> str:
+    """Return which releases of torch and torchaudio belong together and how to get them."""
+    found = {name: _version(name) for name in TORCH}
+    # pip takes a package of the right version, but of another build, for installed.
+    is_other_build = [own.partition("+")[0] for own in found.values()] == list(TORCH.values())
+    options = ["--force-reinstall"] * is_other_build
+    if found["torch"].endswith("+cpu"):
+        options += ["--index-url", CPU_INDEX]
+    packages = [f"{name}=={wanted}" for name, wanted in TORCH.items()]
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"{' with '.join(f'{name} {own}' for name, own in found.items())} cannot be loaded; umt "
+        f"needs {' with '.join(f'{name} {own}' for name, own in TORCH.items())}: "
+        f"pip install {' '.join([*options, *packages])} ({reason})"
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def exit_code(error: BaseException) -> int:
@@ -82,7 +121,7 @@ def exit_code(error: BaseException) -> int:
 
 def is_item_failure(error: Exception) -> bool:
     """Return whether an exception ends one item of a run and not the whole."""
-    if isinstance(error, UsageError | BrokenPipeError):
+    if isinstance(error, UsageError | BrokenPipeError) or is_torch_broken(error):
         return False
     return isinstance(error, UmtError | OSError) or is_out_of_memory(error)
 

@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from core.translator import Translator
+from umtcli.errors import CPU_INDEX, TORCH, describe
 
 from .conftest import ROOT, WIDTH, leftovers, umt_command, write_song
 
@@ -160,6 +163,47 @@ def test_any_exception_is_one_line_with_advice(umt, song, monkeypatch, error, ad
     assert (ran.code, len(ran.errors)) == (1, 1)
     assert advice in ran.errors[0]
     assert "Traceback" not in ran.stderr
+
+
+def import_fails(name: str, line: str, monkeypatch, tmp_path) -> Any:
+    """Put a package on the path that cannot be loaded; return a function that tries to."""
+    (tmp_path / "site" / name).mkdir(parents=True)
+    (tmp_path / "site" / name / "__init__.py").write_text(f"{line}\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return lambda *args, **options: import_module(name)
+
+
+@pytest.mark.parametrize(
+    ("versions", "command"),
+    [
+        ({"torchaudio": "2.11.1"}, "pip install torch==2.11.0"),
+        ({"torch": "2.11.0+cpu"}, f"--force-reinstall --index-url {CPU_INDEX} torch==2.11.0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "place", ["umtcli.render.load_translator", "core.Translator.encode_blocks"]
+)
+def test_a_pair_of_torch_and_torchaudio_that_does_not_load_ends_all_in_one_line(
+    umt, song, tmp_path, monkeypatch, versions, command, place
+):
+    line = "raise OSError('Could not load this library: libtorchaudio.so')"
+    monkeypatch.setattr(place, import_fails("torchaudio", line, monkeypatch, tmp_path))
+    monkeypatch.setattr("umtcli.errors.version", (TORCH | versions).__getitem__)
+    write_song(tmp_path / "other.wav", 0.2)
+    ran = umt("translate", song, "other.wav", "--to", "piano")
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert f"{command} torchaudio==2.11.0 (Could not load" in ran.errors[0]
+    for name, found in (TORCH | versions).items():
+        assert f"{name} {found}" in ran.errors[0]
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_missing_torchaudio_is_said_too():
+    error = ModuleNotFoundError("No module named 'torchaudio'", name="torchaudio")
+    assert "umt needs torch 2.11.0 with torchaudio 2.11.0: pip install" in describe(error)
+    assert "unexpected" in describe(ModuleNotFoundError("No module named 'x'", name="x"))
 
 
 def test_gpu_memory_spoils_one_item_and_the_batch_goes_on(umt, song, tmp_path, monkeypatch):
