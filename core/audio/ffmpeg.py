@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from core.audio.file_readers import NotRecognisedError, read_in_blocks
 from core.audio.joined import copied, mp4_parts
-from core.audio.tags import NO_TAGS
 from core.audio.wav import OtherEncodingError, WavReader
 from core.errors import AudioError
 
@@ -54,13 +53,13 @@ class FfmpegReader:
         self._label = label
         self.is_live = False
         self.n_samples: int | None = None  # containers tell a duration, but not to the sample
-        self.tags = NO_TAGS
         with path.open("rb") as stream:
             self._parts = mp4_parts(stream)
         with self._run(path) as (process, log):
             wav = _open_output(process, log)
             self.sample_rate = wav.format.sample_rate
             self.n_channels = wav.format.n_channels
+            self.tags = wav.tags  # ffmpeg passes on those of the container
 
     def read(self, start: int) -> tuple[int, Blocks]:  # noqa: ARG002 - seeking is not exact
         """Return 0 and the blocks."""

@@ -72,6 +72,15 @@ def test_other_containers_are_read_through_ffmpeg(tmp_path, wav, noise, extensio
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("extension", ["m4a", "mkv", "wma"])
+def test_title_artist_and_album_of_other_containers_are_read(tmp_path, wav, extension):
+    texts = {"title": "Für Elise", "artist": "Ann", "album": "All"}
+    options = [word for name, text in texts.items() for word in ("-metadata", f"{name}={text}")]
+    with open_audio(convert(wav, tmp_path / f"x.{extension}", *options)) as audio:
+        assert {name: getattr(audio.tags, name) for name in texts} == texts
+
+
+@needs_ffmpeg
 def test_a_part_a_pipe_and_an_open_file_go_through_ffmpeg_too(tmp_path, wav, pipe):
     path = convert(wav, tmp_path / "x.m4a")
     whole = read(path)

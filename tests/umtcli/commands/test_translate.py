@@ -87,6 +87,20 @@ def test_a_mix_of_nothing_is_the_input_bit_for_bit(umt, tmp_path, rate):
     assert provenance_of("out/a.piano.wav").options["mix"] == 0
 
 
+def test_a_stereo_file_of_24_bits_comes_back_bit_for_bit(umt):
+    """The null test of a producer: the dry path, at the session's rate, with its texts."""
+    samples = np.random.default_rng(0).integers(-(2**21), 2**21, (48_000 // 2 + 1, 2)) << 8
+    with soundfile.SoundFile("stem.wav", "w", 48_000, 2, "PCM_24") as file:
+        file.title, file.artist, file.album = "Stem", "Me", "Session"
+        file.write(samples.astype(np.int32))
+    how = ("--mix", 0, "--rate", 48_000, "--bits", 24, "-o", "b.wav")
+    assert umt("translate", "stem.wav", "--to", "piano", *how).code == 0
+    with soundfile.SoundFile("b.wav") as file:
+        assert (file.samplerate, file.subtype) == (48_000, "PCM_24")
+        assert (file.title, file.artist, file.album) == ("Stem", "Me", "Session")
+        np.testing.assert_array_equal(file.read(dtype="int32"), samples)
+
+
 def test_a_mix_is_the_sum_of_input_and_translation_at_the_inputs_level(umt, tmp_path):
     song = write_song(tmp_path / "a.wav", 1.0, level=0.005, sample_rate=RATE)
     made = {}
