@@ -15,6 +15,10 @@ def available_devices() -> list[str]:
 
     Apple's GPUs are none of them: they have no float64, which the phases of the spectral decoder
     and the draws of WaveNets need.
+
+    Example:
+        >>> available_devices()[-1]
+        'cpu'
     """
     return [*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu"]
 

@@ -31,6 +31,14 @@ class UmtError(Exception):
     """Anything that went wrong for a reason the user can act on.
 
     The message says what is wrong, where, what is accepted and what to do next.
+
+    Example:
+        >>> import core
+        >>> try:
+        ...     core.read_audio("missing.wav", 44100)
+        ... except core.UmtError as error:
+        ...     print(error)
+        missing.wav: cannot be opened (No such file or directory); check the path
     """
 
 

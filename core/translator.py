@@ -41,6 +41,17 @@ class Translator(StreamTranslator):
 
     `core.networks` loads and saves it, `core.streaming` has its part that works on music as it
     arrives; here that is applied to what is there as a whole.
+
+    Example:
+        >>> model = Translator.load("starter", domains=["piano"])
+        >>> latents = model.encode(np.zeros(44_100), 44_100)
+        >>> latents.shape == (44, model.latent_dim)
+        True
+        >>> model.decode(latents, to="piano").shape == (44 * model.hop_length,)
+        True
+        >>> mono, stereo = np.zeros(2000), np.zeros((2, 3000))
+        >>> [own.shape for own in model.translate_batch([mono, stereo], 44_100, to="piano")]
+        [(2000,), (2, 3000)]
     """
 
     def encode(self, waveform: ArrayLike, sample_rate: int) -> Array:

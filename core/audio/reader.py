@@ -234,6 +234,15 @@ def open_audio(
         AudioError: Not audio, empty, damaged, missing, or shorter than `start_seconds`; or of
             a kind that needs ffmpeg where there is none.
         UsageError: A negative start or a length that is not positive.
+
+    Example:
+        >>> import io, soundfile
+        >>> file = io.BytesIO()
+        >>> soundfile.write(file, np.zeros((24_000, 2)), 24_000, format="wav")
+        >>> _ = file.seek(0)
+        >>> with open_audio(file, start_seconds=0.5, mono=False) as audio:
+        ...     audio.sample_rate, audio.n_samples, [block.shape for block in audio.blocks()]
+        (24000, 12000, [(12000, 2)])
     """
     if not (math.isfinite(start_seconds) and start_seconds >= 0):
         raise UsageError(f"start {start_seconds:g} s; it must be 0 or more")
@@ -273,6 +282,14 @@ def read_audio(
 
     Raises:
         AudioError: As for `open_audio` and `AudioInput.blocks`.
+
+    Example:
+        >>> import io, soundfile
+        >>> file = io.BytesIO()
+        >>> soundfile.write(file, np.zeros((24_000, 2)), 24_000, format="wav")
+        >>> _ = file.seek(0)
+        >>> read_audio(file, 16_000, mono=False).shape
+        (2, 16000)
     """
     with open_audio(source, mono=mono) as audio:
         blocks = resample_blocks(audio.blocks(), audio.sample_rate, sample_rate)

@@ -56,6 +56,31 @@ def test_lists_and_tensors_are_taken_as_arrays_are(translator):
     assert translator.encode(coarse, translator.sample_rate).shape == wanted.shape
 
 
+class OnGpu:
+    """As a tensor on a GPU, which NumPy cannot read: it has to be copied first."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self.dtype = tensor, tensor.dtype
+
+    def detach(self):
+        return OnGpu(self.tensor.detach())
+
+    def cpu(self):
+        return self.tensor
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_tensors_on_a_gpu_are_taken_as_arrays_are(translator):
+    waveform = noise(400)
+    wanted = translator.encode(waveform, translator.sample_rate)
+    tensor = torch.from_numpy(waveform)
+    assert np.array_equal(translator.encode(OnGpu(tensor), translator.sample_rate), wanted)
+    made = translator.decode(OnGpu(torch.from_numpy(wanted)), to="piano")
+    assert np.array_equal(made, translator.decode(wanted, to="piano"))
+
+
 @pytest.mark.parametrize(
     ("waveform", "message"),
     [

@@ -16,6 +16,12 @@ def test_every_name_is_listed_and_there():
         assert getattr(core, name) is not None
 
 
+def test_every_name_has_an_example():
+    """Which `tests/test_doctests.py` runs."""
+    lacking = [name for name in core.__all__ if ">>> " not in (getattr(core, name).__doc__ or "")]
+    assert lacking == ["__version__"]
+
+
 def test_listing_the_names_loads_nothing_heavy():
     script = (
         "import sys, core; dir(core); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
