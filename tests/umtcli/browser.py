@@ -63,6 +63,25 @@ class Browser:
         """Open a page from the disk."""
         self._do("url", {"url": page.resolve().as_uri()})
 
+    @contextmanager
+    def phone(self, *, scheme: str) -> Iterator[None]:
+        """Be as wide as a phone meanwhile, with a colour scheme: light or dark.
+
+        Pages that are opened meanwhile are laid out so.
+        """
+        screen = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._emulate("setDeviceMetricsOverride", screen)
+        self._emulate("setEmulatedMedia", {"features": media})
+        try:
+            yield
+        finally:
+            self._emulate("clearDeviceMetricsOverride", {})
+            self._emulate("setEmulatedMedia", {"features": []})
+
+    def _emulate(self, what: str, options: dict[str, Any]) -> None:
+        self._do("goog/cdp/execute", {"cmd": f"Emulation.{what}", "params": options})
+
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script's body in the page and return what it returns."""
         return self._do("execute/sync", {"script": script, "args": list(arguments)})

@@ -6,6 +6,7 @@ import os
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from tests.umtcli.browser import LEFT, SPACE, TAB
@@ -48,6 +49,7 @@ def test_the_page_carries_all_it_shows_and_escapes_names(umt, tmp_path):
     explained = {attrs["id"] for attrs in page.all("dt")}
     linked = {attrs["href"].removeprefix("#") for attrs in page.all("a")}
     assert linked == explained
+    assert all(len(attrs["title"]) > 20 for attrs in page.all("a")), "shown on hovering"
     assert "default-src 'none'" in text
 
 
@@ -109,6 +111,46 @@ def test_source_and_translation_share_a_playhead(umt, tmp_path, browser):
     browser.wait(f"[...document.querySelectorAll('audio')].every(a => {is_there})")
     assert browser.run("return document.querySelectorAll('.seconds span').length") >= 4
     assert browser.complaints() == []
+
+
+# The colours of a text and of what lies behind it, red, green and blue from 0 to 255.
+COLOURS = """
+const own = document.querySelector(arguments[0]);
+own.style.backgroundColor = "Canvas";
+const style = getComputedStyle(own);
+const numbers = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map(Number);
+return [style.color, style.backgroundColor].map(numbers);
+"""
+
+
+def contrast(colours) -> float:
+    """Return the contrast of two colours as WCAG 2 defines it, 1 to 21."""
+    shares = np.array(colours) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_page_readably(umt, tmp_path, browser, scheme):
+    write_tune(tmp_path / f"{'long-name-' * 9}.wav")
+    write_tune(tmp_path / "source.wav", decay=0)
+    names = (f"{'long-name-' * 9}.wav", "--source", "source.wav", "--to", "organ")
+    assert umt("eval", *names, "--html", "page.html").code == 0
+    with browser.phone(scheme=scheme):
+        browser.open(tmp_path / "page.html")
+        browser.wait("[...document.querySelectorAll('audio')].every(a => a.duration > 3.9)")
+        assert browser.run(f"return matchMedia('(prefers-color-scheme: {scheme})').matches")
+        assert browser.run("return innerWidth") == 360
+        assert browser.run("return document.documentElement.scrollWidth") == 360, "no wider"
+        assert browser.run("return document.querySelectorAll('.seconds span').length") >= 4
+        for text in (".summary", ".quiet", "td", "tr.unusual td.value", "tbody th a", "dd"):
+            assert contrast(browser.run(COLOURS, text)) >= 4.5, text
+        widths = browser.run(
+            "return [...document.querySelectorAll('figure')].map(own => own.clientWidth)"
+        )
+        assert min(widths) > 300, "one below the other"
 
 
 @pytest.mark.browser
