@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 import typer
 
+import core
 from core import Translator
 from umtcli.app import COMMANDS, app
 
@@ -152,6 +155,27 @@ def test_python_runs_as_it_stands_there(
     assert names["organ"].shape == names["waveform"].shape
     blocks, _ = soundfile.read("blocks.wav")
     assert blocks.shape == names["waveform"].shape
+
+
+def test_python_named_in_prose_is_there_and_takes_these_arguments() -> None:
+    prose = prose_of("docs/python-api.md")
+    n_found = 0
+    for text in re.findall(r"`([\w.]+\([^`]*\))`", prose):
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call)
+        name = ast.unparse(call.func)
+        if name.startswith(("model.", "Translator.")):
+            function = getattr(Translator, name.partition(".")[2])
+        elif name in core.__all__:
+            function = getattr(core, name)
+        else:
+            assert name == "dir", text
+            continue
+        given = {own.arg for own in call.keywords}
+        assert given <= set(inspect.signature(function).parameters), text
+        n_found += 1
+    assert n_found > 10
+    assert [name for name in core.__all__ if f"`{name}" not in prose] == []
 
 
 @pytest.mark.slow

@@ -63,6 +63,11 @@ def complete_devices(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
 
 
+def complete_training_devices(incomplete: str) -> list[str]:
+    """Offer the kinds of device that `umt train` takes."""
+    return [name for name in ("auto", "cpu") if name.startswith(incomplete)]
+
+
 def complete_bits(incomplete: str) -> list[str]:
     """Offer what --bits takes."""
     return [name for name in ("16", "24", "float") if name.startswith(incomplete)]

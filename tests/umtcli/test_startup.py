@@ -16,6 +16,7 @@ from umtcli.completion import (
     complete_bits,
     complete_devices,
     complete_engines,
+    complete_trackers,
     complete_transpositions,
 )
 from umtcli.models import check_device
@@ -148,6 +149,9 @@ def test_the_last_of_several_domains_is_completed(completions):
         ("prep --rate 2", ["22050"]),
         ("train --preset pap", ["paper", "paper-code"]),
         ("eval --to or", ["organ"]),
+        ("train --device ", ["auto", "cpu"]),
+        ("train --log-with t", ["tensorboard", "trackio"]),
+        ("export --format n", ["nn~", "neutone"]),
     ],
 )
 def test_options_with_a_fixed_set_of_values_are_completed(completions, line, offered):
@@ -158,6 +162,12 @@ def test_all_bits_are_offered():
     from core.audio.wav import BITS
 
     assert tuple(complete_bits("")) == BITS
+
+
+def test_all_trackers_are_offered():
+    from core.training.trackers import TRACKERS
+
+    assert tuple(complete_trackers("")) == TRACKERS
 
 
 def test_fit_is_offered_and_numbers_are_not():

@@ -15,6 +15,7 @@ from umtcli.completion import (
     complete_models,
     complete_presets,
     complete_trackers,
+    complete_training_devices,
 )
 from umtcli.models import find
 from umtcli.processes import use_own_cores
@@ -120,7 +121,14 @@ def run(
             "written.",
         ),
     ] = "tensorboard",
-    device: options.Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE",
+            autocompletion=complete_training_devices,
+            help="auto or cpu; CUDA_VISIBLE_DEVICES chooses among GPUs.",
+        ),
+    ] = "auto",
     is_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
