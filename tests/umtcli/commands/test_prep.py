@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,19 @@ def test_second_run_converts_nothing(umt, recordings):
     umt(*PREP, recordings, "--name", "bach")
     answer = json.loads(umt(*PREP, recordings, "--name", "bach", "--json").stdout)
     assert answer["results"][0]["converted"] == 0
+
+
+def test_long_work_shows_how_far_it_is_and_how_long_it_will_take(umt, recordings):
+    """Each look at the clock is 20 s after the one before."""
+    (recordings / "3.wav").write_bytes((recordings / "0.wav").read_bytes()[:-2])
+    ran = umt(*PREP, recordings, "--name", "bach", clock=count(0, 20).__next__)
+    assert ran.code == 0
+    for label in ("reading bach", "converting bach"):
+        lines = [line for line in ran.stderr.splitlines() if line.startswith(f"umt: {label}: ")]
+        shares = [int(match[1]) for line in lines if (match := re.search(r"(\d+) %", line))]
+        assert shares == sorted(shares), "one bar for each"
+        assert shares[-1] == 100
+        assert any(re.search(r"about \d+ (s|min) left", line) for line in lines), lines
 
 
 def test_unreadable_file_is_reported_skipped_and_fails_the_run(umt, recordings):
