@@ -17,9 +17,10 @@ HIDDEN = ("fcntl", "resource")  # those that umt imports where they are
 # What Windows lacks of what umt has used. Other packages may need it: they are loaded before it
 # is taken away.
 WITHOUT = """
-import os, signal, sys
+import os, shutil, signal, sys
 import accelerate, multiprocessing, soundfile, soxr, tempfile, torch, torch.utils.data, typer
 from torch.utils.tensorboard import SummaryWriter
+shutil._use_fd_functions = False  # of Python itself, which has another way on Windows
 for name in {modules}:
     sys.modules[name] = None
 for module, names in (
