@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.config import DistortionConfig
-from core.data.dataset import Batches, Segments, fixed_batch, make_item
+from core.data.dataset import Batch, Batches, Segments, fixed_batch, make_item
 from core.data.domain import load_domains
+from core.data.loader import _leave_signals_to_the_loop
 from core.data.midi import KEY, START
 from core.errors import DataError
 
@@ -173,6 +175,14 @@ def test_split_without_audio_is_an_error_that_says_what_to_do(tmp_path):
 def test_batches_do_not_depend_on_the_number_of_workers(duo, n_workers):
     batches = batches_of(duo, tiny_config())
     assert_same(load(batches, range(5), n_workers), load(batches, range(5)))
+
+
+def test_what_a_worker_needs_can_be_sent_to_it_and_is_small(duo):
+    """As on macOS and Windows, where it has no copy of this process's memory."""
+    batches = batches_of(duo, tiny_config())
+    sent = pickle.dumps((batches, Batch.share_memory, _leave_signals_to_the_loop))
+    assert_same(load(pickle.loads(sent)[0], range(3)), load(batches, range(3)))
+    assert len(sent) < 10_000, "files are named, and not sent"
 
 
 def test_batches_do_not_depend_on_where_a_run_continues(duo):
