@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -25,6 +24,7 @@ from core.data.dataset import Batches, Segments
 from core.data.domain import SPLITS
 from core.data.loader import load_batches
 from core.data.samples import reading
+from core.devices import resolve_device
 from core.errors import UsageError
 from core.training.logging import (
     Meter,
@@ -107,8 +107,9 @@ def train(
         TrainingError: The loss or a gradient is not finite, or a file cannot be written.
     """
     check_tracker(log_with)
-    # Apple's GPUs, which accelerate would take, have no float64: neither family runs on them.
-    accelerator = Accelerator(cpu=device == "cpu" or torch.backends.mps.is_available())
+    # Said outright also where there is no GPU: accelerate would not join the processes otherwise,
+    # and would take Apple's GPUs, which have no float64.
+    accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise UsageError(
             f"mixed precision {accelerator.mixed_precision} would need loss scaling; training "
