@@ -203,12 +203,14 @@ class SpectralEncoder(Encoder):
             halves = slice(*(place * self.config.downsampling for place in (kept.start, kept.stop)))
         spectra = self.grid.spectra(waveform, kept)
         mean = power = self.grid.power(spectra)
-        sharp = self.sharp_grid.power(self.sharp_grid.spectra(waveform, halves))
+        sharp = self.sharp_grid.power(
+            self.sharp_grid.spectra(waveform, halves), are_channels=are_channels
+        )
         long, short = self.spectra(waveform, halves)
         # Both measure in the same windows.
         moments = None if self.pitch is None else self.pitch.moments(spectra)
         if are_channels:
-            mean, sharp = (own.mean(0, keepdim=True) for own in (power, sharp))
+            mean = power.mean(0, keepdim=True)
             long, short = (own.square().mean(0, keepdim=True).sqrt() for own in (long, short))
             if moments is not None:
                 total, weighted = moments

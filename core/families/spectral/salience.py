@@ -84,11 +84,15 @@ class PitchGrid(nn.Module):
         """Map float [B, T] to spectra by window, complex [B, L, FFT bins] of kept frames."""
         return [frame_spectrum(waveform, n_fft, self.hop_length, kept) for n_fft in self.n_ffts]
 
-    def power(self, spectra: Sequence[Tensor]) -> Tensor:
-        """Map spectra by window to power before it is compressed, float [B, L, bins]."""
+    def power(self, spectra: Sequence[Tensor], *, are_channels: bool = False) -> Tensor:
+        """Map spectra by window to power before it is compressed, float [B, L, bins].
+
+        Of channels it is the mean's, [1, L, bins].
+        """
         found = []
         for spectrum, filters in zip(spectra, self.buffers(), strict=True):
-            found.append(power_of(spectrum, len(filters)) @ filters)
+            power = power_of(spectrum, len(filters))
+            found.append((power.mean(0, keepdim=True) if are_channels else power) @ filters)
         n_above = self.n_bins - sum(part.shape[2] for part in found)  # half the rate
         return F.pad(torch.cat(found, dim=2), (0, n_above))
 
