@@ -58,10 +58,14 @@ def test_too_many_attacks_are_as_wrong_as_too_few():
     assert distance(two, one) > 0.1
 
 
-def test_falls_do_not_count():
-    ending = plucked([0.2])
-    ending[:, RATE // 2 :] = 0
-    assert distance(ending, plucked([0.2])) < 0.3 * distance(plucked([0.2, 0.5]), plucked([0.2]))
+def test_a_sound_that_fades_is_far_from_a_steady_one():
+    """By magnitudes, which count each frame by itself, it is hardly farther than another one."""
+    generator = torch.Generator().manual_seed(0)
+    steady, other = 0.1 * torch.randn(2, 1, LENGTH, generator=generator)
+    fading = other * torch.exp(-2 * torch.arange(LENGTH) / RATE)
+    assert distance(fading, steady) > 2.5 * distance(other, steady)
+    by_magnitudes = [multi_resolution_loss(own, steady, RATE) for own in (fading, other)]
+    assert by_magnitudes[0] < 2 * by_magnitudes[1]
 
 
 def test_each_item_counts_by_itself():
