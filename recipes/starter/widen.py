@@ -3,8 +3,9 @@
     python recipes/starter/widen.py OLD.safetensors widened.safetensors
 
 The first starter had no pitch latents, and oscillators up to 10 kHz. The result has the keys'
-pitches, oscillators to 16 kHz, the pretrained salience, and the weights of the old model
-where both have them; what is new begins at zero. `umt train --from` trains on from it.
+pitches, oscillators to 16 kHz, the pretrained salience and what follows its onsets, and the weights
+of the old model where both have them; what is new begins at zero. `umt train --from` trains on from
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from core.families.spectral.salience import N_KEYS
 from core.presets import get_preset
 from core.translator import Translator
 
-PRETRAINED = "encoder.salience."  # stays as the package brings it
+# The pretrained salience stays as the package brings it, and notes are struck by its onsets.
+NEW = ("encoder.salience.", ".voices.struck")
 LIKE_THE_HIGHEST = 40  # oscillators whose mean correction the new ones above them begin with
 
 
@@ -31,7 +33,7 @@ def widen(old: Translator) -> Translator:
     known = old.state_dict()
     weights = {}
     for name, fresh in new.state_dict().items():
-        is_new = name not in known or name.startswith(PRETRAINED)
+        is_new = name not in known or any(part in name for part in NEW)
         weights[name] = fresh if is_new else _fitted(name, known[name], fresh, old)
     new.load_state_dict(weights)
     new.level_db, new.training_record = old.level_db, {"parent": old.training_record}

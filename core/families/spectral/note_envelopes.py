@@ -47,9 +47,11 @@ STEP = 10.0
 EXCITATION_LIMITS = (-14.0, 2.0)  # nepers
 DECAY_LIMITS = (1e-3, 3.0)  # nepers a frame
 NEPERS_PER_SALIENCE = 4.6  # a salience spans 40 dB a unit, as the encoder's grid does
-NEPERS_PER_ONSET = (
-    4.0  # by which a struck timbre is quieter per unit that its onset falls short of 1
-)
+# Onsets from which on a key is struck with all its force, and by how many nepers a unit less below.
+# Those of the pretrained salience depend on the source and on how many notes there are: at notes of
+# an organ among others they have a median of -0.6, of a saxophone alone 2; elsewhere -1.2.
+FULL_ONSET, NEPERS_PER_ONSET = 1.0, 4.0
+FULL_PRETRAINED_ONSET, NEPERS_PER_PRETRAINED_ONSET = -0.5, 10.0
 TAPS = 4  # of a convolution over the past
 DILATIONS = (1, 4, 16)
 SILENT_PRESENCE = -0.7  # -68 dB of full scale, below which a key is not played
@@ -68,15 +70,23 @@ class NoteEnvelopes(nn.Module):
         n_others: Latent channels that belong to no key.
         frames_per_latent: Frames of the output per latent frame.
         has_pitch: Whether latents have the keys' deviations.
+        is_pretrained: Whether onsets are those of the pretrained salience.
 
     Attributes:
         frames_after: Latent frames after a frame that can change it.
     """
 
     def __init__(
-        self, channels: int, n_others: int, frames_per_latent: int, *, has_pitch: bool
+        self,
+        channels: int,
+        n_others: int,
+        frames_per_latent: int,
+        *,
+        has_pitch: bool,
+        is_pretrained: bool = False,
     ) -> None:
         super().__init__()
+        self.full_onset = FULL_PRETRAINED_ONSET if is_pretrained else FULL_ONSET
         self.frames_per_latent = frames_per_latent
         self.has_pitch = has_pitch
         size = (3, 2 * NEIGHBOURHOOD + 1)
@@ -97,7 +107,8 @@ class NoteEnvelopes(nn.Module):
         excitations = excitations + QUIET * (torch.arange(N_TIMBRES) > 0)
         first = torch.stack([excitations, decays.log()]).unsqueeze(2) / STEP
         self.own = nn.Parameter(first.expand(-1, -1, N_KEYS).clone())
-        self.struck = nn.Parameter(torch.where(sustained, 0.0, NEPERS_PER_ONSET) / STEP)
+        slope = NEPERS_PER_PRETRAINED_ONSET if is_pretrained else NEPERS_PER_ONSET
+        self.struck = nn.Parameter(torch.where(sustained, 0.0, slope) / STEP)
         self.key_scale = nn.Parameter(torch.ones(N_KEYS))
         self.frames_after = 1
 
@@ -163,7 +174,7 @@ class NoteEnvelopes(nn.Module):
             level = level + share_of_key(keys[:, :, 2]).clamp(min=SMALLEST_SHARE).log()
             # All keys at the floor together would be heard as a hum.
             level = level - EXPANSION * (SILENT_PRESENCE - presence).relu()
-        missing = self.struck.unsqueeze(1) * (onset - 1).clamp(max=0).unsqueeze(2)
+        missing = self.struck.unsqueeze(1) * (onset - self.full_onset).clamp(max=0).unsqueeze(2)
         # A product instead of a convolution of one tap: keys come last in the result.
         assert self.output.bias is not None
         products = (STEP * self.output.weight.flatten(1)) @ x.transpose(1, 2)

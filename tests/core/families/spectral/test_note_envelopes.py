@@ -98,6 +98,24 @@ def test_untrained_envelopes_sustain_some_timbres_and_let_struck_ones_decay(netw
     assert levels[22, 3] - levels[18, 3] > 1  # the strike, at latent frame 10
 
 
+def test_pretrained_onsets_strike_alike_however_clear_they_are(generator):
+    """A note among others, and a note alone; not what sounds on."""
+    network = NoteEnvelopes(
+        4, N_OTHERS, frames_per_latent=2, has_pitch=False, is_pretrained=True
+    ).eval()
+    network.output.weight.data.zero_()  # of the rule itself, without what is learnt
+    struck = ~torch.tensor(SUSTAINED)
+    presence = torch.full((20,), 0.4)
+    strikes = []
+    for clear in (-0.5, 0.0, 2.0, -1.2):
+        onset = torch.full((20,), -3.0)
+        onset[10] = clear
+        strikes.append(levels_of(network, presence, onset)[20:24, struck].amax(0))
+    torch.testing.assert_close(strikes[0], strikes[1])
+    torch.testing.assert_close(strikes[0], strikes[2])
+    assert (strikes[0] - strikes[3] > 4.6).all()  # 40 dB
+
+
 def test_gradients_of_envelopes_are_finite_at_every_extreme(network, values):
     for extreme in (values, 1e6 * values, torch.zeros_like(values)):
         leaf = extreme.clone().requires_grad_()
