@@ -146,6 +146,7 @@ class SpectralConfig:
             of lower ones.
         pretrained_salience: Whether the encoder's search for notes is the one that the package
             brings, trained on scores; it then stays as it is.
+        shimmer: Whether the levels of partials sway as far as those of the domain's recordings do.
     """
 
     family: ClassVar[str] = "spectral"
@@ -173,6 +174,7 @@ class SpectralConfig:
     score_weight: float = 0.0
     explains_overtones: bool = False
     pretrained_salience: bool = False
+    shimmer: bool = False
 
     def __post_init__(self) -> None:
         lowest = {

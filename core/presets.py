@@ -23,6 +23,8 @@ PRESETS: dict[str, Config] = {
             causal=True,
             explains_overtones=True,
             pretrained_salience=True,
+            attack_weight=2.5,
+            shimmer=True,
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +39,7 @@ from core.families.spectral.pitch import (
     wrapped,
 )
 from core.families.spectral.salience import N_KEYS
+from core.families.spectral.shimmer import Shimmer
 from core.families.spectral.sinusoid_lobes import LARGEST_DEVIATION
 from core.families.spectral.stereo import excite_channels, share_oscillators, to_mean
 from core.families.spectral.synthesizer import Controls, StreamingSynthesizer, Synthesizer
@@ -104,8 +105,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     which see all latent channels, correct its amplitudes and frequencies and add noise. The blocks
     are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see some seconds; the envelopes decay
     exponentially and have no such limit. Notes are played at the pitch of the source's tuning, and
-    follow its bends where the domain's recordings bend (`PitchResponse`). They have no vibrato in
-    training, and the domain's when they are generated (`Vibrato`).
+    follow its bends where the domain's recordings bend (`PitchResponse`). They are steady in
+    training, and have the domain's vibrato and shimmer when they are generated (`Vibrato`,
+    `Shimmer`).
 
     Args:
         config: The family's configuration.
@@ -150,8 +152,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             config.latent_dim - config.key_channels,
             config.downsampling,
             has_pitch=config.pitch_latents,
+            is_pretrained=config.pretrained_salience,
         )
-        self.vibrato = Vibrato(config.sample_rate, config.n_fft, config.frame_length)
+        sizes = (config.sample_rate, config.n_fft, config.frame_length)
+        self.vibrato = Vibrato(*sizes)
+        self.shimmer = Shimmer(*sizes, self.n_partials) if config.shimmer else None
         self.least_after = max(self.voices.frames_after, sum(block.padding[1] for block in blocks))
         self.frames_after = self.least_after
         if config.pitch_latents:
@@ -160,11 +165,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             reach = round(SMOOTHING_SECONDS / 2 * config.sample_rate / config.frame_length)
             self.n_taps = 2 * reach + 1
             self.frames_after = max(self.least_after, math.ceil(reach / config.downsampling))
-        sizes = {"amplitude": self.n_partials, "deviation": self.n_partials}
-        sizes |= {"noise": config.noise_bands}
+        self.sizes = {"amplitude": self.n_partials, "deviation": self.n_partials}
+        self.sizes |= {"noise": config.noise_bands}
         if config.pitch_latents:
-            sizes |= {"pitch": N_KEYS, "tuning": N_TUNING_VALUES}
-        self.sizes = sizes | {"envelopes": N_ENVELOPE_VALUES}
+            self.sizes |= {"pitch": N_KEYS, "tuning": N_TUNING_VALUES}
+        self.sizes |= {"envelopes": N_ENVELOPE_VALUES}
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the waveform of latents without vibrato; the noise is drawn item by item.
@@ -463,7 +468,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         """
         is_chosen = uniform_like(values[:, 0, :1]).flatten() < VIBRATO_SHARE
         if not is_chosen.any():
-            return 0 * self.vibrato.power.sum()  # a gradient all the same, as in other processes
+            # A gradient all the same, as in other processes.
+            depths = [self.vibrato.power, *(self.shimmer.parameters() if self.shimmer else ())]
+            return 0 * sum(depth.sum() for depth in depths)
         own = None if tuning is None else tuning[is_chosen]
         with noise_of_some(is_chosen):
             loss = self.vibrato_loss(values[is_chosen], waveform[is_chosen], own)
@@ -472,9 +479,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def vibrato_loss(
         self, values: Tensor, waveform: Tensor, tuning: Tensor | None = None
     ) -> Tensor:
-        """Compare the last second, played with vibrato, with the recording's.
+        """Compare the last second, played with vibrato and shimmer, with the recording's.
 
-        See `Vibrato.loss`; only the vibrato depths get a gradient.
+        See `Vibrato.loss` and `Shimmer.loss`; only their depths get a gradient.
         """
         n_frames = min(self.vibrato.n_window, values.shape[1])
         n_samples = n_frames * self.config.frame_length
@@ -487,8 +494,16 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
             vibrato = self.vibrato(phases, 0, n_frames)
             controls, _ = self.controls(last, before, played[:, -n_frames:], vibrato)
+            if self.shimmer is not None:
+                period = self.shimmer.draw(0)
+                places = uniform_like(values[:, 0, :1]).flatten() * len(period)
+                gains = [self.shimmer(period, int(first), n_frames) for first in places]
+                controls = replace(controls, amplitude=controls.amplitude * torch.stack(gains))
             output = self.synthesizer.render(controls)
-        return self.vibrato.loss(output, waveform[:, -n_samples:])
+        loss = self.vibrato.loss(output, waveform[:, -n_samples:])
+        if self.shimmer is not None:
+            loss = loss + self.shimmer.loss(output, waveform[:, -n_samples:], self.vibrato)
+        return loss
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the multi-resolution STFT distance, with the same noise at every call."""
@@ -512,10 +527,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def generate(
         self, blocks: Iterator[Tensor], *, window: int, seed: int, options: SpectralOptions
     ) -> Iterator[Tensor]:
-        """Generate in windows; `seed` fixes vibrato and noise. See `Decoder.generate`."""
+        """Generate in windows; `seed` fixes vibrato, shimmer and noise. See `Decoder.generate`."""
         synthesizer = StreamingSynthesizer(self.synthesizer, seed=seed)
         gate = NoiseGate(self.config)
         phases = self.vibrato.draw(seed)
+        period = self.draw_shimmer(seed)
         n_channels = 1
 
         def split(latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -563,8 +579,20 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 state = state._replace(amplitudes=amplitudes)
                 if is_wide:
                     controls = share_oscillators(controls)
+                controls = self.sway(controls, period, synthesizer.n_frames)
                 yield _time_first(synthesizer.advance(gate.apply(controls)), n_channels)
         yield _time_first(synthesizer.finish(), n_channels)
+
+    def draw_shimmer(self, seed: int) -> Tensor | None:
+        """Return what `sway` needs, a function of the seed; None for a model without shimmer."""
+        return None if self.shimmer is None else self.shimmer.draw(seed)
+
+    def sway(self, controls: Controls, period: Tensor | None, first: int) -> Controls:
+        """Let the levels of frames sway, of which the first has this number."""
+        if self.shimmer is None or period is None:
+            return controls
+        gains = self.shimmer(period, first, controls.amplitude.shape[-2])
+        return replace(controls, amplitude=controls.amplitude * gains)
 
     def _sides_of_frames(self, sides: Tensor) -> Tensor:
         """Turn levels of keys, float [l, C * keys], into those of frames, float [C, N, keys]."""

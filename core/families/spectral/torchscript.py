@@ -436,6 +436,15 @@ class _Notes(nn.Module):
         self.register_buffer("spectra", spectra)
         self.register_buffer("offsets", offsets)
         self.register_buffer("frequencies", frequencies)
+        shimmer = decoder.shimmer
+        period = None if shimmer is None else shimmer.draw(seed)
+
+        def sway(frames: Tensor) -> Tensor:
+            if shimmer is None or period is None:
+                return torch.ones(1)
+            return shimmer.gains(period, frames)
+
+        self.sway = _traced(sway, keys, networks=[] if shimmer is None else [shimmer])
 
     def forward(self, values: Tensor, presence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return amplitudes, deviations and noise of frames.
@@ -457,6 +466,8 @@ class _Notes(nn.Module):
         gains = self._gate(presence)
         whole, bass = gains[:, :1].unsqueeze(2), gains[:, 1:].unsqueeze(2)
         amplitude, noise = amplitude * whole, noise * whole
+        frames = torch.arange(self.n_frames, self.n_frames + values.shape[1])
+        amplitude = amplitude * self.sway(frames)
         n_low = self.n_low
         amplitude = torch.cat([amplitude[..., :n_low] * bass, amplitude[..., n_low:]], dim=2)
         noise = torch.cat([noise[..., : n_low + 1] * bass, noise[..., n_low + 1 :]], dim=2)

@@ -133,6 +133,28 @@ class Vibrato(nn.Module):
 
     def _deviations(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Return the harmonics' relative deviations and weights, [B, N, keys, harmonics]."""
+        advance, deviation, known = self._harmonics(waveform)
+        return deviation, advance * known
+
+    def partials(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return levels of keys' harmonics, for `Shimmer`.
+
+        Args:
+            waveform: float [B, T].
+
+        Returns:
+            Levels in nepers and where they are clear, float [B, N, partials]; the partials'
+            frequencies in Hz, float [partials].
+        """
+        advance, _, known = self._harmonics(waveform)
+        keys = LOWEST_KEY + torch.arange(N_KEYS, device=waveform.device)
+        hertz = key_to_hz(keys).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).to(keys)
+        # A product of neighbouring frames is a square.
+        level = 0.5 * advance.clamp(min=1e-12).log()
+        return level.flatten(2), known.to(level).flatten(2), hertz.flatten()
+
+    def _harmonics(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return products of neighbouring frames, deviations, and where both are clear."""
         keys = LOWEST_KEY + torch.arange(N_KEYS, device=waveform.device)
         hertz = key_to_hz(keys).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).to(keys)
         place = hertz * self.n_fft / self.sample_rate
@@ -156,7 +178,7 @@ class Vibrato(nn.Module):
         nearest = place.round().long().clamp(max=len(bins) - 1)
         deviation = (frequency[..., nearest] - place) / place
         known = clear[..., nearest] & (deviation.abs() < LARGEST_DEVIATION)
-        return deviation, advance.abs()[..., nearest] * known
+        return advance.abs()[..., nearest], deviation, known
 
     def _turns(self, frames: Tensor, like: Tensor) -> Tensor:
         """Return the phases of the rates at frames, in cycles, float [N, rates, 1]."""

@@ -20,10 +20,15 @@ from core.families.spectral.transposition import transpose
 HISTORY = 90  # latent frames of silence, after which nothing depends on what was before
 
 
-@pytest.fixture(params=["pitched", "causal"])
+@pytest.fixture(params=["pitched shimmer", "causal"])
 def config(request, tiny_spectral):
     kinds = request.param.split()
-    own = replace(tiny_spectral.model, causal="causal" in kinds, pitch_latents="pitched" in kinds)
+    own = replace(
+        tiny_spectral.model,
+        causal="causal" in kinds,
+        pitch_latents="pitched" in kinds,
+        shimmer="shimmer" in kinds,
+    )
     return own if own.pitch_latents else replace(own, latent_dim=180)
 
 
@@ -113,6 +118,7 @@ def test_sound_is_that_of_live(config, decoder, networks, notes, monkeypatch):
         played, state = decoder.play(own, state or decoder.silence(own))
         vibrato = decoder.vibrato(phases, synthesizer.n_frames, 2).unsqueeze(0)
         controls, amplitudes = decoder.controls(own, state.amplitudes, played, vibrato)
+        controls = decoder.sway(controls, decoder.draw_shimmer(0), synthesizer.n_frames)
         state = state._replace(amplitudes=amplitudes)
         expected.append(synthesizer.advance(gate.apply(controls)))
         presence = frame[:, :N_KEYS].clamp(-0.999, 0.999).atanh()
