@@ -470,7 +470,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         if not is_chosen.any():
             # A gradient all the same, as in other processes.
             depths = [self.vibrato.power, *(self.shimmer.parameters() if self.shimmer else ())]
-            return 0 * sum(depth.sum() for depth in depths)
+            return 0 * torch.stack([depth.sum() for depth in depths]).sum()
         own = None if tuning is None else tuning[is_chosen]
         with noise_of_some(is_chosen):
             loss = self.vibrato_loss(values[is_chosen], waveform[is_chosen], own)
