@@ -80,8 +80,10 @@ def test_generating_in_windows_equals_the_whole(decoder, config, n_frames):
     assert whole.std() > 50 * nearly
 
 
-def test_generation_equals_training_but_for_vibrato_and_noise(decoder, config):
+@pytest.mark.parametrize("swaying", ["vibrato", "shimmer"])
+def test_generation_equals_training_but_for_what_sways_and_noise(decoder, config, swaying):
     decoder.vibrato.power.data.zero_()
+    decoder.shimmer.power.data.zero_()
     quiet = decoder.head.bias.data[2 * decoder.n_partials :]
     quiet.fill_(-100)
     latents = torch.randn(30, config.latent_dim)
@@ -89,7 +91,7 @@ def test_generation_equals_training_but_for_vibrato_and_noise(decoder, config):
         whole = decoder(latents.unsqueeze(0))[0]
     torch.testing.assert_close(generate(decoder, latents), whole, atol=1e-4, rtol=1e-4)
     assert whole.std() > 50 * 1e-4
-    decoder.vibrato.power.data.fill_(1)
+    getattr(decoder, swaying).power.data.fill_(1)
     assert not torch.allclose(generate(decoder, latents), whole, atol=50 * 1e-4)
 
 
