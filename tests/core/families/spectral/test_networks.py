@@ -234,6 +234,7 @@ def test_an_encoder_with_a_pretrained_salience_learns_as_if_keys_had_gradients(c
     encoder, decoder = SpectralEncoder(config).eval(), SpectralDecoder(config)
     whole = SpectralDecoder(replace(config, pretrained_salience=False))
     whole.load_state_dict(decoder.state_dict())
+    whole.voices.full_onset = decoder.voices.full_onset
     waveform = torch.rand(1, 4 * config.hop_length) - 0.5
     gradients = []
     for own in (decoder, whole):
