@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from benchmarks.training import write_noise
 from core.confusion import classifier_loss, confusion_loss
 from core.data.dataset import Batch, Batches, Segments
-from core.families.spectral.decoder import VIBRATO_SHARE, SpectralDecoder
+from core.families.spectral.decoder import MODULATION_SHARE, SpectralDecoder
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
 from core.presets import get_preset
@@ -99,9 +99,9 @@ def parts(model: Translator, batch: Batch) -> dict[str, float]:
             ).backward()
         ),
         "pitches of the recording": groups * milliseconds(lambda: decoder.key_pitch(target)),
-        "vibrato, measured": VIBRATO_SHARE
+        "vibrato and shimmer, measured": MODULATION_SHARE
         * groups
-        * milliseconds(lambda: decoder.vibrato_loss(values, target)),
+        * milliseconds(lambda: decoder.modulation_loss(values, target)),
     }
 
 

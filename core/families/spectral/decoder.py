@@ -60,7 +60,7 @@ FURTHEST = LARGEST_DEVIATION - 0.5  # bins by which notes move oscillators; bloc
 N_ENVELOPE_VALUES = 2 * N_TIMBRES * N_KEYS  # the last of the networks' values
 N_TUNING_VALUES = 2
 STEPS_PER_SEMITONE = 12  # at which notes' harmonics are assigned to oscillators anew
-VIBRATO_SHARE = 0.25  # of items whose vibrato is measured in training
+MODULATION_SHARE = 0.25  # of items whose vibrato and shimmer are measured in training
 PART_LATENTS = 256  # of a window that are turned into sound at a time
 INITIAL_NOISE = -7.0  # of an untrained decoder, natural logarithm of the amplitude
 
@@ -431,7 +431,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             self.config.sample_rate,
             attack_weight=self.config.attack_weight,
         )
-        measured = bends + self._vibrato_of_some(values.detach(), waveform, tuning)
+        measured = bends + self._modulation_of_some(values.detach(), waveform, tuning)
         # Adds the gradients of vibrato and bends without changing the loss value.
         return distance + measured - measured.detach()
 
@@ -460,23 +460,24 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         source, target = (one.nan_to_num() for one in (source, target))
         return tunings[1], self.response.loss(source, target, is_clear)
 
-    def _vibrato_of_some(self, values: Tensor, waveform: Tensor, tuning: Tensor | None) -> Tensor:
-        """Return the vibrato loss of some items, as large as that of all on average.
+    def _modulation_of_some(
+        self, values: Tensor, waveform: Tensor, tuning: Tensor | None
+    ) -> Tensor:
+        """Return the modulation loss of some items, as large as that of all on average.
 
-        Vibrato depths are few numbers that all items agree on, and take as long to measure as a
-        fourteenth of an update.
+        Depths are few numbers that all items agree on, and take long to measure.
         """
-        is_chosen = uniform_like(values[:, 0, :1]).flatten() < VIBRATO_SHARE
+        is_chosen = uniform_like(values[:, 0, :1]).flatten() < MODULATION_SHARE
         if not is_chosen.any():
             # A gradient all the same, as in other processes.
             depths = [self.vibrato.power, *(self.shimmer.parameters() if self.shimmer else ())]
             return 0 * torch.stack([depth.sum() for depth in depths]).sum()
         own = None if tuning is None else tuning[is_chosen]
         with noise_of_some(is_chosen):
-            loss = self.vibrato_loss(values[is_chosen], waveform[is_chosen], own)
-        return loss * (is_chosen.sum() / (len(is_chosen) * VIBRATO_SHARE))
+            loss = self.modulation_loss(values[is_chosen], waveform[is_chosen], own)
+        return loss * (is_chosen.sum() / (len(is_chosen) * MODULATION_SHARE))
 
-    def vibrato_loss(
+    def modulation_loss(
         self, values: Tensor, waveform: Tensor, tuning: Tensor | None = None
     ) -> Tensor:
         """Compare the last second, played with vibrato and shimmer, with the recording's.

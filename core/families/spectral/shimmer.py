@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from core.families.spectral.vibrato import Vibrato
 
 BAND_EDGES_HZ = (500.0, 1000.0, 2000.0)  # a depth is learnt in each of four bands
-# Half the power of the swaying lies below. Two partials of players ten cents apart beat at 2.5 Hz
-# in the middle and at 12 Hz in the treble.
+# About half the power of the swaying lies below. Two partials of players ten cents apart beat at
+# 2.5 Hz in the middle and at 12 Hz in the treble.
 CORNER_HZ = 6.0
 PERIOD_SECONDS = 24.0  # after which it repeats
 # Levels sway alike within about this distance, so that a partial that glides does so smoothly.
@@ -64,8 +64,10 @@ class Shimmer(nn.Module):
 
     def draw(self, seed: int) -> Tensor:
         """Return a period of the swaying, a function of the seed, mean square 1, float [P]."""
-        # Not the numbers that the phases of the vibrato are drawn from.
-        generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, 1]))
+        # A stream beside that of the noise. As an array: a list with a number from 2**63 up would
+        # become floats.
+        key = np.array([seed % 2**64, 1], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key))
         spectrum = np.fft.rfft(generator.standard_normal(self.n_period))
         hertz = np.arange(len(spectrum)) * self.frame_rate / self.n_period
         spectrum /= np.sqrt(1 + (hertz / CORNER_HZ) ** 2)

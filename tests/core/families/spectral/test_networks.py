@@ -10,7 +10,7 @@ import torch
 
 from core.config import PRETRAINED_SALIENCE
 from core.families.noise import noise_of_items
-from core.families.spectral.decoder import VIBRATO_SHARE, SpectralDecoder, SpectralOptions
+from core.families.spectral.decoder import MODULATION_SHARE, SpectralDecoder, SpectralOptions
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.losses import multi_resolution_loss
 from core.families.spectral.salience import N_KEYS
@@ -206,8 +206,9 @@ def test_heldout_figure_is_the_same_at_every_call(decoder, config):
 
 def test_vibrato_is_learnt_from_items_that_their_keys_choose(decoder, config, monkeypatch):
     measured = []
+    depths = decoder.vibrato.power
     monkeypatch.setattr(
-        decoder, "vibrato_loss", lambda own, *_: measured.append(own) or decoder.vibrato.power.sum()
+        decoder, "modulation_loss", lambda own, *_: measured.append(own) or depths.sum()
     )
     latents = torch.zeros(40, 8, config.latent_dim)
     waveform = torch.zeros(40, 8 * config.hop_length)
@@ -224,7 +225,7 @@ def test_vibrato_is_learnt_from_items_that_their_keys_choose(decoder, config, mo
         return torch.cat(measured)
 
     whole = chosen(slice(None))
-    assert 0.5 * VIBRATO_SHARE < len(whole) / 40 < 2 * VIBRATO_SHARE
+    assert 0.5 * MODULATION_SHARE < len(whole) / 40 < 2 * MODULATION_SHARE
     apart = chosen(*(slice(item, item + 1) for item in range(40)))
     torch.testing.assert_close(apart, whole)
 

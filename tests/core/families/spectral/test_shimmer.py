@@ -67,6 +67,7 @@ def test_gains_do_not_depend_on_blocks_and_follow_the_seed(shimmer):
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(shimmer(shimmer.draw(5), shimmer.n_period, 40), whole)
     assert not torch.allclose(shimmer(shimmer.draw(6), 0, 40), whole, atol=0.1)
+    assert not torch.allclose(shimmer.draw(2**63 + 5), shimmer.draw(2**63 + 6), atol=0.1)
 
 
 def test_neighbours_sway_alike_and_distant_partials_do_not(shimmer):
