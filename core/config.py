@@ -147,6 +147,7 @@ class SpectralConfig:
         pretrained_salience: Whether the encoder's search for notes is the one that the package
             brings, trained on scores; it then stays as it is.
         shimmer: Whether the levels of partials sway as far as those of the domain's recordings do.
+        strike_noise: Whether notes begin with a noise that falls faster than they do.
     """
 
     family: ClassVar[str] = "spectral"
@@ -175,6 +176,7 @@ class SpectralConfig:
     explains_overtones: bool = False
     pretrained_salience: bool = False
     shimmer: bool = False
+    strike_noise: bool = False
 
     def __post_init__(self) -> None:
         lowest = {

@@ -25,6 +25,7 @@ PRESETS: dict[str, Config] = {
             pretrained_salience=True,
             attack_weight=2.5,
             shimmer=True,
+            strike_noise=True,
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(

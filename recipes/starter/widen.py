@@ -3,8 +3,8 @@
     python recipes/starter/widen.py OLD.safetensors widened.safetensors
 
 The first starter had no pitch latents, and oscillators up to 10 kHz. The result has the keys'
-pitches, oscillators to 16 kHz, the pretrained salience and what follows its onsets, and the weights
-of the old model where both have them; what is new begins at zero. `umt train --from` trains on from
+pitches, oscillators to 16 kHz, the pretrained salience and what follows its onsets, noise of
+strikes, and the weights of the old model where both have them; what is new begins as untrained. `umt train --from` trains on from
 it.
 """
 
@@ -46,6 +46,8 @@ def _fitted(name: str, old: Tensor, fresh: Tensor, model: Translator) -> Tensor:
         return old
     if name.rpartition(".head.")[1]:
         return _fitted_head(old, fresh, model)
+    if name.endswith((".voices.output.weight", ".voices.output.bias", ".voices.own")):
+        return _fitted_envelopes(old, fresh)
     # Inputs: the pitches come after presences and onsets, or last among a key's features.
     axis = next(i for i, (a, b) in enumerate(zip(old.shape, fresh.shape, strict=True)) if a != b)
     first = 2 * N_KEYS if old.shape[axis] > N_KEYS else old.shape[axis]
@@ -53,6 +55,17 @@ def _fitted(name: str, old: Tensor, fresh: Tensor, model: Translator) -> Tensor:
     shape[axis] = fresh.shape[axis] - old.shape[axis]
     parts = old.split([first, old.shape[axis] - first], dim=axis)
     return torch.cat([parts[0], old.new_zeros(shape), parts[1]], dim=axis)
+
+
+def _fitted_envelopes(old: Tensor, fresh: Tensor) -> Tensor:
+    """Add an envelope after those of the timbres: of a table, or of a layer's outputs."""
+    if old.dim() == 3 and old.shape[0] == 2:
+        return torch.cat([old, fresh[:, old.shape[1] :]], dim=1)
+    model_config = get_preset("fast").model
+    assert isinstance(model_config, SpectralConfig)
+    shape = (2 * model_config.downsampling, -1)
+    own, added = old.unflatten(0, shape), fresh.unflatten(0, shape)
+    return torch.cat([own, added[:, own.shape[1] :]], dim=1).flatten(0, 1)
 
 
 def _fitted_head(old: Tensor, fresh: Tensor, model: Translator) -> Tensor:

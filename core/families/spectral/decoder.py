@@ -21,6 +21,7 @@ from core.families.spectral.note_envelopes import (
     N_TIMBRES,
     NoteEnvelopes,
     NoteSpectra,
+    StrikeNoise,
     integrate_envelopes,
 )
 from core.families.spectral.pitch import (
@@ -57,7 +58,6 @@ FREE_HZ = 2600.0  # from which on the blocks may move an oscillator by half a bi
 FLOOR_AMPLITUDE = math.exp(QUIETEST)
 LOWEST_TUNING, HIGHEST_TUNING = 400.0, 480.0  # Hz of A4
 FURTHEST = LARGEST_DEVIATION - 0.5  # bins by which notes move oscillators; blocks add up to 0.5
-N_ENVELOPE_VALUES = 2 * N_TIMBRES * N_KEYS  # the last of the networks' values
 N_TUNING_VALUES = 2
 STEPS_PER_SEMITONE = 12  # at which notes' harmonics are assigned to oscillators anew
 MODULATION_SHARE = 0.25  # of items whose vibrato and shimmer are measured in training
@@ -87,7 +87,7 @@ class NoteState(NamedTuple):
     """What notes carry over from frame to frame.
 
     Attributes:
-        amplitudes: Of the timbres of all keys, float [B, timbres * keys].
+        amplitudes: Of the envelopes of all keys, float [B, E * keys].
         deviations: Of the keys from equal temperament, in semitones, float [B, keys].
         tuning: Sum of what frames said about the tuning, float64 [B, 2]; see `running_tuning`.
     """
@@ -153,7 +153,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             config.downsampling,
             has_pitch=config.pitch_latents,
             is_pretrained=config.pretrained_salience,
+            has_strikes=config.strike_noise,
         )
+        self.strikes = StrikeNoise(self._band_hertz()) if config.strike_noise else None
         sizes = (config.sample_rate, config.n_fft, config.frame_length)
         self.vibrato = Vibrato(*sizes)
         self.shimmer = Shimmer(*sizes, self.n_partials) if config.shimmer else None
@@ -169,7 +171,8 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         self.sizes |= {"noise": config.noise_bands}
         if config.pitch_latents:
             self.sizes |= {"pitch": N_KEYS, "tuning": N_TUNING_VALUES}
-        self.sizes |= {"envelopes": N_ENVELOPE_VALUES}
+        self.n_envelope_values = 2 * self.voices.n_envelopes * N_KEYS
+        self.sizes |= {"envelopes": self.n_envelope_values}  # the last ones
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the waveform of latents without vibrato; the noise is drawn item by item.
@@ -331,21 +334,27 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         levels = amplitudes.clamp(max=math.exp(LOUDEST)).view(*values.shape[:2], -1, N_KEYS)
         # Item by item, as each has notes of its own.
         swings = [None] * len(levels) if vibrato is None else vibrato
-        banks = [self._bank(*item) for item in zip(levels, played, swings, strict=True)]
+        tones, strikes = levels[:, :, :N_TIMBRES], levels[:, :, N_TIMBRES:]
+        banks = [self._bank(*item) for item in zip(tones, played, swings, strict=True)]
         notes, offset = (torch.stack(side) for side in zip(*banks, strict=True))
-        return self.correct(values, notes, offset), after
+        return self.correct(values, notes, offset, strikes), after
 
-    def correct(self, values: Tensor, notes: Tensor, offset: Tensor) -> Controls:
+    def correct(self, values: Tensor, notes: Tensor, offset: Tensor, strikes: Tensor) -> Controls:
         """Correct what notes play on the oscillators, and add noise.
 
         Args:
             values: float [B, N, values].
             notes: Amplitudes of the oscillators, float [B, N, S].
             offset: Their deviations in bins times these amplitudes, float [B, N, S].
+            strikes: Amplitudes of keys' strikes, float [B, N, 1, keys]; of a model without them
+                float [B, N, 0, keys].
         """
         parts = self.split(values)
         notes = notes + FLOOR_AMPLITUDE
-        bands = parts["noise"].clamp(QUIETEST, LOUDEST) @ self._band_filters(values)
+        bands = parts["noise"].clamp(QUIETEST, LOUDEST)
+        if self.strikes is not None:
+            bands = 0.5 * ((2 * bands).exp() + self.strikes(strikes[:, :, 0])).log()
+        bands = bands @ self._band_filters(values)
         correction = parts["amplitude"]
         if self.config.pitch_latents:
             # A partial that glides meets the corrections of all oscillators on its way: none may
@@ -411,6 +420,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         offset = level @ (spectra * offsets[rows])
         offset = offset + (level * swing) @ (spectra * frequencies[rows])
         return level @ spectra, offset
+
+    def _band_hertz(self) -> Tensor:
+        """Return the centres of the noise bands, float [bands], evenly spaced in mels."""
+        top = math.log1p(self.config.sample_rate / 2 / 700)
+        return 700 * torch.linspace(0, top, self.config.noise_bands).expm1()
 
     def _band_filters(self, like: Tensor) -> Tensor:
         """Return weights [bands, bins] that interpolate between bands on the mel scale."""
@@ -490,7 +504,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             played, _ = self.play(values, self.silence(values), tuning)
             earlier, last = values[:, :-n_frames], values[:, -n_frames:]
             _, before = integrate_envelopes(
-                earlier[..., -N_ENVELOPE_VALUES:], self.voices.silence(values)
+                earlier[..., -self.n_envelope_values :], self.voices.silence(values)
             )
             phases = uniform_like(self.vibrato.power.expand(len(values), -1, -1))
             vibrato = self.vibrato(phases, 0, n_frames)
@@ -574,7 +588,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
                 played, state = self.play(values, state or self.silence(values), tuning)
                 vibrato = self.vibrato(phases, synthesizer.n_frames, values.shape[1]).unsqueeze(0)
                 if is_wide:
-                    values = excite_channels(values, self._sides_of_frames(beside))
+                    values = excite_channels(
+                        values, self._sides_of_frames(beside), self.voices.n_envelopes
+                    )
                     played, vibrato = (x.expand(len(values), -1, -1) for x in (played, vibrato))
                 controls, amplitudes = self.controls(values, state.amplitudes, played, vibrato)
                 state = state._replace(amplitudes=amplitudes)

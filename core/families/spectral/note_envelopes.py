@@ -8,7 +8,8 @@ recurrence, as a string does that is bowed or struck and dies away:
 The network predicts excitation and decay for every frame. A pluck is one excitation and a slow
 decay, a bowed note a steady excitation and a fast decay; a network that predicted the amplitude
 itself would have to count the frames since the note began. (In modal synthesis each mode of an
-instrument is such a recurrence; Smith 2010, "Physical Audio Signal Processing".)
+instrument is such a recurrence; Smith 2010, "Physical Audio Signal Processing".) The noise of the
+attack, of a hammer, a plectrum or a breath, follows another one, which falls faster.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ DECAYS = (0.5, 0.5, 0.1, 0.03)  # nepers a frame
 SUSTAINED = (True, True, False, False)
 N_TIMBRES = len(SLOPES)
 QUIET = -2.0  # nepers: initial level of the other timbres, relative to the first
+STRIKE_LEVEL = -2.0  # nepers: initial level of its lowest band, relative to the envelope
+STRIKE_DECAY = 0.2  # nepers a frame, of the noise of a strike: 20 dB in 130 ms, as a harpsichord's
 N_HARMONICS = 40  # of a key with a learnt level each; those above fall with the slope
 BETWEEN = 1e-4  # amplitude of oscillators between a key's harmonics
 # Adam moves all weights by steps of one size, but levels span many nepers: they are stored in
@@ -71,9 +74,11 @@ class NoteEnvelopes(nn.Module):
         frames_per_latent: Frames of the output per latent frame.
         has_pitch: Whether latents have the keys' deviations.
         is_pretrained: Whether onsets are those of the pretrained salience.
+        has_strikes: Whether the noise of strikes has an envelope, after those of the timbres.
 
     Attributes:
         frames_after: Latent frames after a frame that can change it.
+        n_envelopes: E, of each key.
     """
 
     def __init__(
@@ -84,8 +89,10 @@ class NoteEnvelopes(nn.Module):
         *,
         has_pitch: bool,
         is_pretrained: bool = False,
+        has_strikes: bool = False,
     ) -> None:
         super().__init__()
+        self.n_envelopes = N_TIMBRES + has_strikes
         self.full_onset = FULL_PRETRAINED_ONSET if is_pretrained else FULL_ONSET
         self.frames_per_latent = frames_per_latent
         self.has_pitch = has_pitch
@@ -97,14 +104,15 @@ class NoteEnvelopes(nn.Module):
             nn.Conv2d(channels, channels, (TAPS, 1), dilation=(dilation, 1))
             for dilation in DILATIONS
         )
-        self.output = nn.Conv2d(channels, 2 * N_TIMBRES * frames_per_latent, 1)
+        self.output = nn.Conv2d(channels, 2 * self.n_envelopes * frames_per_latent, 1)
         nn.init.normal_(self.output.weight, std=0.01 / STEP)
         assert self.output.bias is not None
         nn.init.zeros_(self.output.bias)
-        decays, sustained = torch.tensor(DECAYS), torch.tensor(SUSTAINED)
+        decays = torch.tensor([*DECAYS, STRIKE_DECAY][: self.n_envelopes])
+        sustained = torch.tensor([*SUSTAINED, False][: self.n_envelopes])
         # A steady excitation of 1 adds up to 1 / (1 - exp(-decay)), a strike to itself.
         excitations = torch.where(sustained, (1 - (-decays).exp()).log(), 0.0)
-        excitations = excitations + QUIET * (torch.arange(N_TIMBRES) > 0)
+        excitations = excitations + QUIET * (torch.arange(self.n_envelopes) > 0)
         first = torch.stack([excitations, decays.log()]).unsqueeze(2) / STEP
         self.own = nn.Parameter(first.expand(-1, -1, N_KEYS).clone())
         slope = NEPERS_PER_PRETRAINED_ONSET if is_pretrained else NEPERS_PER_ONSET
@@ -121,7 +129,7 @@ class NoteEnvelopes(nn.Module):
                 precisely than the presences do.
 
         Returns:
-            Logarithms of excitations and of decays, float [B, N, 2 * timbres * keys].
+            Logarithms of excitations and of decays, float [B, N, 2 * E * keys].
         """
         x = self._begin(keys, others)
         for layer in self.past:
@@ -136,7 +144,7 @@ class NoteEnvelopes(nn.Module):
             others: float [l, others] each.
 
         Yields:
-            float [l, frames_per_latent * 2 * timbres * keys].
+            float [l, frames_per_latent * 2 * E * keys].
         """
         heard, keys = tee(keys)
         both = (torch.cat([own.flatten(1), rest], 1) for own, rest in side_by_side(heard, others))
@@ -178,7 +186,7 @@ class NoteEnvelopes(nn.Module):
         # A product instead of a convolution of one tap: keys come last in the result.
         assert self.output.bias is not None
         products = (STEP * self.output.weight.flatten(1)) @ x.transpose(1, 2)
-        shape = (self.frames_per_latent, 2, N_TIMBRES, -1)
+        shape = (self.frames_per_latent, 2, self.n_envelopes, -1)
         own = STEP * (self.own + self.output.bias.view(shape))
         excitation, decay = (products.view(batch, n_latents, *shape) + own).unbind(3)
         excitation = excitation + (level.unsqueeze(2) + STEP * missing).unsqueeze(2)
@@ -187,8 +195,8 @@ class NoteEnvelopes(nn.Module):
         )
 
     def silence(self, values: Tensor) -> Tensor:
-        """Return the amplitudes before the first note, float32 [B, timbres * keys]."""
-        shape = (len(values), N_TIMBRES * N_KEYS)
+        """Return the amplitudes before the first note, float32 [B, E * keys]."""
+        shape = (len(values), self.n_envelopes * N_KEYS)
         return torch.full(shape, math.exp(EXCITATION_LIMITS[0]), device=values.device)
 
 
@@ -247,15 +255,37 @@ class NoteSpectra(nn.Module):
         return spectra, offset * is_near, harmonic * fundamental.unsqueeze(1) * is_near
 
 
+class StrikeNoise(nn.Module):
+    """The spectrum of the noise with which each key begins, learnt key by key.
+
+    The blocks know no state and would have to count the frames since the note began, as for the
+    partials. Recorded notes of a harpsichord begin with noise 30 dB below their partials, which is
+    another 20 dB lower after 120 ms; pianos and guitars are alike.
+
+    Args:
+        hertz: Centres of the noise bands, float [bands].
+    """
+
+    def __init__(self, hertz: Tensor) -> None:
+        super().__init__()
+        # About as much in each mel band, and quiet: 0 dB would be as loud as the note.
+        first = STRIKE_LEVEL - (1 + hertz / 700).log()
+        self.levels = nn.Parameter(first.expand(N_KEYS, -1) / STEP)
+
+    def forward(self, amplitudes: Tensor) -> Tensor:
+        """Return the noise's power in each band: float [..., keys] to float [..., bands]."""
+        return amplitudes.square() @ (2 * STEP * self.levels).exp()
+
+
 def integrate_envelopes(values: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     """Run the recurrence of the module's docstring.
 
     Args:
-        values: Output of `NoteEnvelopes`, float [B, N, 2 * timbres * keys].
-        before: Amplitudes before the first frame, float [B, timbres * keys].
+        values: Output of `NoteEnvelopes`, float [B, N, 2 * E * keys].
+        before: Amplitudes before the first frame, float [B, E * keys].
 
     Returns:
-        Amplitudes, float [B, N, timbres * keys], and the last of them, for the frames that follow.
+        Amplitudes, float [B, N, E * keys], and the last of them, for the frames that follow.
     """
     # bfloat16's 8 bits would lose small excitations in a sum over seconds.
     values = values.to(torch.promote_types(values.dtype, torch.float32))

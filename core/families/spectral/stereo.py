@@ -15,6 +15,7 @@ sound that is the same on both sides stays the same.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.families.spectral.note_envelopes import (
@@ -71,21 +72,24 @@ def to_mean(latents: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(parts, dim=2), presence - mean
 
 
-def excite_channels(values: Tensor, sides: Tensor) -> Tensor:
+def excite_channels(values: Tensor, sides: Tensor, n_envelopes: int) -> Tensor:
     """Return the decoder's values for each channel, which differ in excitations.
 
     Args:
         values: Of the channels' mean, float [1, N, values]; the envelopes' are the last of them.
         sides: By how much each key is more present in each channel, float [C, N, keys].
+        n_envelopes: Of each key; those after the timbres' are noise, see `share_oscillators`.
 
     Returns:
         float [C, N, values].
     """
-    n_keys = N_TIMBRES * N_KEYS
+    n_keys = n_envelopes * N_KEYS
     sizes = [values.shape[2] - 2 * n_keys, n_keys, n_keys]
     others, excitation, decay = torch.split(values, sizes, dim=2)
     # Limited before the levels are added: a limit would move the loud notes of one channel only.
-    louder = NEPERS_PER_SALIENCE * torch.cat([sides] * N_TIMBRES, dim=2)
+    louder = NEPERS_PER_SALIENCE * F.pad(
+        torch.cat([sides] * N_TIMBRES, dim=2), (0, n_keys - N_TIMBRES * N_KEYS)
+    )
     excitation = excitation.clamp(*EXCITATION_LIMITS) + louder
     shape = (len(sides), -1, -1)
     return torch.cat([others.expand(shape), excitation, decay.expand(shape)], dim=2)

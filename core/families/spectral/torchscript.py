@@ -23,7 +23,6 @@ from core.config import SpectralConfig
 from core.families.spectral.decoder import (
     FLOOR_AMPLITUDE,
     LOUDEST,
-    N_ENVELOPE_VALUES,
     STEPS_PER_SEMITONE,
     NoteState,
     SpectralDecoder,
@@ -393,7 +392,7 @@ class _Notes(nn.Module):
         before = decoder.silence(values[:1])
         gate = NoiseGate(config)
         self.has_pitch = config.pitch_latents
-        self.n_envelope_values = N_ENVELOPE_VALUES
+        self.n_envelope_values = decoder.n_envelope_values
         self.excitation_limits = [float(limit) for limit in EXCITATION_LIMITS]
         self.decay_limits = [math.log(limit) for limit in DECAY_LIMITS]
         self.loudest, self.floor = math.exp(LOUDEST), FLOOR_AMPLITUDE
@@ -419,15 +418,25 @@ class _Notes(nn.Module):
             played, after = decoder.play(values, before)
             return played, after.deviations, after.tuning
 
-        def correct(values: Tensor, notes: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-            controls = decoder.correct(values, notes, offset)
+        def correct(
+            values: Tensor, notes: Tensor, offset: Tensor, strikes: Tensor
+        ) -> tuple[Tensor, ...]:
+            controls = decoder.correct(values, notes, offset, strikes)
             return controls.amplitude, controls.deviation, controls.noise
 
         values = values.expand(2, -1, -1).contiguous()
         before = decoder.silence(values)
         self.play = _traced(play, values, before.deviations, before.tuning, networks=[decoder])
         notes = torch.rand(2, values.shape[1], decoder.n_partials)
-        self.correct = _traced(correct, values, notes, notes, networks=[])
+        strikes = torch.rand(2, values.shape[1], decoder.voices.n_envelopes - N_TIMBRES, N_KEYS)
+        self.correct = _traced(
+            correct,
+            values,
+            notes,
+            notes,
+            strikes,
+            networks=[] if decoder.strikes is None else [decoder.strikes],
+        )
         keys = torch.arange(N_KEYS)
         steady = keys * 0.0
         self.find_spectra = _traced(decoder.spectra, keys, steady, networks=[decoder.spectra])
@@ -459,10 +468,12 @@ class _Notes(nn.Module):
         notes: list[Tensor] = []
         offsets: list[Tensor] = []
         for item in range(values.shape[0]):
-            own, offset = self._bank(levels[item], played[item], swings)
+            own, offset = self._bank(levels[item, :, : self.n_timbres], played[item], swings)
             notes.append(own)
             offsets.append(offset)
-        amplitude, deviation, noise = self.correct(values, torch.stack(notes), torch.stack(offsets))
+        amplitude, deviation, noise = self.correct(
+            values, torch.stack(notes), torch.stack(offsets), levels[:, :, self.n_timbres :]
+        )
         gains = self._gate(presence)
         whole, bass = gains[:, :1].unsqueeze(2), gains[:, 1:].unsqueeze(2)
         amplitude, noise = amplitude * whole, noise * whole
@@ -475,7 +486,7 @@ class _Notes(nn.Module):
         return amplitude, deviation, noise
 
     def _levels(self, values: Tensor) -> Tensor:
-        """Run the envelopes' recurrence: amplitudes, float [B, N, timbres, keys]."""
+        """Run the envelopes' recurrence: amplitudes, float [B, N, envelopes, keys]."""
         excitation, decay = values.chunk(2, dim=2)
         kept = (-decay.clamp(self.decay_limits[0], self.decay_limits[1]).exp()).exp()
         added = excitation.clamp(self.excitation_limits[0], self.excitation_limits[1]).exp()
@@ -484,7 +495,7 @@ class _Notes(nn.Module):
             self.amplitudes = kept[:, n] * self.amplitudes + added[:, n]
             levels.append(self.amplitudes)
         joined = torch.stack(levels, dim=1).clamp(max=self.loudest)
-        return joined.view(values.shape[0], values.shape[1], self.n_timbres, self.n_keys)
+        return joined.view(values.shape[0], values.shape[1], -1, self.n_keys)
 
     def _vibrato(self, n_frames: int) -> Tensor:
         """Return deviations of keys relative to their frequency, float [N, keys]."""
