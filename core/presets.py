@@ -29,6 +29,9 @@ PRESETS: dict[str, Config] = {
         ),
         ConfusionConfig(kernel_size=15, weight=0.1, objective="uniform"),
         DistortionConfig(
+            # Pitch is measured here and not learnt: a shift of the source alone would teach that
+            # the domain does not follow bends.
+            pitch_semitones=0.0,
             equalizer_db=9.0,
             noise_db=-24.0,
             room_seconds=0.6,

@@ -25,6 +25,7 @@ from core.families.spectral.note_envelopes import (
     integrate_envelopes,
 )
 from core.families.spectral.pitch import (
+    LOUD_RANGE,
     SMOOTHING_SECONDS,
     TUNING_SECONDS,
     KeyPitch,
@@ -438,7 +439,8 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     def reconstruction_loss(self, latents: Tensor, waveform: Tensor) -> Tensor:
         """Return the loss of magnitudes and attacks; see `Decoder.reconstruction_loss`."""
         values = self.predict(latents)
-        tuning, bends = self._compare_pitches(values.detach(), waveform)
+        presence = self._features(latents.detach())[:, :, 0]
+        tuning, bends = self._compare_pitches(values.detach(), presence, waveform)
         distance = multi_resolution_loss(
             self.render_steady(values, tuning),
             waveform,
@@ -449,11 +451,14 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         # Adds the gradients of vibrato and bends without changing the loss value.
         return distance + measured - measured.detach()
 
-    def _compare_pitches(self, values: Tensor, waveform: Tensor) -> tuple[Tensor | None, Tensor]:
+    def _compare_pitches(
+        self, values: Tensor, presence: Tensor, waveform: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
         """Measure the recording's pitches beside the source's.
 
         Args:
             values: Of the source, float [B, N, values].
+            presence: Of the source's keys, float [B, L, keys].
             waveform: The recording, float [B, T].
 
         Returns:
@@ -471,6 +476,9 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             for deviation, tuning in zip((parts["pitch"], recorded), tunings, strict=True)
         )
         is_clear = is_steady(~(source.isnan() | target.isnan()), self.n_taps)
+        # The pitch of a fainter key is seldom its own.
+        is_loud = presence > presence.amax(2, keepdim=True) - LOUD_RANGE
+        is_clear = is_clear & is_loud.repeat_interleave(self.config.downsampling, dim=1)
         source, target = (one.nan_to_num() for one in (source, target))
         return tunings[1], self.response.loss(source, target, is_clear)
 
