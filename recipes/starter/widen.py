@@ -4,8 +4,8 @@
 
 The first starter had no pitch latents, and oscillators up to 10 kHz. The result has the keys'
 pitches, oscillators to 16 kHz, the pretrained salience and what follows its onsets, noise of
-strikes, and the weights of the old model where both have them; what is new begins as untrained. `umt train --from` trains on from
-it.
+strikes, and the weights of the old model where both have them; what is new begins untrained.
+`umt train --from` trains on from it.
 """
 
 from __future__ import annotations

@@ -525,7 +525,7 @@ class SpectralDecoder(Decoder[SpectralOptions]):
             output = self.synthesizer.render(controls)
         loss = self.vibrato.loss(output, waveform[:, -n_samples:])
         if self.shimmer is not None:
-            loss = loss + self.shimmer.loss(output, waveform[:, -n_samples:], self.vibrato)
+            loss = loss + self.shimmer.loss(output, waveform[:, -n_samples:])
         return loss
 
     def heldout_figure(self, latents: Tensor, waveform: Tensor) -> Tensor:

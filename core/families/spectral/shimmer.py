@@ -11,15 +11,13 @@ until both measure the same.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from core.families.spectral.vibrato import Vibrato
+from core.families.spectral.partials import PartialFinder
 
 BAND_EDGES_HZ = (500.0, 1000.0, 2000.0)  # a depth is learnt in each of four bands
 # About half the power of the swaying lies below. Two partials of players ten cents apart beat at
@@ -52,6 +50,7 @@ class Shimmer(nn.Module):
 
     def __init__(self, sample_rate: int, n_fft: int, frame_length: int, n_partials: int) -> None:
         super().__init__()
+        self.partials = PartialFinder(sample_rate, n_fft, frame_length)
         self.bands: Tensor
         self.weights: Tensor
         self.frame_rate = sample_rate / frame_length
@@ -92,39 +91,39 @@ class Shimmer(nn.Module):
         depth = self.power.clamp(0, LARGEST_DEPTH**2).sqrt()[self.bands]
         return (depth * (period[places] @ self.weights) - depth.square()).exp()
 
-    def loss(self, output: Tensor, waveform: Tensor, vibrato: Vibrato) -> Tensor:
+    def loss(self, output: Tensor, waveform: Tensor) -> Tensor:
         """Return a term whose gradient is the excess of the output's depth over the recording's.
 
         Args:
             output: Of the decoder, swaying, float [B, T].
             waveform: The same music in a recording, float [B, T].
-            vibrato: Finds the partials of keys.
 
         Returns:
             Scalar whose value has no meaning of its own.
         """
         with torch.no_grad():
-            ours, theirs = (self.measure(own, vibrato) for own in (output, waveform))
+            ours, theirs = (self.measure(own) for own in (output, waveform))
             is_known = ~(ours.isnan() | theirs.isnan())
             excess = (ours - theirs).nan_to_num() * is_known
             # A steady partial's cannot be reduced further.
             excess = excess * ((self.power > 0) | (excess < 0))
         return (self.power * excess).mean()
 
-    def measure(self, waveform: Tensor, vibrato: Vibrato) -> Tensor:
+    def measure(self, waveform: Tensor) -> Tensor:
         """Measure how far the levels of steady partials sway around a straight line.
 
         Noise and vibrato make them sway, too, alike on both sides of the comparison.
 
         Args:
             waveform: float [B, T].
-            vibrato: Finds the partials of keys.
 
         Returns:
             Mean square in nepers in each band, float [B, bands]; NaN where too few partials are
             clear.
         """
-        level, is_clear, hertz = vibrato.partials(waveform)
+        power, _, is_clear = (own.flatten(2) for own in self.partials.find(waveform))
+        # A product of neighbouring frames is a square.
+        level = 0.5 * power.clamp(min=1e-12).log()
         n_window = round(WINDOW_SECONDS * self.frame_rate)
         window = torch.hann_window(n_window, periodic=False).to(waveform).view(-1, 1)
         squares = []
@@ -141,7 +140,7 @@ class Shimmer(nn.Module):
         if not squares:
             return level.new_full((len(level), len(self.power)), torch.nan)
         every = torch.cat(squares, dim=1)
-        bands = _bands(hertz).repeat(len(squares))
+        bands = _bands(self.partials.hertz(waveform).flatten()).repeat(len(squares))
         found = [every[:, bands == band] for band in range(len(self.power))]
         return torch.stack([_steady(own) for own in found], dim=1)
 

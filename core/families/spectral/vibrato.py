@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.salience import LOWEST_KEY, N_KEYS, key_to_hz
+from core.families.spectral.partials import PartialFinder
+from core.families.spectral.salience import N_KEYS
 
 # Vibrato has rates of 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.
 # Acoust. Soc. Am. 96). These are spaced as closely as a window of a second resolves; where several
@@ -27,9 +28,6 @@ WINDOW_SECONDS = 1.0
 # unit a single step from zero would be audible, with a smaller one a vibrato of 10 cents would take
 # more than a hundred steps.
 UNIT = 30 / 1200 * math.log(2)
-N_HARMONICS = 8  # of a key whose frequencies are measured
-LARGEST_DEVIATION = 0.03  # of the frequency, half a key: beyond it lies another note
-AGREEMENT = 0.5  # bins by which the frequencies measured in neighbouring bins may differ
 MIN_SHARE = 0.6  # of a window in which a harmonic's frequency has to be clear
 AUDIBLE = 0.01  # of the loudest key's weight: fainter keys are not learnt from
 SMOOTHING = 13  # keys over which a measurement is averaged: a single key is seldom played
@@ -46,7 +44,8 @@ class Vibrato(nn.Module):
 
     def __init__(self, sample_rate: int, n_fft: int, frame_length: int) -> None:
         super().__init__()
-        self.sample_rate, self.n_fft, self.frame_length = sample_rate, n_fft, frame_length
+        self.sample_rate, self.frame_length = sample_rate, frame_length
+        self.partials = PartialFinder(sample_rate, n_fft, frame_length)
         self.n_window = round(WINDOW_SECONDS * sample_rate / frame_length)  # frames
         # Squared depths in units: a mean of squares is not widened by what varies between notes.
         self.power = nn.Parameter(torch.zeros(len(RATES_HZ), N_KEYS))
@@ -109,7 +108,8 @@ class Vibrato(nn.Module):
             Squared depth in units, times its weight, float [B, rates, keys]; weights, float
             [B, 1, keys].
         """
-        deviation, clarity = self._deviations(waveform)
+        power, deviation, is_clear = self.partials.find(waveform)
+        clarity = power * is_clear
         n_window = self.n_window
         window = torch.hann_window(n_window, periodic=False).to(waveform).view(-1, 1, 1)
         total = waveform.new_zeros(len(waveform), len(RATES_HZ), N_KEYS)
@@ -130,55 +130,6 @@ class Vibrato(nn.Module):
             total += 4 * both.sum(0).transpose(0, 1) / UNIT**2
             weight[:, 0] += trust.sum(2).square() - trust.square().sum(2)
         return total, weight
-
-    def _deviations(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the harmonics' relative deviations and weights, [B, N, keys, harmonics]."""
-        advance, deviation, known = self._harmonics(waveform)
-        return deviation, advance * known
-
-    def partials(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return levels of keys' harmonics, for `Shimmer`.
-
-        Args:
-            waveform: float [B, T].
-
-        Returns:
-            Levels in nepers and where they are clear, float [B, N, partials]; the partials'
-            frequencies in Hz, float [partials].
-        """
-        advance, _, known = self._harmonics(waveform)
-        keys = LOWEST_KEY + torch.arange(N_KEYS, device=waveform.device)
-        hertz = key_to_hz(keys).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).to(keys)
-        # A product of neighbouring frames is a square.
-        level = 0.5 * advance.clamp(min=1e-12).log()
-        return level.flatten(2), known.to(level).flatten(2), hertz.flatten()
-
-    def _harmonics(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return products of neighbouring frames, deviations, and where both are clear."""
-        keys = LOWEST_KEY + torch.arange(N_KEYS, device=waveform.device)
-        hertz = key_to_hz(keys).unsqueeze(1) * torch.arange(1, N_HARMONICS + 1).to(keys)
-        place = hertz * self.n_fft / self.sample_rate
-        window = torch.hann_window(self.n_fft).to(waveform)
-        spectrum = torch.stft(
-            waveform,
-            self.n_fft,
-            self.frame_length,
-            window=window,
-            pad_mode="constant",
-            return_complex=True,
-        ).transpose(1, 2)
-        # The phase advance from frame to frame gives the frequency (Flanagan & Golden 1966).
-        advance = spectrum[:, 1:] * spectrum[:, :-1].conj()
-        bins = torch.arange(spectrum.shape[2], device=waveform.device)
-        turns = advance.angle() / (2 * math.pi) - bins * self.frame_length / self.n_fft
-        frequency = bins + (turns - turns.round()) * self.n_fft / self.frame_length
-        # A bin dominated by one partial agrees with its neighbours (Charpentier 1986).
-        step = frequency.diff(dim=2).abs() < AGREEMENT
-        clear = F.pad(step[..., 1:] & step[..., :-1], (1, 1))
-        nearest = place.round().long().clamp(max=len(bins) - 1)
-        deviation = (frequency[..., nearest] - place) / place
-        known = clear[..., nearest] & (deviation.abs() < LARGEST_DEVIATION)
-        return advance.abs()[..., nearest], deviation, known
 
     def _turns(self, frames: Tensor, like: Tensor) -> Tensor:
         """Return the phases of the rates at frames, in cycles, float [N, rates, 1]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -11,9 +13,11 @@ from core.families.spectral.note_envelopes import (
     N_HARMONICS,
     N_TIMBRES,
     SLOPES,
+    STRIKE_DECAY,
     SUSTAINED,
     NoteEnvelopes,
     NoteSpectra,
+    StrikeNoise,
     integrate_envelopes,
 )
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, key_to_hz
@@ -36,7 +40,7 @@ def values(generator):
 
 
 def levels_of(network, presence, onset):
-    """Return the levels of one key over time in nepers, [N, timbres]."""
+    """Return the levels of one key over time in nepers, [N, envelopes]."""
     keys = torch.full((1, len(presence), 2, N_KEYS), -1.0)
     keys[0, :, 0, KEY], keys[0, :, 1, KEY] = presence, onset
     with torch.no_grad():
@@ -44,7 +48,7 @@ def levels_of(network, presence, onset):
         return (
             integrate_envelopes(values, network.silence(values))[0]
             .log()
-            .view(-1, N_TIMBRES, N_KEYS)[..., KEY]
+            .view(-1, network.n_envelopes, N_KEYS)[..., KEY]
         )
 
 
@@ -114,6 +118,34 @@ def test_pretrained_onsets_strike_alike_however_clear_they_are(generator):
     torch.testing.assert_close(strikes[0], strikes[1])
     torch.testing.assert_close(strikes[0], strikes[2])
     assert (strikes[0] - strikes[3] > 4.6).all()  # 40 dB
+
+
+def test_the_noise_of_a_strike_falls_faster_than_any_timbre(generator):
+    network = NoteEnvelopes(4, N_OTHERS, frames_per_latent=2, has_pitch=False, has_strikes=True)
+    network.output.weight.data.zero_()
+    onset = torch.full((40,), -1.0)
+    onset[10] = 1.0
+    levels = levels_of(network, torch.full((40,), 0.5), onset)
+    assert levels.shape == (80, N_TIMBRES + 1)
+    assert levels[21, -1] - levels[19, -1] > 3
+    falls = (levels[21:40] - levels[22:41]).mean(0)  # nepers a frame
+    assert falls[-1].item() == pytest.approx(STRIKE_DECAY, rel=0.1)
+    assert falls[:-1].max() < STRIKE_DECAY / 1.5
+
+
+def test_the_noises_of_strikes_add_up_in_power():
+    noise = StrikeNoise(torch.tensor([100.0, 1000.0, 5000.0])).requires_grad_(False)
+    both = torch.zeros(1, 2, N_KEYS)
+    both[0, 0, [30, 50]] = torch.tensor([0.5, 0.2])
+    both[0, 1, 30] = 0.5
+    noise.levels[50] += 0.1
+    power = noise(both)[0]
+    assert power.shape == (2, 3)
+    assert (power > 0).all()
+    assert (power[:, :-1] > power[:, 1:]).all()  # most of it in the bass
+    louder = power[0] - power[1]
+    ratio = 0.4 * math.e  # of amplitudes: of keys, and of a level by a tenth of ten nepers
+    torch.testing.assert_close(louder / power[1], torch.full((3,), ratio**2))
 
 
 def test_gradients_of_envelopes_are_finite_at_every_extreme(network, values):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from core.families.spectral.shimmer import BAND_EDGES_HZ, Shimmer
-from core.families.spectral.vibrato import Vibrato
 
 RATE, N_FFT, FRAME = 44100, 2048, 512
 N_PARTIALS = 464
@@ -20,11 +19,6 @@ SECONDS = 3
 @pytest.fixture
 def shimmer():
     return Shimmer(RATE, N_FFT, FRAME, N_PARTIALS).requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def vibrato():
-    return Vibrato(RATE, N_FFT, FRAME)
 
 
 def of_depth(shimmer, depth):
@@ -78,33 +72,33 @@ def test_neighbours_sway_alike_and_distant_partials_do_not(shimmer):
     assert alike[2:].abs().max() < 0.3
 
 
-def test_what_is_measured_grows_with_the_depth(shimmer, vibrato):
-    found = [shimmer.measure(note(shimmer, depth), vibrato)[0] for depth in (0.0, 0.15, 0.3)]
+def test_what_is_measured_grows_with_the_depth(shimmer):
+    found = [shimmer.measure(note(shimmer, depth))[0] for depth in (0.0, 0.15, 0.3)]
     steady, some, more = (own[:3].sqrt() for own in found)  # few partials lie in the last band
     assert steady.max() < 1e-3
     torch.testing.assert_close(more / some, torch.full((3,), 2.0), atol=0.5, rtol=0)
 
 
-def test_a_note_that_dies_away_does_not_sway(shimmer, vibrato):
-    found = shimmer.measure(note(shimmer, 0.0, decay=4.0), vibrato)[0]
+def test_a_note_that_dies_away_does_not_sway(shimmer):
+    found = shimmer.measure(note(shimmer, 0.0, decay=4.0))[0]
     assert found[:3].sqrt().max() < 0.01
 
 
-def test_silence_and_what_is_too_short_say_nothing(shimmer, vibrato):
-    assert shimmer.measure(torch.zeros(2, RATE), vibrato).isnan().all()
-    assert shimmer.measure(torch.zeros(2, RATE // 10), vibrato).isnan().all()
+def test_silence_and_what_is_too_short_say_nothing(shimmer):
+    assert shimmer.measure(torch.zeros(2, RATE)).isnan().all()
+    assert shimmer.measure(torch.zeros(2, RATE // 10)).isnan().all()
 
 
 @pytest.mark.parametrize(("own", "wanted", "sign"), [(0.3, 0.1, 1), (0.1, 0.3, -1), (0.0, 0.3, -1)])
-def test_depths_move_towards_those_of_the_recording(shimmer, vibrato, own, wanted, sign):
+def test_depths_move_towards_those_of_the_recording(shimmer, own, wanted, sign):
     output, recording = note(shimmer, own), note(shimmer, wanted)
     of_depth(shimmer, own).requires_grad_()
-    shimmer.loss(output, recording, vibrato).backward()
+    shimmer.loss(output, recording).backward()
     assert (shimmer.power.grad[:3].sign() == sign).all()
 
 
-def test_a_steady_partial_cannot_become_steadier(shimmer, vibrato):
+def test_a_steady_partial_cannot_become_steadier(shimmer):
     output, recording = note(shimmer, 0.2), note(shimmer, 0.0)
     of_depth(shimmer, 0.0).requires_grad_()
-    shimmer.loss(output, recording, vibrato).backward()
+    shimmer.loss(output, recording).backward()
     assert (shimmer.power.grad == 0).all()

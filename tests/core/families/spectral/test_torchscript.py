@@ -20,7 +20,7 @@ from core.families.spectral.transposition import transpose
 HISTORY = 90  # latent frames of silence, after which nothing depends on what was before
 
 
-@pytest.fixture(params=["pitched shimmer", "causal"])
+@pytest.fixture(params=["pitched shimmer strikes", "causal"])
 def config(request, tiny_spectral):
     kinds = request.param.split()
     own = replace(
@@ -28,6 +28,7 @@ def config(request, tiny_spectral):
         causal="causal" in kinds,
         pitch_latents="pitched" in kinds,
         shimmer="shimmer" in kinds,
+        strike_noise="strikes" in kinds,
     )
     return own if own.pitch_latents else replace(own, latent_dim=180)
 
