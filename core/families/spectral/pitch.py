@@ -53,7 +53,7 @@ TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 # Of the response; see `PitchResponse`. On renderings with takes it is -0.16 to 0.04 for piano,
 # guitar and organ, and 0.33 to 0.38 for strings and winds: not all that is measured is a bend.
 BENDS_FROM, BENDS_WHOLLY = 0.1, 0.25
-LOUD_RANGE = 0.25  # 10 dB below the loudest key of a frame, above which a key's pitch is its own
+LOUD_RANGE = 0.25  # of presence below the loudest key of a frame: 10 dB, and fainter tones mislead
 BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less
 NO_EVIDENCE = 0.02  # semitones, root mean square: of bends that are so rare there are none
 # Adam moves all weights by steps of one size: the response is to settle in some hundred steps.

@@ -195,3 +195,18 @@ def test_an_impossible_tuning_is_refused():
 
     with pytest.raises(UsageError, match="400 to 480 Hz"):
         SpectralOptions(tuning=44.0)
+
+
+@pytest.mark.parametrize(("level_db", "moves"), [(-6.0, True), (-24.0, False)])
+def test_only_loud_keys_tell_that_a_domain_bends(networks, level_db, moves):
+    """The pitch of what is faint beside another note is seldom its own."""
+    encoder, decoder = networks
+    length = torch.ones(50 * HOP)
+    bent = 10 ** (level_db / 20) * tone(72.3 * length)
+    waveform = tone(55.0 * length) + bent
+    decoder.response.weight.data.fill_(0.2 / STEP)
+    decoder.zero_grad()
+    decoder.reconstruction_loss(encoder(waveform).detach(), waveform).backward()
+    # Beside this there is only the pull of no evidence.
+    assert (decoder.response.weight.grad.item() < -1e-3) == moves
+    decoder.zero_grad()
