@@ -218,5 +218,5 @@ def live_translator(model: Translator, targets: list[str], *, seed: int = 0) -> 
     decoders = [deepcopy(model.decoders[name]) for name in names]
     for own in (encoder, *decoders):
         own.cpu().eval().requires_grad_(requires_grad=False)
-    networks = build(encoder, decoders, seed)
+    networks = build(encoder, decoders, [model.ranges.get(name) for name in names], seed)
     return LiveTranslator(networks, names, model.sample_rate).eval()

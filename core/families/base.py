@@ -228,9 +228,9 @@ class Family(Generic[ConfigT, OptionsT]):
         figure: Name and unit of `Decoder.heldout_figure`.
         is_stereo: Whether its models can encode and play two channels.
         notes: What can be done with the notes in latents; None for latents without notes.
-        live: Builds, of encoder, decoders and the seed of random draws, a module that TorchScript
-            compiles, and that translates latent frame by latent frame as music is played; see
-            `core.export.live`. None for families that are too slow.
+        live: Builds, of encoder, decoders, the ranges of their domains and the seed of random
+            draws, a module that TorchScript compiles, and that translates latent frame by latent
+            frame as music is played; see `core.export.live`. None for families that are too slow.
     """
 
     encoder: Callable[[ConfigT], Encoder]
@@ -239,7 +239,10 @@ class Family(Generic[ConfigT, OptionsT]):
     figure: str
     is_stereo: bool = False
     notes: NoteLatents[ConfigT] | None = None
-    live: Callable[[Encoder, Sequence[Decoder[OptionsT]], int], nn.Module] | None = None
+    live: (
+        Callable[[Encoder, Sequence[Decoder[OptionsT]], Sequence[KeyRange | None], int], nn.Module]
+        | None
+    ) = None
 
     def build_options(self, given: Mapping[str, object]) -> OptionsT:
         """Return the generation options with some values given, the others at their defaults.

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.families.base import Decoder, Encoder
+    from core.key_range import KeyRange
 
 
-def _live(encoder: Encoder, decoders: Sequence[Decoder[SpectralOptions]], seed: int) -> nn.Module:
+def _live(
+    encoder: Encoder,
+    decoders: Sequence[Decoder[SpectralOptions]],
+    ranges: Sequence[KeyRange | None],
+    seed: int,
+) -> nn.Module:
     from core.families.spectral.torchscript import LiveNetworks
 
     assert isinstance(encoder, SpectralEncoder)
     own = [decoder for decoder in decoders if isinstance(decoder, SpectralDecoder)]
-    return LiveNetworks(encoder.config, encoder, own, seed)
+    return LiveNetworks(encoder.config, encoder, own, ranges, seed)
 
 
 FAMILY = Family(

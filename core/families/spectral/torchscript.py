@@ -10,7 +10,7 @@ before it there was silence. Otherwise it is that of `umt translate --live`, mon
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -39,8 +39,15 @@ from core.families.spectral.note_envelopes import (
 from core.families.spectral.salience import LOWEST_KEY, N_KEYS, SILENT_PRESENCE
 from core.families.spectral.stft import overlap_add
 from core.families.spectral.synthesizer import Controls, moves
-from core.families.spectral.transposition import NOTHING
+from core.families.spectral.transposition import (
+    BEGINS_WITHIN,
+    ENDS_BEYOND,
+    FAINTEST_NOTE,
+    NOTHING,
+    OctaveFold,
+)
 from core.families.spectral.vibrato import RATES_HZ, UNIT
+from core.key_range import KeyRange
 
 N_NOISE = 65537  # random phases in a table; a frame's begin at another place in it each time
 NOISE_STEP = 40503  # of these places from frame to frame, the golden section of the table
@@ -627,21 +634,86 @@ class _Oscillators(nn.Module):
         self.deviation = torch.zeros(batch, self.n_partials)
 
 
+class _Fold(nn.Module):
+    """Moves notes outside a range into it, as `OctaveFold` does; without a range, none."""
+
+    places: Tensor
+    is_outside: Tensor
+    were_notes: Tensor
+    nothing: Tensor
+
+    def __init__(self, config: SpectralConfig, keys: KeyRange | None) -> None:
+        super().__init__()
+        self.n_keys, self.n_kinds = N_KEYS, 3 if config.pitch_latents else 2
+        self.begins, self.ends = BEGINS_WITHIN, ENDS_BEYOND
+        self.faintest_loudest = FAINTEST_NOTE + BEGINS_WITHIN
+        every = torch.arange(N_KEYS)
+        places, is_outside = every.clone(), torch.zeros(N_KEYS, dtype=torch.bool)
+        if keys is not None:
+            is_outside = (every < keys.lowest - LOWEST_KEY) | (every > keys.highest - LOWEST_KEY)
+            fold = OctaveFold(config, keys)
+            for key in is_outside.nonzero()[:, 0].tolist():
+                places[key] = fold.place(key)
+        self.register_buffer("places", places)
+        self.register_buffer("is_outside", is_outside)
+        self.register_buffer("were_notes", torch.zeros(1, N_KEYS, dtype=torch.bool))
+        self.register_buffer("nothing", torch.tensor(NOTHING))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Map the next latents, float [B, 1, D]."""
+        levels = latents[:, 0, : self.n_keys].clamp(-0.999, 0.999).atanh()
+        loudest = levels.amax(1, keepdim=True).clamp(min=self.faintest_loudest)
+        goes_on = self.were_notes & (levels >= loudest - self.ends)
+        self.were_notes = goes_on | (levels > loudest - self.begins)
+        is_moved = self.were_notes & self.is_outside
+        if not bool(is_moved.any()):
+            return latents
+        folded = latents.clone()
+        for kind in range(self.n_kinds):
+            first = kind * self.n_keys
+            own = folded[:, 0, first : first + self.n_keys]
+            folded[:, 0, first : first + self.n_keys] = torch.where(
+                is_moved, self.nothing[kind], own
+            )
+        kept = torch.where(is_moved, torch.full_like(levels, -math.inf), levels)
+        keys = is_moved.any(0).nonzero()[:, 0]
+        for number in range(len(keys)):
+            key = int(keys[number])
+            place = int(self.places[key])
+            if place < self.n_keys:
+                wins = is_moved[:, key] & (levels[:, key] > kept[:, place])
+                kept[:, place] = torch.where(wins, levels[:, key], kept[:, place])
+                for kind in range(self.n_kinds):
+                    first = kind * self.n_keys
+                    folded[:, 0, first + place] = torch.where(
+                        wins, latents[:, 0, first + key], folded[:, 0, first + place]
+                    )
+        return folded
+
+    @torch.jit.export
+    def reset(self, batch: int) -> None:
+        self.were_notes = torch.zeros(batch, self.n_keys, dtype=torch.bool)
+
+
 class LiveDecoder(nn.Module):
     """A decoder, latent frame by latent frame.
 
     Args:
         decoder: The decoder.
         silence: The latents of silence, float [1, 1, D].
+        keys: Its domain's range, into which notes outside are moved; None leaves them.
         seed: Of vibrato and noise.
 
     Attributes:
         n_late: Latent frames from one to its sound.
     """
 
-    def __init__(self, decoder: SpectralDecoder, silence: Tensor, seed: int) -> None:
+    def __init__(
+        self, decoder: SpectralDecoder, silence: Tensor, keys: KeyRange | None, seed: int
+    ) -> None:
         super().__init__()
         self.is_running = False
+        self.fold = _Fold(decoder.config, keys)
         self.values = _Values(decoder, silence)
         values = _settle(self.values, silence)[0]
         self.notes = _Notes(decoder, values, seed)
@@ -650,7 +722,7 @@ class LiveDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Map latents, float [B, 1, D], to a waveform to be added with overlap, float [B, t]."""
-        values, presence = self.values(latents)
+        values, presence = self.values(self.fold(latents))
         amplitude, deviation, noise = self.notes(values, presence)
         waveform: Tensor = self.oscillators(amplitude, deviation, noise)
         return waveform
@@ -658,6 +730,7 @@ class LiveDecoder(nn.Module):
     @torch.jit.export
     def reset(self, batch: int) -> None:
         """Forget what was played."""
+        self.fold.reset(batch)
         self.values.reset(batch)
         self.notes.reset(batch)
         self.oscillators.reset(batch)
@@ -679,6 +752,7 @@ class LiveNetworks(nn.Module):
         config: The family's configuration.
         encoder: The encoder.
         decoders: The decoders.
+        ranges: Of their domains, each None where there is none.
         seed: Of vibrato and noise.
 
     Attributes:
@@ -694,6 +768,7 @@ class LiveNetworks(nn.Module):
         config: SpectralConfig,
         encoder: SpectralEncoder,
         decoders: list[SpectralDecoder],
+        ranges: Sequence[KeyRange | None],
         seed: int,
     ) -> None:
         super().__init__()
@@ -702,7 +777,8 @@ class LiveNetworks(nn.Module):
         self.latent_names = latent_names(config)
         self.encoder = LiveEncoder(encoder)
         self.decoders = nn.ModuleList(
-            LiveDecoder(decoder, self.encoder.silence, seed) for decoder in decoders
+            LiveDecoder(decoder, self.encoder.silence, keys, seed)
+            for decoder, keys in zip(decoders, ranges, strict=True)
         )
         n_late = decoders[0].least_after
         synthesizer = decoders[0].synthesizer

@@ -107,7 +107,7 @@ class OctaveFold:
             for own, nothing in zip(kinds, NOTHING, strict=False)
         ]
         for key in is_moved.any(0).nonzero()[:, 0].tolist():
-            place = self._place(key)
+            place = self.place(key)
             if place >= N_KEYS:
                 continue
             wins = is_moved[:, key] & (levels[:, key] > kept[:, place])
@@ -118,8 +118,8 @@ class OctaveFold:
                 )
         return torch.cat([*folded, others], -1)
 
-    def _place(self, key: int) -> int:
-        """Return where a key outside the range goes."""
+    def place(self, key: int) -> int:
+        """Return where a key outside the range goes; both counted from the piano's lowest."""
         if key < self.first:
             return key + 12 * math.ceil((self.first - key) / 12)
         return key - 12 * math.ceil((key - self.last) / 12)

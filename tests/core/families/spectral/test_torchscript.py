@@ -15,7 +15,8 @@ from core.families.spectral.noise_gate import NoiseGate
 from core.families.spectral.salience import N_KEYS
 from core.families.spectral.synthesizer import StreamingSynthesizer
 from core.families.spectral.torchscript import LiveNetworks
-from core.families.spectral.transposition import transpose
+from core.families.spectral.transposition import OctaveFold, transpose
+from core.key_range import KeyRange
 
 HISTORY = 90  # latent frames of silence, after which nothing depends on what was before
 
@@ -52,7 +53,7 @@ def decoder(trained, config):
 
 @pytest.fixture
 def networks(config, encoder, decoder):
-    return LiveNetworks(config, encoder, [decoder], 0).eval()
+    return LiveNetworks(config, encoder, [decoder], [None], 0).eval()
 
 
 @pytest.fixture
@@ -159,3 +160,20 @@ def test_transposition_is_that_of_the_family(config, networks, semitones):
     if not config.pitch_latents:
         semitones = round(semitones)
     torch.testing.assert_close(found, transpose(latents, config, semitones), atol=1e-6, rtol=0)
+
+
+def test_notes_beyond_the_range_move_as_those_of_the_family_do(config, encoder, decoder, generator):
+    keys = KeyRange(60, 84)
+    networks = LiveNetworks(config, encoder, [decoder], [keys], 0)
+    fold = torch.jit.script(networks.decoders[0].fold)
+    latents = (2 * torch.rand(2, 30, config.latent_dim) - 1).cumsum(1).tanh()
+    fold.reset(2)
+    found = torch.cat([fold(frame) for frame in latents.split(1, dim=1)], dim=1)
+    for own, item in zip(found, latents, strict=True):
+        assert torch.equal(own, OctaveFold(config, keys)(item))
+        assert not torch.equal(own, item)
+
+
+def test_a_domain_without_a_range_keeps_its_notes_where_they_are(networks, config):
+    latents = 0.9 * torch.ones(1, 1, config.latent_dim)
+    assert torch.equal(networks.decoders[0].fold(latents), latents)
