@@ -40,10 +40,10 @@ VARIANTS = {
     "no takes, no confusion": "distortion.take_share = 0.0\nconfusion.weight = 0.0",
     "no takes, no reshaping": "distortion.take_share = 0.0\ndistortion.reshape_share = 0.0",
     "distortion: none but takes": (
-        "distortion.pitch_semitones = 0.0\ndistortion.equalizer_db = 0.0\n"
+        "distortion.equalizer_db = 0.0\n"
         "distortion.noise_db = 0.0\ndistortion.room_seconds = 0.0\ndistortion.gain_db = 0.0"
     ),
-    "distortion: no pitch": "distortion.pitch_semitones = 0.0",
+    "distortion: pitch": "distortion.pitch_semitones = 0.5",
     "distortion: no equalizer": "distortion.equalizer_db = 0.0",
     "distortion: no noise": "distortion.noise_db = 0.0",
     "distortion: no room": "distortion.room_seconds = 0.0",

@@ -103,7 +103,8 @@ class SpectralDecoder(Decoder[SpectralOptions]):
 
     Each key has a few timbres, each with a spectrum (`NoteSpectra`) and an envelope
     (`NoteEnvelopes`, `integrate_envelopes`). Their sum is the decoder's first estimate; the blocks,
-    which see all latent channels, correct its amplitudes and frequencies and add noise. The blocks
+    which see all latent channels, correct its amplitudes and frequencies and add noise to that of
+    strikes (`StrikeNoise`). The blocks
     are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see some seconds; the envelopes decay
     exponentially and have no such limit. Notes are played at the pitch of the source's tuning, and
     follow its bends where the domain's recordings bend (`PitchResponse`). They are steady in
@@ -354,7 +355,10 @@ class SpectralDecoder(Decoder[SpectralOptions]):
         notes = notes + FLOOR_AMPLITUDE
         bands = parts["noise"].clamp(QUIETEST, LOUDEST)
         if self.strikes is not None:
-            bands = 0.5 * ((2 * bands).exp() + self.strikes(strikes[:, :, 0])).log()
+            # Keys at the floor, all together, would be heard as a hiss.
+            heard = strikes[:, :, 0] * (strikes[:, :, 0].detach() > FLOOR_AMPLITUDE)
+            bands = 0.5 * ((2 * bands).exp() + self.strikes(heard)).log()
+            bands = bands.clamp(max=LOUDEST)
         bands = bands @ self._band_filters(values)
         correction = parts["amplitude"]
         if self.config.pitch_latents:

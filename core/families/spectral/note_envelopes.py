@@ -121,7 +121,7 @@ class NoteEnvelopes(nn.Module):
         self.frames_after = 1
 
     def forward(self, keys: Tensor, others: Tensor) -> Tensor:
-        """Predict how strongly each timbre of each key is excited, and how fast it decays.
+        """Predict how strongly each envelope of each key is excited, and how fast it decays.
 
         Args:
             keys: Presences, onsets and, if there are any, deviations, float [B, L, 2 or 3, keys].

@@ -50,8 +50,8 @@ SMOOTHING_SECONDS = 0.163
 SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
 TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 
-# Of the response; see `PitchResponse`. On renderings with takes it is -0.16 to 0.04 for piano,
-# guitar and organ, and 0.33 to 0.38 for strings and winds: not all that is measured is a bend.
+# Of the response; see `PitchResponse`. On renderings with takes it is 0.03 to 0.13 for keyboards
+# and guitar, and 0.24 to 0.29 for strings and winds: not all that is measured is a bend.
 BENDS_FROM, BENDS_WHOLLY = 0.1, 0.25
 LOUD_RANGE = 0.25  # of presence below the loudest key of a frame: 10 dB, and fainter tones mislead
 BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.partials import PartialFinder
+from core.families.spectral.partial_finder import PartialFinder
 
 BAND_EDGES_HZ = (500.0, 1000.0, 2000.0)  # a depth is learnt in each of four bands
 # About half the power of the swaying lies below. Two partials of players ten cents apart beat at

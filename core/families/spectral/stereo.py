@@ -78,7 +78,8 @@ def excite_channels(values: Tensor, sides: Tensor, n_envelopes: int) -> Tensor:
     Args:
         values: Of the channels' mean, float [1, N, values]; the envelopes' are the last of them.
         sides: By how much each key is more present in each channel, float [C, N, keys].
-        n_envelopes: Of each key; those after the timbres' are noise, see `share_oscillators`.
+        n_envelopes: Of each key. Those after the timbres' are strikes, whose noise lies where all
+            notes together do (`share_oscillators`), and not where its key does.
 
     Returns:
         float [C, N, values].

@@ -680,7 +680,7 @@ class _Fold(nn.Module):
         for number in range(len(keys)):
             key = int(keys[number])
             place = int(self.places[key])
-            if place < self.n_keys:
+            if place >= 0 and place < self.n_keys:
                 wins = is_moved[:, key] & (levels[:, key] > kept[:, place])
                 kept[:, place] = torch.where(wins, levels[:, key], kept[:, place])
                 for kind in range(self.n_kinds):

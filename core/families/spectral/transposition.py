@@ -108,7 +108,7 @@ class OctaveFold:
         ]
         for key in is_moved.any(0).nonzero()[:, 0].tolist():
             place = self.place(key)
-            if place >= N_KEYS:
+            if not 0 <= place < N_KEYS:
                 continue
             wins = is_moved[:, key] & (levels[:, key] > kept[:, place])
             kept[:, place] = levels[:, key].where(wins, kept[:, place])

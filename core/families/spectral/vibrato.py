@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.families.spectral.partials import PartialFinder
+from core.families.spectral.partial_finder import PartialFinder
 from core.families.spectral.salience import N_KEYS
 
 # Vibrato has rates of 4 to 7 Hz (Prame 1994, "Measurements of the vibrato rate of ten singers", J.

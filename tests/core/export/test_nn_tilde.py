@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from core.audio.levels import ArrayRecording
+from core.export.live import live_translator
 from core.export.nn_tilde import write_nn_tilde
+from core.families.spectral.salience import LOWEST_KEY
+from core.key_range import KeyRange
 from core.translator import Translator
 
 
@@ -234,3 +237,14 @@ def test_file_runs_without_umt(path, music, tmp_path, host):
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, check=True)
     made = torch.load(tmp_path / "made.pt")
     torch.testing.assert_close(made, host.play(music), atol=1e-5, rtol=0)
+
+
+def test_what_is_exported_has_the_ranges_of_its_targets(tiny_spectral):
+    model = Translator.create(tiny_spectral, ["organ", "piano"])
+    model.ranges = {"piano": KeyRange(48, 72)}
+    piano, organ = live_translator(model, ["piano", "organ"]).networks.decoders
+    low = torch.full((1, 1, tiny_spectral.model.latent_dim), -0.9)
+    low[0, 0, 40 - LOWEST_KEY] = 0.6
+    moved = piano.fold(low)[0, 0]
+    assert moved[52 - LOWEST_KEY] == low[0, 0, 40 - LOWEST_KEY] > moved[40 - LOWEST_KEY]
+    assert torch.equal(organ.fold(low), low)

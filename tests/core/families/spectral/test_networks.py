@@ -96,6 +96,30 @@ def test_generation_equals_training_but_for_what_sways_and_noise(decoder, config
     assert not torch.allclose(generate(decoder, latents), whole, atol=50 * 1e-4)
 
 
+@torch.no_grad()
+def test_a_struck_key_begins_with_noise_that_soon_falls(generator, config):
+    decoder = SpectralDecoder(config)
+    decoder.head.weight.zero_()
+    decoder.head.bias.fill_(-100)  # no noise of the blocks
+    decoder.voices.output.weight.zero_()
+    latents = torch.full((1, 30, config.latent_dim), -0.99)
+    latents[0, 4:, 40], latents[0, 4, 40 + N_KEYS] = 0.5, 0.9
+    values = decoder.predict(latents)
+    state = decoder.silence(values)
+
+    def noise():
+        played, _ = decoder.play(values, state)
+        return decoder.controls(values, state.amplitudes, played)[0].noise[0].mean(1)
+
+    found = noise()
+    strike = int(found.argmax())
+    assert 8 <= strike <= 10  # latent frame 4, of two frames each
+    assert found[:7].max() < found[strike] / 1000
+    assert found[strike + 12] < found[strike] / 5
+    decoder.strikes.levels.fill_(-10)
+    assert noise().max() < found[strike] / 1000
+
+
 def test_seed_changes_the_noise_and_repeats_it(decoder, config):
     latents = torch.randn(10, config.latent_dim)
     first = generate(decoder, latents, seed=1)

@@ -204,6 +204,8 @@ def test_only_loud_keys_tell_that_a_domain_bends(networks, level_db, moves):
     length = torch.ones(50 * HOP)
     bent = 10 ** (level_db / 20) * tone(72.3 * length)
     waveform = tone(55.0 * length) + bent
+    found, _ = decoder.key_pitch(waveform)
+    assert (found[0, 10:40, 72 - LOWEST_KEY] - 0.3).abs().max() < 0.05
     decoder.response.weight.data.fill_(0.2 / STEP)
     decoder.zero_grad()
     decoder.reconstruction_loss(encoder(waveform).detach(), waveform).backward()

@@ -12,7 +12,7 @@ import torch
 from core.families.spectral.decoder import SpectralDecoder
 from core.families.spectral.encoder import SpectralEncoder
 from core.families.spectral.noise_gate import NoiseGate
-from core.families.spectral.salience import N_KEYS
+from core.families.spectral.salience import LOWEST_KEY, N_KEYS
 from core.families.spectral.synthesizer import StreamingSynthesizer
 from core.families.spectral.torchscript import LiveNetworks
 from core.families.spectral.transposition import OctaveFold, transpose
@@ -177,3 +177,20 @@ def test_notes_beyond_the_range_move_as_those_of_the_family_do(config, encoder, 
 def test_a_domain_without_a_range_keeps_its_notes_where_they_are(networks, config):
     latents = 0.9 * torch.ones(1, 1, config.latent_dim)
     assert torch.equal(networks.decoders[0].fold(latents), latents)
+
+
+@torch.inference_mode()
+def test_each_decoder_plays_its_own_range(config, encoder, decoder):
+    keys = KeyRange(60, 84)
+    ranged, plain = (LiveNetworks(config, encoder, [decoder], [own], 0) for own in (keys, None))
+    low = torch.full((6, config.latent_dim), -0.9)
+    low[:, 40 - LOWEST_KEY] = low[2, 40 - LOWEST_KEY + N_KEYS] = 0.6
+
+    def play(networks, latents):
+        networks.reset()
+        return torch.cat([networks.decode(own.view(1, 1, -1), [1.0]) for own in latents], dim=1)
+
+    for _ in range(2):
+        expected = play(plain, OctaveFold(config, keys)(low))
+        torch.testing.assert_close(play(ranged, low), expected, atol=1e-6, rtol=0)
+    assert (play(plain, low) - expected).abs().max() > 1e-3
