@@ -50,9 +50,9 @@ SMOOTHING_SECONDS = 0.163
 SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
 TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 
-# Of the response; see `PitchResponse`. On renderings with takes it is 0.03 to 0.13 for keyboards
-# and guitar, and 0.24 to 0.29 for strings and winds: not all that is measured is a bend.
-BENDS_FROM, BENDS_WHOLLY = 0.1, 0.25
+# Of the response; see `PitchResponse`. The starter learnt 0.08 to 0.18 for guitar, harpsichord,
+# piano and organ, and 0.27 and 0.32 for winds and strings: not all that is measured is a bend.
+BENDS_FROM, BENDS_WHOLLY = 0.2, 0.25
 LOUD_RANGE = 0.25  # of presence below the loudest key of a frame: 10 dB, and fainter tones mislead
 BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less
 NO_EVIDENCE = 0.02  # semitones, root mean square: of bends that are so rare there are none
