@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_what_both_have_is_kept_where_it_belongs(
         for parameter in old.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     new = widen.widen(old)
-    before, after = old.decoders["piano"].voices, new.decoders["piano"].voices
+    before, after = (cast("Any", model.decoders["piano"]).voices for model in (old, new))
     n_timbres = before.n_envelopes
     assert after.n_envelopes == n_timbres + 1
     assert torch.equal(after.own[:, :n_timbres], before.own)
