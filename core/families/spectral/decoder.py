@@ -104,12 +104,11 @@ class SpectralDecoder(Decoder[SpectralOptions]):
     Each key has a few timbres, each with a spectrum (`NoteSpectra`) and an envelope
     (`NoteEnvelopes`, `integrate_envelopes`). Their sum is the decoder's first estimate; the blocks,
     which see all latent channels, correct its amplitudes and frequencies and add noise to that of
-    strikes (`StrikeNoise`). The blocks
-    are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see some seconds; the envelopes decay
-    exponentially and have no such limit. Notes are played at the pitch of the source's tuning, and
-    follow its bends where the domain's recordings bend (`PitchResponse`). They are steady in
-    training, and have the domain's vibrato and shimmer when they are generated (`Vibrato`,
-    `Shimmer`).
+    strikes (`StrikeNoise`). The blocks are those of Vocos (Siuzdak 2023, arXiv 2306.00814) and see
+    some seconds; the envelopes decay exponentially and have no such limit. Notes are played at the
+    pitch of the source's tuning, and follow its bends where the domain's recordings bend
+    (`PitchResponse`). They are steady in training, and have the domain's vibrato and shimmer when
+    they are generated (`Vibrato`, `Shimmer`).
 
     Args:
         config: The family's configuration.

@@ -50,8 +50,9 @@ SMOOTHING_SECONDS = 0.163
 SAME_TONE = 0.2  # semitones by which two keys may differ on a tone between them
 TUNING_SECONDS = 30.0  # in which the weight of what was heard falls to a third
 
-# Of the response; see `PitchResponse`. The starter learnt 0.08 to 0.18 for guitar, harpsichord,
-# piano and organ, and 0.27 and 0.32 for winds and strings: not all that is measured is a bend.
+# Of the response; see `PitchResponse`. A model of six domains (05280eecc7cc) learnt 0.08 to 0.18
+# for guitar, harpsichord, piano and organ, and 0.27 and 0.32 for winds and strings: not all that is
+# measured is a bend.
 BENDS_FROM, BENDS_WHOLLY = 0.2, 0.25
 LOUD_RANGE = 0.25  # of presence below the loudest key of a frame: 10 dB, and fainter tones mislead
 BEND = 0.15  # semitones from which on a deviation may be a bend; samples are mistuned by less
